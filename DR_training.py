@@ -1,0 +1,224 @@
+"""Train ASPDC in its three stages: a reblurring network, a deblurring network, and the latter fine-tuned with both.
+
+    python DR_training.py --stage all --trainset_dir /data/GOPRO_Large               # the paper's recipe
+    python DR_training.py --stage reblur --trainset_dir gopro=/data/GOPRO_Large      # one stage after the other
+    python DR_training.py --stage deblur --trainset_dir gopro=/data/GOPRO_Large
+    python DR_training.py --stage finetune --trainset_dir gopro=/data/GOPRO_Large rwbi=/data/RWBI
+
+Every default is the paper's unless its help says otherwise. Each stage leaves one file in --output_dir.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from datasets import ImageSet, find_images, parse_source, training_loader
+from losses import NormalizedMSELoss, ReblurringConsistencyLoss
+from models import DeblurringNet, ReblurringNet
+from models.deform_conv import DEFORM_OPS
+from utils.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net, save_network
+from utils.device import pick_deform_op, pick_device
+from utils.errors import UserError, user_errors_end_the_program
+from utils.run_log import RunLog
+
+STAGE_LR = {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}  # the paper gives finetune's only
+INTERRUPTED_STATUS = 130
+
+Batch = dict[str, Tensor]
+# A stage's losses: the network and a batch give the network's output, the total loss, and its parts for the log.
+StageLosses = Callable[[nn.Module, Batch], tuple[Tensor, Tensor, dict[str, Tensor]]]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the command line's arguments; edit the defaults here."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add(
+        "--stage", choices=(*STAGE_FILES, "all"), default="all", help="which stage to train; all runs the three in turn"
+    )
+    add("--trainset_dir", nargs="+", default=["data/GOPRO_Large"], metavar="[KIND=]PATH",
+        help="data sets: gopro=, hide=, rwbi=, paired= or unpaired=PATH, or a bare path to be recognised; sets without "
+             "ground truth take part in finetune only, through the consistency term")  # fmt: skip
+    add("--blur_dir", default="blur", help="name of the blurry folders beside sharp/; the published numbers are for "
+        "GoPro's blur, not its blur_gamma")  # fmt: skip
+    add("--output_dir", type=Path, default=Path("final_model"), help="where each stage writes its network")
+    add("--overwrite", action="store_true", help="replace networks that --output_dir already holds")
+    add("--reblurring_weights", type=Path, help="finetune's reblurring network (default: OUTPUT_DIR/ReBlurringNet.pth)")
+    add("--deblurring_weights", type=Path, help="where finetune starts (default: OUTPUT_DIR/DeblurringNet_NF.pth)")
+    add(
+        "--log_dir",
+        type=Path,
+        default=Path("log"),
+        help="where each stage makes a folder: arguments, text, TensorBoard",
+    )
+    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
+    add("--deform_op", choices=DEFORM_OPS, default="auto", help="deformable convolution: auto is mmcv where installed")
+    add("--batch_size", type=int, default=6, help="patches in a step")
+    add("--patch_size", type=int, default=256, help="side of the square patches in px")
+    add("--n_epochs", type=int, default=1000, help="passes over the frames, in each stage")
+    add("--max_steps", type=int, help="end each stage after so many steps (default: no limit)")
+    add("--lr", type=float, help="Adam's learning rate (default: the stage's own, 1e-4, 1e-4 and 1e-5)")
+    add("--gamma", type=float, default=0.5, help="factor on the learning rate every --n_steps epochs")
+    add("--n_steps", type=int, default=200, help="epochs between two changes of the learning rate")
+    add("--lambda_A", type=float, default=1.0, help="finetune: weight of the loss against the sharp image")
+    add("--lambda_B", type=float, default=0.1, help="finetune: weight of the reblurring consistency loss")
+    add("--width", type=int, default=32, help="channels of a new deblurring network at full size; 32 is the paper's, "
+        "less is for trials (a new reblurring network has half as many)")  # fmt: skip
+    add("--num_workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that read and augment images")
+    add("--seed", type=int, default=0, help="of the initial weights, the order of the frames and the patches")
+    args = parser.parse_args(argv)
+    for name in ("batch_size", "patch_size", "n_epochs", "max_steps", "n_steps"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"--{name} should be at least 1")
+    if args.width < 2 or args.width % 2:
+        parser.error("--width should be an even number from 2 up")
+    if args.num_workers < 0:
+        parser.error("--num_workers should be 0 (read in the main process) or more")
+    return args
+
+
+def reblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
+    """L(R(blurry, sharp), blurry): a new reblurring network learns to blur the sharp image."""
+    criterion = NormalizedMSELoss().to(device)
+
+    def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        reblurred = network(batch["blurry"], batch["sharp"])
+        loss = criterion(reblurred, batch["blurry"])
+        return reblurred, loss, {"reblur": loss}
+
+    return ReblurringNet(args.width // 2).to(device), losses
+
+
+def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
+    """L(D(blurry), sharp): a new deblurring network learns from the ground truth alone."""
+    criterion = NormalizedMSELoss().to(device)
+
+    def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        deblurred = network(batch["blurry"])
+        loss = criterion(deblurred, batch["sharp"])
+        return deblurred, loss, {"deblur": loss}
+
+    return DeblurringNet(args.width, deform_op=args.deform_op).to(device), losses
+
+
+def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
+    """λA·L(D(blurry), sharp) + λB·L(R(blurry, D(blurry)), blurry) with R frozen; the first term only where paired."""
+    reblurring_weights = args.reblurring_weights or args.output_dir / STAGE_FILES["reblur"]
+    deblurring_weights = args.deblurring_weights or args.output_dir / STAGE_FILES["deblur"]
+    criterion = NormalizedMSELoss(reduction="none").to(device)
+    consistency = ReblurringConsistencyLoss(load_reblurring_net(reblurring_weights)).to(device)
+
+    def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        deblurred = network(batch["blurry"])
+        # A mean over all images, so that an image weighs the same whatever else is in its batch.
+        deblur = (criterion(deblurred, batch["sharp"]) * batch["paired"]).mean()
+        reblur = consistency(batch["blurry"], deblurred)
+        return deblurred, args.lambda_A * deblur + args.lambda_B * reblur, {"deblur": deblur, "reblur": reblur}
+
+    return load_deblurring_net(deblurring_weights, device, deform_op=args.deform_op), losses
+
+
+STAGES = {"reblur": reblur_stage, "deblur": deblur_stage, "finetune": finetune_stage}
+
+
+def train_stage(stage: str, args: argparse.Namespace, image_sets: list[ImageSet], device: torch.device) -> None:
+    """Train one stage and write its network after every epoch, at the end, and on Ctrl-C."""
+    torch.manual_seed(args.seed)
+    network, stage_losses = STAGES[stage](args, device)
+    network.train()
+    lr = STAGE_LR[stage] if args.lr is None else args.lr
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, args.n_steps, args.gamma)
+    used_sets = [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
+    loader, order = training_loader(
+        used_sets, args.patch_size, args.batch_size, args.seed, args.num_workers, device.type == "cuda"
+    )
+    n_steps_total = min(args.n_epochs * len(loader), args.max_steps or sys.maxsize)
+    output = args.output_dir / STAGE_FILES[stage]
+    log = RunLog(args.log_dir, stage, {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()})
+    log.line(f"{stage}: {sum(map(len, used_sets)):,} frames, {n_steps_total:,} steps of {args.batch_size} patches of "
+             f"{args.patch_size}×{args.patch_size} px, learning rate {lr:g}, on {device}")  # fmt: skip
+
+    step, epoch = 0, 0
+    bar = tqdm(total=n_steps_total, desc=stage, unit="step", dynamic_ncols=True)
+    try:
+        while step < n_steps_total:
+            order.epoch = epoch
+            sums: dict[str, float] = {}
+            steps_before, epoch_start = step, time.perf_counter()
+            waiting_since = time.perf_counter()
+            for batch in loader:
+                batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+                step_start = time.perf_counter()
+
+                restored, loss, parts = stage_losses(network, batch)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                step += 1
+
+                values = {"total": loss.item()} | {name: part.item() for name, part in parts.items()}
+                now = time.perf_counter()  # after item(), which waits for the device
+                rate = scheduler.get_last_lr()[0]
+                times = {"time/data": step_start - waiting_since, "time/step": now - step_start}
+                log.scalars(step, {f"loss/{name}": value for name, value in values.items()} | times | {"lr": rate})
+                sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+                bar.update()
+                bar.set_postfix(loss=f"{values['total']:.4f}", lr=f"{rate:.1e}")
+                if step == n_steps_total:
+                    break
+                waiting_since = time.perf_counter()
+            scheduler.step()
+            epoch += 1
+            save_network(output, network, stage, epoch)
+            log.strip(step, {"blurry": batch["blurry"], f"{stage} output": restored, "sharp": batch["sharp"]})
+            means = ", ".join(f"{name} {value / (step - steps_before):.5f}" for name, value in sums.items())
+            log.line(f"{stage}: epoch {epoch}, step {step:,}: loss {means}, learning rate {rate:.3g}, "
+                     f"{time.perf_counter() - epoch_start:.1f} s")  # fmt: skip
+    except KeyboardInterrupt:
+        save_network(output, network, stage, epoch)
+        log.line(f"{stage}: interrupted at step {step:,} in epoch {epoch + 1}; the network so far is in {output}")
+        sys.exit(INTERRUPTED_STATUS)
+    finally:
+        bar.close()
+        log.close()
+    print(f"{stage}: wrote {output}; log in {log.folder}")
+
+
+def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
+    """Refuse to start where a stage would replace a network."""
+    existing = [str(path) for stage in stages if (path := args.output_dir / STAGE_FILES[stage]).exists()]
+    if existing and not args.overwrite:
+        raise UserError(
+            f"{', '.join(existing)} exists already; give another --output_dir, or --overwrite to train it again"
+        )
+
+
+def main(args: argparse.Namespace) -> None:
+    """Find the images, then train the stages asked for."""
+    stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
+    device = pick_device(args.device)
+    args.deform_op = pick_deform_op(args.deform_op, device)
+    check_outputs(stages, args)
+    image_sets = []
+    for source in args.trainset_dir:
+        kind, root = parse_source(source)
+        image_sets.append(find_images(root, "train", kind, args.blur_dir))
+        print(image_sets[-1].describe())
+    if stages != ["finetune"] and not any(image_set.paired for image_set in image_sets):
+        raise UserError(f"--stage {args.stage} needs sharp images, and none of the data sets has any")
+    print(f"deformable convolution: {args.deform_op}")
+    for stage in stages:
+        train_stage(stage, args, image_sets, device)
+
+
+if __name__ == "__main__":
+    with user_errors_end_the_program():
+        main(parse_args())

@@ -1,0 +1,183 @@
+"""Restore the images of benchmark folders, or any others, and score those that have ground truth.
+
+python D_testing.py --testset_dir /data/GOPRO_Large                 # GoPro's test images with the paper's metrics
+python D_testing.py --testset_dir /data/GOPRO_Large --testset_dir /data/HIDE
+python D_testing.py --testset_dir my_photos --save_dir sharp        # no ground truth: restored and saved
+"""
+
+import argparse
+import csv
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets import SPLITS, ImageSet, find_images, parse_source
+from models import DeblurringNet
+from models.deform_conv import DEFORM_OPS
+from utils.checkpoint import load_deblurring_net
+from utils.device import pick_deform_op, pick_device
+from utils.errors import UserError, user_errors_end_the_program
+from utils.files import atomic_write
+from utils.images import read_image, side_by_side, to_float_image, to_tensor, to_uint8, write_png
+from utils.metrics import COMPARABLE_WITH, METRICS, score
+from utils.version import __version__
+
+Row = dict[str, str | int | float]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the command line's arguments; edit the defaults here."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--testset_dir", action="append", required=True, metavar="[KIND=]PATH",
+        help="a folder of images, in any layout of the README; may be given several times")  # fmt: skip
+    add("--blur_dir", default="blur", help="name of the blurry folders beside sharp/; the published numbers are for "
+        "GoPro's blur, not its blur_gamma")  # fmt: skip
+    add("--weights", type=Path, default=Path("final_model/DeblurringNet_FT.pth"), help="the deblurring network")
+    add("--modulation", choices=("auto", "aligned", "released"), default="auto",
+        help="reading of module 0; auto is what the weights were trained for")  # fmt: skip
+    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
+    add("--deform_op", choices=DEFORM_OPS, default="auto", help="deformable convolution: auto is mmcv where installed")
+    add("--save_dir", type=Path, default=Path("results"), help="where restored images and the scores go")
+    add("--limit", type=int, help="restore only the first so many images of each set")
+    add("--figure", action="store_true", help="also save blurry | restored | sharp of each set's first image")
+    args = parser.parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        parser.error("--limit should be at least 1")
+    return args
+
+
+@torch.inference_mode()
+def restore(network: DeblurringNet, image: np.ndarray, device: torch.device) -> np.ndarray:
+    """Return a blurry H×W×3 uint8 image restored, as H×W×3 float32 in [0, 1]."""
+    return to_float_image(network(to_tensor(image).unsqueeze(0).to(device))[0])
+
+
+def test_set(
+    network: DeblurringNet, image_set: ImageSet, folder: Path, device: torch.device, args: argparse.Namespace
+) -> list[Row]:
+    """Restore, save and score the images of a set, one at a time at full size; return a row an image."""
+    rows = []
+    saved_as = output_names(image_set.names)
+    count = min(len(image_set), args.limit or len(image_set))
+    for i in tqdm(range(count), desc=folder.name, unit="image", dynamic_ncols=True):
+        blurry = read_image(image_set.blurry[i])
+        start = time.perf_counter()
+        restored = restore(network, blurry, device)
+        row: Row = {"set": folder.name, "image": image_set.names[i], "height": blurry.shape[0],
+                    "width": blurry.shape[1], "seconds": round(time.perf_counter() - start, 4)}  # fmt: skip
+        panels = [blurry, to_uint8(restored)]
+        if image_set.sharp:
+            sharp = read_image(image_set.sharp[i])
+            panels.append(sharp)
+            row |= {f"input_{name}": value for name, value in score(blurry, sharp).items()} | score(restored, sharp)
+        write_png(folder / saved_as[i], to_uint8(restored))
+        if args.figure and i == 0:
+            write_png(folder.with_name(f"{folder.name}_side_by_side.png"), side_by_side(panels))
+        rows.append(row)
+    return rows
+
+
+def output_names(names: tuple[str, ...]) -> list[str]:
+    """Return a PNG name for each image; a.jpg becomes a.png, or a.jpg.png where the set has another a."""
+    stems = Counter(Path(name).with_suffix("") for name in names)
+    return [f"{stem if stems[stem] == 1 else name}.png" for name in names for stem in [Path(name).with_suffix("")]]
+
+
+def summarise(image_set: ImageSet, rows: list[Row]) -> dict[str, Any]:
+    """Return a set's counts and means for summary.json."""
+    summary: dict[str, Any] = {
+        "kind": image_set.kind,
+        "root": str(image_set.root),
+        "images": len(rows),
+        "images_in_set": len(image_set),
+        "notes": list(image_set.notes),
+        "seconds_per_image": median(row["seconds"] for row in rows),
+    }
+    if image_set.paired:
+        summary["input"] = {name: fmean(row[f"input_{name}"] for row in rows) for name in METRICS}
+        summary["output"] = {name: fmean(row[name] for row in rows) for name in METRICS}
+    return summary
+
+
+def print_summary(name: str, summary: dict[str, Any]) -> None:
+    """Print a set's table: each metric of the input and the output, and what it may be compared with."""
+    print(f"\n{name}: {summary['images']:,} images, {summary['seconds_per_image']:.3g} s an image")
+    if "output" not in summary:
+        print("no ground truth: restored and saved, not scored")
+        return
+    print(f"input PSNR {summary['input']['psnr']:.2f} dB (GoPro's test set has about 25.6)")
+    print(f"{'':14}{'input':>9}{'output':>9}   comparable with")
+    for metric in METRICS:
+        values = "".join(f"{summary[side][metric]:9.4f}" for side in ("input", "output"))
+        print(f"{metric:14}{values}   {COMPARABLE_WITH[metric]}")
+
+
+def write_results(save_dir: Path, rows: list[Row], summary: dict[str, Any]) -> None:
+    """Write results.csv, one row an image, and summary.json."""
+    with atomic_write(save_dir / "results.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        columns = dict.fromkeys(column for row in rows for column in row)
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    with atomic_write(save_dir / "summary.json") as path:
+        path.write_text(json.dumps(summary, indent=2), encoding="utf-8")
+
+
+def result_folders(image_sets: list[ImageSet], save_dir: Path) -> list[Path]:
+    """Return a folder of its own for each set's restored images, none of them where a set is read from."""
+    folders: list[Path] = []
+    for image_set in image_sets:
+        root = image_set.root.absolute()
+        name = f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
+        taken = [folder for folder in folders if folder.name.startswith(name)]
+        folders.append(save_dir / (f"{name}-{len(taken) + 1}" if taken else name))
+    for image_set in image_sets:
+        for folder in folders:
+            if folder.resolve().is_relative_to(image_set.root.resolve()):
+                raise UserError(
+                    f"{folder} would lie inside {image_set.root}, which is read from; give a --save_dir elsewhere"
+                )
+    return folders
+
+
+def main(args: argparse.Namespace) -> None:
+    """Find the images and check everything that can be wrong, then restore and score."""
+    device = pick_device(args.device)
+    deform_op = pick_deform_op(args.deform_op, device)
+    network = load_deblurring_net(args.weights, device, args.modulation, deform_op)
+    image_sets = [find_images(path, "test", kind, args.blur_dir) for kind, path in map(parse_source, args.testset_dir)]
+    folders = result_folders(image_sets, args.save_dir)
+    print(f"{args.weights}: module 0 {network.arguments['modulation']}, {deform_op}'s deformable convolution, {device}")
+    for image_set in image_sets:
+        print(image_set.describe())
+    all_rows: list[Row] = []
+    summary = {
+        "version": __version__,
+        "weights": str(args.weights),
+        "modulation": network.arguments["modulation"],
+        "deform_op": deform_op,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "torch": torch.__version__,
+        "comparable_with": COMPARABLE_WITH,
+        "sets": {},
+    }
+    for image_set, folder in zip(image_sets, folders, strict=True):
+        rows = test_set(network, image_set, folder, device, args)
+        all_rows += rows
+        summary["sets"][folder.name] = summarise(image_set, rows)
+        print_summary(folder.name, summary["sets"][folder.name])
+        write_results(args.save_dir, all_rows, summary)
+    print(f"\nrestored images, results.csv and summary.json are in {args.save_dir}")
+
+
+if __name__ == "__main__":
+    with user_errors_end_the_program():
+        main(parse_args())

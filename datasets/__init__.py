@@ -1,0 +1,17 @@
+"""Image sets on disk, and the training patches made from them."""
+
+from datasets.augmentation import PairAugmentation
+from datasets.layouts import KINDS, SPLITS, DatasetError, ImageSet, find_images, parse_source
+from datasets.patches import TrainingPatches, training_loader
+
+__all__ = [
+    "KINDS",
+    "SPLITS",
+    "DatasetError",
+    "ImageSet",
+    "PairAugmentation",
+    "TrainingPatches",
+    "find_images",
+    "parse_source",
+    "training_loader",
+]

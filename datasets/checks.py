@@ -1,0 +1,71 @@
+"""What can be told of a set's files without decoding them: readable, 8 bits, equal sizes, the published count."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from models.blocks import MIN_SIZE
+from utils.errors import UserError, some
+from utils.images import ImageInfo, inspect_image
+
+PUBLISHED_COUNTS = {
+    ("gopro", "train"): 2103,
+    ("gopro", "test"): 1111,
+    ("hide", "train"): 6397,
+    ("hide", "test"): 2025,
+    ("rwbi", "train"): 3112,
+    ("rwbi", "test"): 3112,
+}
+_LIKE_THE_FULL_SET = 0.5  # of the published count: fewer is a sample somebody chose
+_SHOWN = 10
+
+
+def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> list[str]:
+    """Read every file's header and return notes on what will be converted.
+
+    Raises:
+        UserError: files that cannot be read, do not have 8 bits a channel, are too small, or differ in size from
+            their partner, each with its name.
+    """
+    files = [*blurry, *(sharp or ())]
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(_inspect, files))
+    problems = [result for result in results if isinstance(result, str)]
+    infos = [result if isinstance(result, ImageInfo) else None for result in results]
+    problems += [
+        f"{path} is {info.width}×{info.height} px, the smallest side the networks take is {MIN_SIZE}"
+        for path, info in zip(files, infos, strict=True)
+        if info and min(info.width, info.height) < MIN_SIZE
+    ]
+    for first, second, a, b in zip(blurry, sharp or (), infos, infos[len(blurry) :]):  # noqa: B905 (none: unpaired)
+        if a and b and (a.height, a.width) != (b.height, b.width):
+            problems.append(f"{first} is {a.width}×{a.height} px but its partner {second} is {b.width}×{b.height}")
+    if problems:
+        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        shown = "\n  ".join(problems[:_SHOWN])
+        raise UserError(shown + more if len(problems) == 1 else f"{len(problems)} problems:\n  {shown}{more}")
+    converted = [path.name for path, info in zip(files, infos, strict=True) if info and info.mode != "RGB"]
+    if not converted:
+        return []
+    return [f"{len(converted)} images are not plain RGB (grey, palette or alpha) and are converted: {some(converted)}"]
+
+
+def _inspect(path: Path) -> ImageInfo | str:
+    try:
+        return inspect_image(path)
+    except UserError as error:
+        return str(error)
+
+
+def compare_with_published_count(kind: str, split: str, count: int) -> list[str]:
+    """Return a note where a known set has another number of images than published."""
+    published = PUBLISHED_COUNTS.get((kind, split))
+    if published is None or count == published:
+        return []
+    if count < _LIKE_THE_FULL_SET * published:
+        return [f"a part of the {kind} {split} set: {count:,} of {published:,} images"]
+    difference = f"{published - count:,} are missing" if count < published else f"{count - published:,} too many"
+    return [
+        f"WARNING: {count:,} images, the published {kind} {split} set has {published:,}: {difference}; results are "
+        "not comparable with published ones"
+    ]

@@ -1,0 +1,131 @@
+"""Atrous spatial pyramid deformable convolution (paper, section 3.1): four deformable modules fused by attention."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks import ResBlock, conv, leaky_relu
+from models.deform_conv import ModulatedDeformConv2d
+
+TAPS = 9  # of a 3×3 kernel
+DILATIONS = (1, 2, 4)  # of the predictors of modules 1, 2 and 3; the deformable convolutions themselves have 1
+MODULATIONS = ("aligned", "released")
+
+
+@dataclass(frozen=True)
+class ASPDCMaps:
+    """What one ASPDC decided, at a quarter of the padded image's height and width, detached from the graph.
+
+    Attributes:
+        attention: (N, 4, H', W'), the weights a0..a3 of the four modules; they sum to 1.
+        offsets: (N, 4, 18, H', W') in px of the feature map: y, x of the nine row-major taps; module 0's are zero.
+        modulation: (N, 4, 9, H', W') in [0, 1], one per tap.
+    """
+
+    attention: Tensor
+    offsets: Tensor
+    modulation: Tensor
+
+
+def read_as_released(modulation: Tensor, height: int, width: int) -> Tensor:
+    """Read an unpadded modulation map the way the released checkpoints were trained to.
+
+    mmcv's op takes the smaller map for one of full size and walks its flat buffer with the wrong strides. Reads past
+    its end, which are undefined there, wrap around: they meet values of the same kind.
+
+    Args:
+        modulation: (N, 9, height - 2, width - 2).
+        height: of the feature map.
+        width: of the feature map.
+
+    Returns:
+        (N, 9, height, width), where tap k at row-major pixel p is the flat value (k · height · width + p) mod n of the
+        same image's n values.
+    """
+    values = modulation.flatten(1)
+    index = torch.arange(TAPS * height * width, device=values.device) % values.shape[1]
+    return values[:, index].view(-1, TAPS, height, width)
+
+
+class DeformableModule(nn.Module):
+    """A modulated deformable convolution whose predictors have the given dilation; (N, C, H, W) -> (N, C, H, W).
+
+    Args:
+        channels: C.
+        dilation: of the 3×3 predictors of offsets and modulation; None is module 0, which has no offsets.
+        modulation: how module 0 reads its modulation map, one of `MODULATIONS`; the others have one reading.
+        deform_op: back end, see `models.deform_conv`.
+    """
+
+    def __init__(self, channels: int, dilation: int | None, modulation: str, deform_op: str) -> None:
+        super().__init__()
+        self.reads_as_released = dilation is None and modulation == "released"
+        reach = dilation or 1
+        padding = 0 if self.reads_as_released else reach
+        self.offset_conv = None
+        if dilation is not None:
+            self.offset_conv = nn.Conv2d(channels, 2 * TAPS, 3, padding=padding, dilation=reach)
+        self.modulation_conv = nn.Conv2d(channels, TAPS, 3, padding=padding, dilation=reach)
+        self.deform_conv = ModulatedDeformConv2d(channels, channels, 3, padding=1, deform_op=deform_op)
+
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the offsets (N, 18, H, W) in px and the modulation (N, 9, H, W) in [0, 1]."""
+        batch, _, height, width = x.shape
+        modulation = torch.sigmoid(self.modulation_conv(x))
+        if self.reads_as_released:
+            modulation = read_as_released(modulation, height, width)
+        if self.offset_conv is None:
+            return x.new_zeros(batch, 2 * TAPS, height, width), modulation
+        return self.offset_conv(x), modulation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (N, C, H, W) convolved at the predicted positions."""
+        return self.deform_conv(x, *self.predict(x))
+
+
+class AFIM(nn.Sequential):
+    """Attention that fuses the deformable modules: (N, C, H, W) -> (N, 4, H, W), softmax over the four."""
+
+    def __init__(self, channels: int, modules: int) -> None:
+        super().__init__(
+            conv(channels, channels),
+            leaky_relu(),
+            ResBlock(channels),
+            ResBlock(channels),
+            conv(channels, modules, 1),
+            nn.Softmax(dim=1),
+        )
+
+
+class ASPDC(nn.Module):
+    """x + conv3(Σ a_i · module_i(f)) with f = LReLU(conv3(x)) and a = AFIM(x); (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int, modulation: str = "aligned", deform_op: str = "auto") -> None:
+        super().__init__()
+        self.feature = nn.Sequential(conv(channels, channels), leaky_relu())
+        self.deformable = nn.ModuleList(
+            DeformableModule(channels, dilation, modulation, deform_op) for dilation in (None, *DILATIONS)
+        )
+        self.afim = AFIM(channels, len(self.deformable))
+        self.fusion = conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the refined features, (N, C, H, W) as x."""
+        f = self.feature(x)
+        return self._fuse(x, f, self.afim(x), [module.predict(f) for module in self.deformable])
+
+    def forward_with_maps(self, x: Tensor) -> tuple[Tensor, ASPDCMaps]:
+        """Return `forward`'s result and the maps behind it."""
+        f, attention = self.feature(x), self.afim(x)
+        predictions = [module.predict(f) for module in self.deformable]
+        offsets, modulations = (torch.stack(maps, dim=1).detach() for maps in zip(*predictions, strict=True))
+        return self._fuse(x, f, attention, predictions), ASPDCMaps(attention.detach(), offsets, modulations)
+
+    def _fuse(self, x: Tensor, f: Tensor, attention: Tensor, predictions: list[tuple[Tensor, Tensor]]) -> Tensor:
+        outputs = [
+            module.deform_conv(f, offset, modulation)
+            for module, (offset, modulation) in zip(self.deformable, predictions, strict=True)
+        ]
+        weighted = (attention[:, i : i + 1] * output for i, output in enumerate(outputs))
+        return x + self.fusion(sum(weighted))

@@ -1,0 +1,87 @@
+"""Building blocks that both networks share: convolutions, residual blocks, initialisation, padding."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LRELU_SLOPE = 0.1
+MIN_SIZE = 8  # px; reflection needs more pixels than it adds, and the reblurring network adds up to 7
+
+
+def conv(in_channels: int, out_channels: int, kernel_size: int = 3, **options: int) -> nn.Conv2d:
+    """Return a convolution with bias that keeps the size at stride 1: (N, in, H, W) -> (N, out, H, W)."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, **options)
+
+
+def upsample(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    """Return a transposed convolution that doubles the size: (N, in, H, W) -> (N, out, 2H, 2W)."""
+    return nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
+
+
+def leaky_relu() -> nn.LeakyReLU:
+    """Return the activation of both networks: leaky ReLU of slope 0.1."""
+    return nn.LeakyReLU(LRELU_SLOPE, inplace=True)
+
+
+class ResBlock(nn.Module):
+    """x + conv3(LReLU(conv3(x))) without normalisation; (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = conv(channels, channels)
+        self.act = leaky_relu()
+        self.conv2 = conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus its residual, both (N, C, H, W)."""
+        return x + self.conv2(self.act(self.conv1(x)))
+
+
+def init_weights(network: nn.Module) -> None:
+    """Initialise as published: Xavier normal for every convolution's weight, deformable ones included.
+
+    Transposed convolutions and all biases keep PyTorch's default.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # ModulatedDeformConv2d is one
+            nn.init.xavier_normal_(module.weight)
+
+
+def check_images(images: Sequence[Tensor], names: Sequence[str]) -> None:
+    """Raise `ValueError` unless every image is a floating-point N×3×H×W batch, all of one shape, 8 px or larger."""
+    for image, name in zip(images, names, strict=True):
+        if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point():
+            raise ValueError(
+                f"{name} should be a floating-point N×3×H×W batch in [-1, 1], got {tuple(image.shape)} {image.dtype}"
+            )
+        if image.shape != images[0].shape:
+            raise ValueError(
+                f"{names[0]} and {name} differ in shape: {tuple(images[0].shape)} and {tuple(image.shape)}"
+            )
+        if min(image.shape[-2:]) < MIN_SIZE:
+            raise ValueError(f"{name} is {image.shape[-2]}×{image.shape[-1]} px (H×W), the smallest is {MIN_SIZE}")
+
+
+def pad_to_stride(image: Tensor, stride: int, smallest: int) -> Tensor:
+    """Reflect-pad the bottom and right of (N, C, H, W) until both sizes are multiples of `stride` and >= `smallest`.
+
+    Returns the image itself where nothing is missing, so that the published function stays exact there.
+    """
+    height, width = image.shape[-2:]
+    bottom, right = (max(-size % stride, smallest - size) for size in (height, width))
+    if bottom <= 0 and right <= 0:
+        return image
+    # One reflection adds at most one pixel less than there are; the smallest images need two.
+    padded = F.pad(image, (0, min(right, width - 1), 0, min(bottom, height - 1)), mode="reflect")
+    return pad_to_stride(padded, stride, smallest)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return the number of values in all of a network's parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def crop_like(image: Tensor, reference: Tensor) -> Tensor:
+    """Undo `pad_to_stride`: the top left part of `image` (N, C, ...) with the height and width of `reference`."""
+    return image[..., : reference.shape[-2], : reference.shape[-1]]

@@ -1,0 +1,220 @@
+"""Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019, eq. 1) on interchangeable back ends.
+
+The back ends give the same numbers. mmcv's (mmcv-full 1.x or mmcv 2.x) is used where it is installed, torchvision's
+otherwise. A further back end is one more function in `_OPS` with the same signature.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import torchvision.ops
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+DEFORM_OPS = ("auto", "mmcv", "torchvision")
+
+Pair = tuple[int, int]  # vertical, horizontal
+
+
+def _torchvision_op(
+    x: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Tensor:
+    # torchvision derives both kinds of groups from the shapes.
+    return torchvision.ops.deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
+
+
+def _mmcv_op(
+    x: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Tensor:
+    from mmcv.ops import modulated_deform_conv2d as op
+
+    deform_groups = mask.shape[1] // (weight.shape[2] * weight.shape[3])
+    # mmcv's kernels index flat buffers by the shapes alone.
+    x, offset, mask, weight = (tensor.contiguous() for tensor in (x, offset, mask, weight))
+    return op(x, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups)
+
+
+_OPS: dict[str, Callable[..., Tensor]] = {"mmcv": _mmcv_op, "torchvision": _torchvision_op}
+
+
+@cache
+def _mmcv_problem(device_type: str) -> str | None:
+    """Return why mmcv's op cannot run on this kind of device, or None where it can."""
+    try:
+        from mmcv.ops import get_compiling_cuda_version, modulated_deform_conv2d  # noqa: F401
+    except ImportError as error:
+        return f"mmcv's ops cannot be imported ({error}); `make mmcv` builds them"
+    if device_type == "cuda" and get_compiling_cuda_version() == "not available":
+        return "this mmcv was built without CUDA"
+    return None
+
+
+def resolve_deform_op(deform_op: str, device: torch.device | str) -> str:
+    """Return the name of the back end that `deform_op` means on `device`: "mmcv" or "torchvision".
+
+    Args:
+        deform_op: one of `DEFORM_OPS`; "auto" is mmcv where it can be used, else torchvision.
+        device: where the tensors lie.
+
+    Raises:
+        ValueError: unknown name.
+        RuntimeError: mmcv was asked for by name and cannot run here; the message says why.
+    """
+    if deform_op not in DEFORM_OPS:
+        raise ValueError(f"deform_op should be one of {', '.join(DEFORM_OPS)}, got {deform_op!r}")
+    if deform_op == "torchvision":
+        return deform_op
+    problem = _mmcv_problem(torch.device(device).type)
+    if problem and deform_op == "mmcv":
+        raise RuntimeError(f"deform_op mmcv is not usable: {problem}")
+    return "torchvision" if problem else "mmcv"
+
+
+def _check(
+    x: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    deform_groups: int,
+) -> None:
+    """Raise ValueError or TypeError unless every tensor fits the others (mmcv itself checks almost nothing)."""
+    for name, tensor in (("input", x), ("weight", weight), ("offset", offset), ("mask", mask)):
+        if tensor.dim() != 4:
+            raise ValueError(f"{name} should have 4 dimensions, got shape {tuple(tensor.shape)}")
+    batch, in_channels, height, width = x.shape
+    out_channels, group_channels, *kernel = weight.shape
+    if batch == 0:
+        raise ValueError("the batch is empty: input has 0 images")
+    if groups < 1 or in_channels % groups or out_channels % groups or group_channels * groups != in_channels:
+        raise ValueError(
+            f"weight {tuple(weight.shape)} with groups {groups} does not fit {in_channels} input channels: expected "
+            "(out, in / groups, kernel height, kernel width), in and out multiples of groups"
+        )
+    if deform_groups < 1 or in_channels % deform_groups:
+        raise ValueError(f"deform_groups {deform_groups} should divide the {in_channels} input channels")
+    out_size = tuple(
+        (size + 2 * pad - dil * (k - 1) - 1) // step + 1
+        for size, pad, dil, k, step in zip((height, width), padding, dilation, kernel, stride, strict=True)
+    )
+    if min(out_size) < 1:
+        raise ValueError(f"input of {height}×{width} is smaller than the dilated kernel: the output would be empty")
+    taps = deform_groups * kernel[0] * kernel[1]
+    expected = {"offset": (batch, 2 * taps, *out_size), "mask": (batch, taps, *out_size)}
+    for name, tensor in (("offset", offset), ("mask", mask)):
+        if tuple(tensor.shape) != expected[name]:
+            raise ValueError(f"{name} should have shape {expected[name]}, got {tuple(tensor.shape)}")
+    if bias is not None and tuple(bias.shape) != (out_channels,):
+        raise ValueError(f"bias should have shape {(out_channels,)}, got {tuple(bias.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"input should be of a floating-point type, got {x.dtype}")
+    for name, tensor in (("offset", offset), ("mask", mask), ("weight", weight), ("bias", bias)):
+        if tensor is not None and tensor.dtype != x.dtype:
+            raise TypeError(f"{name} should have the input's type {x.dtype}, got {tensor.dtype}")
+        if tensor is not None and tensor.device != x.device:
+            raise ValueError(f"{name} should be on the input's device {x.device}, got {tensor.device}")
+
+
+def modulated_deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+    deform_op: str = "auto",
+) -> Tensor:
+    """Convolve with moved and modulated taps: out(p) = Σ_k w_k · m_k(p) · x(p + p_k + Δ_k(p)) + bias.
+
+    Positions between pixels are bilinear, those outside the image count as zero. The order of arguments is mmcv's.
+
+    Args:
+        input: (N, C, H, W), float32 or float64.
+        offset: (N, 2 · deform_groups · K, H', W') in px: y, x of each of the K taps, taps in row-major order.
+        mask: (N, deform_groups · K, H', W'), the modulation, usually in [0, 1].
+        weight: (out, C / groups, kernel height, kernel width).
+        bias: (out,) or None.
+        stride: step between outputs, one number or (vertical, horizontal); so are `padding` and `dilation`.
+        padding: zeros around the input.
+        dilation: distance between taps.
+        groups: blocks of channels that are convolved apart.
+        deform_groups: blocks of input channels with offsets and modulations of their own.
+        deform_op: the back end, one of `DEFORM_OPS`.
+
+    Returns:
+        (N, out, H', W').
+
+    Raises:
+        ValueError: a shape or device that does not fit, an empty batch, or an unknown back end.
+        TypeError: the tensors differ in type or are not floating-point.
+        RuntimeError: the back end asked for cannot run here.
+    """
+    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    _check(input, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups)
+    op = _OPS[resolve_deform_op(deform_op, input.device)]
+    return op(input, offset, mask, weight, bias, stride, padding, dilation, groups)
+
+
+class ModulatedDeformConv2d(nn.Conv2d):
+    """The weights of a modulated deformable convolution; the offsets and the modulation come with each call.
+
+    Parameters (`weight`, `bias`) and arguments have mmcv's names. The initialisation is that of `nn.Conv2d`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = True,
+        deform_op: str = "auto",
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self.deform_groups = deform_groups
+        self.deform_op = deform_op
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """Return `modulated_deform_conv2d` of x (N, C, H, W) with this module's weights."""
+        return modulated_deform_conv2d(
+            x,
+            offset,
+            mask,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.deform_groups,
+            self.deform_op,
+        )

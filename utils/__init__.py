@@ -1,0 +1,1 @@
+"""What training and testing share: checkpoints, metrics, image conversions, run logs, error messages."""

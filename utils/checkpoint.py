@@ -1,0 +1,162 @@
+"""Checkpoints: one network in one file, ours or the authors' released format."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import DeblurringNet, ReblurringNet
+from utils.errors import UserError, some
+from utils.files import atomic_write
+from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
+from utils.version import __version__
+
+STAGE_FILES = {"reblur": "ReBlurringNet.pth", "deblur": "DeblurringNet_NF.pth", "finetune": "DeblurringNet_FT.pth"}
+_KEYS = {DeblurringNet: DEBLURRING_KEY, ReblurringNet: REBLURRING_KEY}
+_WHAT = {DEBLURRING_KEY: "deblurring", REBLURRING_KEY: "reblurring"}
+_LOADERS = {DEBLURRING_KEY: "load_deblurring_net", REBLURRING_KEY: "load_reblurring_net"}
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be used; the message says which, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """A file's content under our names; `arguments` is None in the released format."""
+
+    state: dict[str, Tensor]
+    arguments: dict[str, Any] | None
+    version: str
+
+
+def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str, epoch: int) -> None:
+    """Write a network's weights with all that `load_*` needs, complete or not at all.
+
+    Args:
+        path: the file to write; an existing one is replaced.
+        network: either network, on any device.
+        stage: the training stage that made the weights.
+        epoch: how many epochs of it were completed.
+    """
+    checkpoint = {
+        "version": __version__,
+        "stage": stage,
+        "epoch": epoch,
+        "arguments": dict(network.arguments),
+        _KEYS[type(network)]: {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()},
+    }
+    with atomic_write(path) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def load_deblurring_net(
+    path: Path | str, device: torch.device | str = "cpu", modulation: str = "auto", deform_op: str = "auto"
+) -> DeblurringNet:
+    """Return the deblurring network of a checkpoint in eval mode.
+
+    Args:
+        path: a checkpoint of ours or in the released format.
+        device: where to put the network.
+        modulation: reading of module 0; "auto" is what the file was trained for: as recorded in ours, "released" in
+            the released format. "aligned" or "released" override it.
+        deform_op: back end of the deformable convolutions.
+
+    Raises:
+        CheckpointError: no such file, or one that does not hold this network.
+    """
+    checkpoint = _read(Path(path), DEBLURRING_KEY)
+    arguments = {"modulation": "released"} if checkpoint.arguments is None else dict(checkpoint.arguments)
+    if modulation != "auto":
+        arguments["modulation"] = modulation
+    return _build(DeblurringNet, Path(path), checkpoint, arguments | {"deform_op": deform_op}).to(device)
+
+
+def load_reblurring_net(path: Path | str, device: torch.device | str = "cpu") -> ReblurringNet:
+    """Return the reblurring network of a checkpoint of ours, or in the released format, in eval mode.
+
+    Raises:
+        CheckpointError: no such file, or one that does not hold this network.
+    """
+    checkpoint = _read(Path(path), REBLURRING_KEY)
+    return _build(ReblurringNet, Path(path), checkpoint, checkpoint.arguments or {}).to(device)
+
+
+def _read(path: Path, key: str) -> _Checkpoint:
+    content = _load_file(path)
+    if not isinstance(content, dict) or not any(isinstance(content.get(known), dict) for known in _WHAT):
+        found = some(sorted(map(str, content))) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(
+            f"{path} is not a checkpoint of ASPDC: expected a dict with {DEBLURRING_KEY} or {REBLURRING_KEY}, "
+            f"found {found}"
+        )
+    if not isinstance(content.get(key), dict):
+        other = next(known for known in _WHAT if known in content)
+        raise CheckpointError(
+            f"{path} holds a {_WHAT[other]} network, expected a {_WHAT[key]} network; give the right file, or read "
+            f"this one with {_LOADERS[other]}"
+        )
+    if "arguments" in content:
+        return _Checkpoint(content[key], content["arguments"], str(content.get("version")))
+    return _Checkpoint(from_released(content[key], key), None, "the released format")
+
+
+def _load_file(path: Path) -> Any:
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, expected a checkpoint file such as {STAGE_FILES['finetune']}")
+    if not path.exists():
+        raise CheckpointError(_missing(path))
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint, or it holds Python objects besides tensors, numbers and text, which are "
+            "never loaded because they could run code; give a file written by DR_training.py or by the authors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} ({path.stat().st_size:,} bytes) is truncated or damaged; copy, download or train it again "
+            f"({str(error).partition(chr(10))[0]})"
+        ) from error
+
+
+def _missing(path: Path) -> str:
+    for stage, name in STAGE_FILES.items():
+        if path.name == name:
+            return (
+                f"{path} does not exist. It holds the network that the {stage} stage trains: run "
+                f"`python DR_training.py --stage {stage} --trainset_dir YOUR_DATA` to make it, or put the authors' "
+                f"released {name} there (links in final_model/README.md)"
+            )
+    return f"{path} does not exist; expected a checkpoint such as {', '.join(STAGE_FILES.values())}"
+
+
+def _build(kind: type[nn.Module], path: Path, checkpoint: _Checkpoint, arguments: dict[str, Any]) -> nn.Module:
+    try:
+        network = kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} was written by version {checkpoint.version} for a network that this version ({__version__}) "
+            f"cannot build: {error}"
+        ) from error
+    expected = network.state_dict()
+    problems = {
+        "missing": [name for name in expected if name not in checkpoint.state],
+        "not part of it": [name for name in checkpoint.state if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(tensor.shape)} for {tuple(expected[name].shape)}"
+            for name, tensor in checkpoint.state.items()
+            if name in expected and tensor.shape != expected[name].shape
+        ],
+    }
+    listed = [f"{len(names)} {what} ({some(names, 3)})" for what, names in problems.items() if names]
+    if listed:
+        raise CheckpointError(
+            f"{path} does not fit the {_WHAT[_KEYS[kind]]} network: tensors {'; '.join(listed)}; "
+            "it comes from another network or was changed by hand"
+        )
+    network.load_state_dict(checkpoint.state)
+    return network.eval()

@@ -1,0 +1,96 @@
+"""Images on disk, as arrays, and as the tensors the networks read: the only place that knows the conversions.
+
+An image is an H×W×3 uint8 RGB array; a network reads and writes (N, 3, H, W) float32 in [-1, 1].
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.files import atomic_write
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_MODES_8_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_DEPTH_BYTE = 24  # of the IHDR chunk, which always comes first
+_ORIENTATION_TAG = 0x0112
+_FIRST_TURNED_ORIENTATION = 5  # 5 to 8 swap height and width
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What an image file's header says: height and width in px as displayed, and Pillow's colour mode."""
+
+    height: int
+    width: int
+    mode: str
+
+
+def inspect_image(path: Path) -> ImageInfo:
+    """Read an image's header without decoding it.
+
+    Raises:
+        UserError: not an image, or one with other than 8 bits a channel.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(_PNG_DEPTH_BYTE + 1)
+        with Image.open(path) as image:
+            (width, height), mode = image.size, image.mode
+            turned = image.getexif().get(_ORIENTATION_TAG, 1) >= _FIRST_TURNED_ORIENTATION
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
+    # Pillow would quietly halve the depth of a 16-bit RGB PNG.
+    deep_png = start.startswith(_PNG_SIGNATURE) and start[_PNG_DEPTH_BYTE] > 8
+    if mode not in _MODES_8_BIT or deep_png:
+        raise UserError(f"{path} does not have 8 bits a channel (mode {mode}); convert it to an 8-bit RGB image")
+    return ImageInfo(width, height, mode) if turned else ImageInfo(height, width, mode)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return an image file as H×W×3 uint8 RGB, upright by its EXIF; grey is repeated, alpha is dropped.
+
+    Raises:
+        UserError: not an image, truncated or damaged, or with other than 8 bits a channel.
+    """
+    inspect_image(path)
+    try:
+        with Image.open(path) as image:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is damaged or incomplete ({error}); replace or remove it") from error
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write an H×W×3 uint8 RGB image as PNG, complete or not at all."""
+    with atomic_write(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """Return an H×W×3 uint8 image as a contiguous (3, H, W) float32 tensor in [-1, 1]."""
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1.0)
+
+
+def to_float_image(tensor: Tensor) -> np.ndarray:
+    """Return a (3, H, W) tensor in [-1, 1], clamped, as an H×W×3 float32 array in [0, 1]."""
+    return tensor.detach().float().clamp(-1.0, 1.0).add(1.0).div(2.0).permute(1, 2, 0).cpu().numpy()
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Round an image with values in [0, 1] to what a saved PNG holds; uint8 images pass unchanged."""
+    return image if image.dtype == np.uint8 else np.rint(image * 255.0).astype(np.uint8)
+
+
+def side_by_side(images: list[np.ndarray], gap: int = 4) -> np.ndarray:
+    """Return H×W×3 uint8 images of one size next to each other, with a white gap of `gap` px between them."""
+    white = np.full((images[0].shape[0], gap, 3), 255, dtype=np.uint8)
+    row = [images[0]]
+    for image in images[1:]:
+        row += [white, image]
+    return np.concatenate(row, axis=1)

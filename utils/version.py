@@ -1,0 +1,3 @@
+"""The version that checkpoints and run logs record."""
+
+__version__ = "0.1.0"
