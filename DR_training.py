@@ -11,13 +11,11 @@ Every default is the paper's unless its help says otherwise. Each stage leaves o
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from datasets import ImageSet, find_images, parse_source, training_loader
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
@@ -29,7 +27,6 @@ from utils.errors import UserError, user_errors_end_the_program
 from utils.run_log import RunLog
 
 STAGE_LR = {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}  # the paper gives finetune's only
-INTERRUPTED_STATUS = 130
 
 Batch = dict[str, Tensor]
 # A stage's losses: the network and a batch give the network's output, the total loss, and its parts for the log.
@@ -40,26 +37,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments; edit the defaults here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add(
-        "--stage", choices=(*STAGE_FILES, "all"), default="all", help="which stage to train; all runs the three in turn"
-    )
+    # fmt: off
+    add("--stage", choices=(*STAGE_FILES, "all"), default="all",
+        help="which stage to train; all runs the three in turn")
     add("--trainset_dir", nargs="+", default=["data/GOPRO_Large"], metavar="[KIND=]PATH",
         help="data sets: gopro=, hide=, rwbi=, paired= or unpaired=PATH, or a bare path to be recognised; sets without "
-             "ground truth take part in finetune only, through the consistency term")  # fmt: skip
-    add("--blur_dir", default="blur", help="name of the blurry folders beside sharp/; the published numbers are for "
-        "GoPro's blur, not its blur_gamma")  # fmt: skip
+             "ground truth take part in finetune only, through the consistency term")
+    add("--blur_dir", default="blur",
+        help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
     add("--output_dir", type=Path, default=Path("final_model"), help="where each stage writes its network")
     add("--overwrite", action="store_true", help="replace networks that --output_dir already holds")
-    add("--reblurring_weights", type=Path, help="finetune's reblurring network (default: OUTPUT_DIR/ReBlurringNet.pth)")
-    add("--deblurring_weights", type=Path, help="where finetune starts (default: OUTPUT_DIR/DeblurringNet_NF.pth)")
-    add(
-        "--log_dir",
-        type=Path,
-        default=Path("log"),
-        help="where each stage makes a folder: arguments, text, TensorBoard",
-    )
+    add("--reblurring_weights", type=Path,
+        help="finetune's reblurring network (default: ReBlurringNet.pth in --output_dir)")
+    add("--deblurring_weights", type=Path,
+        help="where finetune starts (default: DeblurringNet_NF.pth in --output_dir)")
+    add("--log_dir", type=Path, default=Path("log"),
+        help="where each stage makes a folder with its arguments, text log and TensorBoard events")
     add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
-    add("--deform_op", choices=DEFORM_OPS, default="auto", help="deformable convolution: auto is mmcv where installed")
+    add("--deform_op", choices=DEFORM_OPS, default="auto",
+        help="back end of the deformable convolution; auto is mmcv where it is installed, else torchvision")
     add("--batch_size", type=int, default=6, help="patches in a step")
     add("--patch_size", type=int, default=256, help="side of the square patches in px")
     add("--n_epochs", type=int, default=1000, help="passes over the frames, in each stage")
@@ -69,10 +65,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--n_steps", type=int, default=200, help="epochs between two changes of the learning rate")
     add("--lambda_A", type=float, default=1.0, help="finetune: weight of the loss against the sharp image")
     add("--lambda_B", type=float, default=0.1, help="finetune: weight of the reblurring consistency loss")
-    add("--width", type=int, default=32, help="channels of a new deblurring network at full size; 32 is the paper's, "
-        "less is for trials (a new reblurring network has half as many)")  # fmt: skip
-    add("--num_workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that read and augment images")
+    add("--width", type=int, default=32,
+        help="channels of a new deblurring network at full size (a new reblurring network has half as many); 32 is the "
+             "paper's, less is for trials")
+    add("--num_workers", type=int, default=min(8, os.cpu_count() or 1),
+        help="processes that read and augment images; 0 does it in the main process")
     add("--seed", type=int, default=0, help="of the initial weights, the order of the frames and the patches")
+    # fmt: on
     args = parser.parse_args(argv)
     for name in ("batch_size", "patch_size", "n_epochs", "max_steps", "n_steps"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -142,52 +141,36 @@ def train_stage(stage: str, args: argparse.Namespace, image_sets: list[ImageSet]
     )
     n_steps_total = min(args.n_epochs * len(loader), args.max_steps or sys.maxsize)
     output = args.output_dir / STAGE_FILES[stage]
-    log = RunLog(args.log_dir, stage, {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()})
-    log.line(f"{stage}: {sum(map(len, used_sets)):,} frames, {n_steps_total:,} steps of {args.batch_size} patches of "
-             f"{args.patch_size}×{args.patch_size} px, learning rate {lr:g}, on {device}")  # fmt: skip
+    log = RunLog(args.log_dir, stage, vars(args), n_steps_total)
+    log.line(
+        f"{sum(map(len, used_sets)):,} frames, {n_steps_total:,} steps of {args.batch_size} patches of "
+        f"{args.patch_size}×{args.patch_size} px, learning rate {lr:g}, on {device}"
+    )
 
-    step, epoch = 0, 0
-    bar = tqdm(total=n_steps_total, desc=stage, unit="step", dynamic_ncols=True)
+    step = 0
     try:
         while step < n_steps_total:
-            order.epoch = epoch
-            sums: dict[str, float] = {}
-            steps_before, epoch_start = step, time.perf_counter()
-            waiting_since = time.perf_counter()
-            for batch in loader:
+            order.epoch = step // len(loader)
+            for batch in log.batches(loader):
                 batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-                step_start = time.perf_counter()
 
                 restored, loss, parts = stage_losses(network, batch)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                step += 1
 
-                values = {"total": loss.item()} | {name: part.item() for name, part in parts.items()}
-                now = time.perf_counter()  # after item(), which waits for the device
-                rate = scheduler.get_last_lr()[0]
-                times = {"time/data": step_start - waiting_since, "time/step": now - step_start}
-                log.scalars(step, {f"loss/{name}": value for name, value in values.items()} | times | {"lr": rate})
-                sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
-                bar.update()
-                bar.set_postfix(loss=f"{values['total']:.4f}", lr=f"{rate:.1e}")
+                step += 1
+                log.step(step, {"total": loss, **parts}, scheduler.get_last_lr()[0])
                 if step == n_steps_total:
                     break
-                waiting_since = time.perf_counter()
+            save_network(output, network, stage, epoch=step // len(loader))
+            log.epoch(step, {"blurry": batch["blurry"], f"{stage} output": restored, "sharp": batch["sharp"]})
             scheduler.step()
-            epoch += 1
-            save_network(output, network, stage, epoch)
-            log.strip(step, {"blurry": batch["blurry"], f"{stage} output": restored, "sharp": batch["sharp"]})
-            means = ", ".join(f"{name} {value / (step - steps_before):.5f}" for name, value in sums.items())
-            log.line(f"{stage}: epoch {epoch}, step {step:,}: loss {means}, learning rate {rate:.3g}, "
-                     f"{time.perf_counter() - epoch_start:.1f} s")  # fmt: skip
     except KeyboardInterrupt:
-        save_network(output, network, stage, epoch)
-        log.line(f"{stage}: interrupted at step {step:,} in epoch {epoch + 1}; the network so far is in {output}")
-        sys.exit(INTERRUPTED_STATUS)
+        save_network(output, network, stage, epoch=step // len(loader))
+        log.line(f"interrupted after step {step:,}; the network so far is in {output}")
+        raise
     finally:
-        bar.close()
         log.close()
     print(f"{stage}: wrote {output}; log in {log.folder}")
 

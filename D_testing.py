@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from datasets import SPLITS, ImageSet, find_images, parse_source
 from models import DeblurringNet
+from models.aspdc import MODULATIONS
 from models.deform_conv import DEFORM_OPS
 from utils.checkpoint import load_deblurring_net
 from utils.device import pick_deform_op, pick_device
@@ -36,18 +37,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments; edit the defaults here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
+    # fmt: off
     add("--testset_dir", action="append", required=True, metavar="[KIND=]PATH",
-        help="a folder of images, in any layout of the README; may be given several times")  # fmt: skip
-    add("--blur_dir", default="blur", help="name of the blurry folders beside sharp/; the published numbers are for "
-        "GoPro's blur, not its blur_gamma")  # fmt: skip
-    add("--weights", type=Path, default=Path("final_model/DeblurringNet_FT.pth"), help="the deblurring network")
-    add("--modulation", choices=("auto", "aligned", "released"), default="auto",
-        help="reading of module 0; auto is what the weights were trained for")  # fmt: skip
+        help="a folder of images in any layout of the README; may be given several times")
+    add("--blur_dir", default="blur",
+        help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
+    add("--weights", type=Path, default=Path("final_model/DeblurringNet_FT.pth"),
+        help="the deblurring network: a file of ours or the authors'")
+    add("--modulation", choices=("auto", *MODULATIONS), default="auto",
+        help="reading of module 0; auto is what the weights were trained for")
     add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
-    add("--deform_op", choices=DEFORM_OPS, default="auto", help="deformable convolution: auto is mmcv where installed")
+    add("--deform_op", choices=DEFORM_OPS, default="auto",
+        help="back end of the deformable convolution; auto is mmcv where it is installed, else torchvision")
     add("--save_dir", type=Path, default=Path("results"), help="where restored images and the scores go")
     add("--limit", type=int, help="restore only the first so many images of each set")
     add("--figure", action="store_true", help="also save blurry | restored | sharp of each set's first image")
+    # fmt: on
     args = parser.parse_args(argv)
     if args.limit is not None and args.limit < 1:
         parser.error("--limit should be at least 1")

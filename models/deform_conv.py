@@ -1,10 +1,10 @@
 """Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019, eq. 1) on interchangeable back ends.
 
 The back ends give the same numbers. mmcv's (mmcv-full 1.x or mmcv 2.x) is used where it is installed, torchvision's
-otherwise. A further back end is one more function in `_OPS` with the same signature.
+otherwise. A further one is a name in `DEFORM_OPS` and a branch at the end of `modulated_deform_conv2d`; one that fuses
+the four convolutions of an ASPDC has its place in `models.aspdc.ASPDC`.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -15,43 +15,6 @@ from torch.nn.modules.utils import _pair
 DEFORM_OPS = ("auto", "mmcv", "torchvision")
 
 Pair = tuple[int, int]  # vertical, horizontal
-
-
-def _torchvision_op(
-    x: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Tensor:
-    # torchvision derives both kinds of groups from the shapes.
-    return torchvision.ops.deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
-
-
-def _mmcv_op(
-    x: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Tensor:
-    from mmcv.ops import modulated_deform_conv2d as op
-
-    deform_groups = mask.shape[1] // (weight.shape[2] * weight.shape[3])
-    # mmcv's kernels index flat buffers by the shapes alone.
-    x, offset, mask, weight = (tensor.contiguous() for tensor in (x, offset, mask, weight))
-    return op(x, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups)
-
-
-_OPS: dict[str, Callable[..., Tensor]] = {"mmcv": _mmcv_op, "torchvision": _torchvision_op}
 
 
 @cache
@@ -176,8 +139,14 @@ def modulated_deform_conv2d(
     """
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     _check(input, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups)
-    op = _OPS[resolve_deform_op(deform_op, input.device)]
-    return op(input, offset, mask, weight, bias, stride, padding, dilation, groups)
+    if resolve_deform_op(deform_op, input.device) == "torchvision":
+        # It derives both kinds of groups from the shapes.
+        return torchvision.ops.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+    from mmcv.ops import modulated_deform_conv2d as mmcv_op
+
+    # mmcv's kernels walk flat buffers by the shapes alone.
+    tensors = (tensor.contiguous() for tensor in (input, offset, mask, weight))
+    return mmcv_op(*tensors, bias, stride, padding, dilation, groups, deform_groups)
 
 
 class ModulatedDeformConv2d(nn.Conv2d):

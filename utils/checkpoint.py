@@ -40,7 +40,7 @@ def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str,
         path: the file to write; an existing one is replaced.
         network: either network, on any device.
         stage: the training stage that made the weights.
-        epoch: how many epochs of it were completed.
+        epoch: how many of its epochs were completed.
     """
     checkpoint = {
         "version": __version__,

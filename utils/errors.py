@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 USAGE_STATUS = 2
+INTERRUPTED_STATUS = 130  # what a shell reports after Ctrl-C
 
 
 class UserError(Exception):
@@ -13,12 +14,16 @@ class UserError(Exception):
 
 @contextmanager
 def user_errors_end_the_program() -> Iterator[None]:
-    """Print a `UserError` as one message without a traceback and exit with status 2."""
+    """Turn a `UserError` into one message without a traceback and status 2, and Ctrl-C into status 130."""
     try:
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # An error of a DataLoader's worker arrives with the worker's traceback written in front of its message.
+        print(f"error: {str(error).rpartition('UserError: ')[2].strip()}", file=sys.stderr)
         sys.exit(USAGE_STATUS)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED_STATUS)
 
 
 def some(names: list[str], limit: int = 5) -> str:

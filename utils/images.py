@@ -42,7 +42,9 @@ def inspect_image(path: Path) -> ImageInfo:
             start = file.read(_PNG_DEPTH_BYTE + 1)
         with Image.open(path) as image:
             (width, height), mode = image.size, image.mode
-            turned = image.getexif().get(_ORIENTATION_TAG, 1) >= _FIRST_TURNED_ORIENTATION
+            # getexif() would decode a whole PNG in search of EXIF behind the pixels, where hardly any has it.
+            has_exif = image.format != "PNG" or "exif" in image.info
+            turned = has_exif and image.getexif().get(_ORIENTATION_TAG, 1) >= _FIRST_TURNED_ORIENTATION
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
     # Pillow would quietly halve the depth of a 16-bit RGB PNG.

@@ -3,6 +3,9 @@
 import json
 import platform
 import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,19 +20,24 @@ from utils.files import atomic_write
 from utils.images import side_by_side, to_float_image, to_uint8
 from utils.version import __version__
 
+Batch = dict[str, Tensor]
+
 _STRIP_ROWS = 3
 
 
 class RunLog:
-    """A new folder for one stage of one run: `arguments.json`, `log.txt` and TensorBoard's events.
+    """A new folder for one stage of one run, and a progress bar.
+
+    The folder holds `arguments.json`, `log.txt` and TensorBoard's events.
 
     Args:
         log_dir: where the folder is made; its name is the stage and the time, so that no earlier run is touched.
         stage: the training stage.
-        arguments: plain values, written as they are.
+        arguments: the script's arguments.
+        total_steps: where the progress bar ends.
     """
 
-    def __init__(self, log_dir: Path, stage: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, log_dir: Path, stage: str, arguments: dict[str, Any], total_steps: int) -> None:
         name = f"{stage}_{datetime.now():%Y%m%d-%H%M%S}"
         self.folder = next(
             folder for i in range(1000) if not (folder := log_dir / (f"{name}-{i}" if i else name)).exists()
@@ -41,32 +49,63 @@ class RunLog:
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
         }
+        record = {"command": sys.argv, "arguments": arguments, "versions": versions}
         with atomic_write(self.folder / "arguments.json") as path:
-            path.write_text(json.dumps({"command": sys.argv, "arguments": arguments, "versions": versions}, indent=2))
+            path.write_text(json.dumps(record, indent=2, default=str))
+        self._stage = stage
         self._text = (self.folder / "log.txt").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(self.folder))
+        self._bar = tqdm(total=total_steps, desc=stage, unit="step", dynamic_ncols=True)
+        self._epoch = 0
+        self._epoch_start = self._step_start = time.perf_counter()
+        self._data_time = self._lr = 0.0
+        self._sums: Counter[str] = Counter()
+        self._steps = 0
 
     def line(self, text: str) -> None:
         """Print a line and add it to log.txt at once."""
-        tqdm.write(text)
-        self._text.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
+        tqdm.write(f"{self._stage}: {text}")
+        self._text.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {self._stage}: {text}\n")
         self._text.flush()
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Add one value per curve at a step."""
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield an epoch's batches, timing how long each was waited for."""
+        waiting_since = self._epoch_start = time.perf_counter()
+        for batch in loader:
+            self._step_start = time.perf_counter()
+            self._data_time = self._step_start - waiting_since
+            yield batch
+            waiting_since = time.perf_counter()
 
-    def strip(self, step: int, columns: dict[str, Tensor]) -> None:
-        """Add a picture strip: one row an image, one column per batch of (N, 3, H, W) images in [-1, 1]."""
-        rows = [
-            side_by_side([to_uint8(to_float_image(image)) for image in row])
-            for row in zip(*(batch[:_STRIP_ROWS] for batch in columns.values()), strict=True)
-        ]
+    def step(self, step: int, losses: dict[str, Tensor], lr: float) -> None:
+        """Record a step's losses (scalars), its learning rate and its times in s."""
+        values = {
+            name: loss.item() for name, loss in losses.items()
+        }  # waits for the device, so that the times are true
+        times = {"time/data": self._data_time, "time/step": time.perf_counter() - self._step_start}
+        for name, value in ({f"loss/{name}": value for name, value in values.items()} | times | {"lr": lr}).items():
+            self._board.add_scalar(name, value, step)
+        self._sums.update(values)
+        self._steps += 1
+        self._lr = lr
+        self._bar.update()
+        self._bar.set_postfix(loss=f"{values['total']:.4f}", lr=f"{lr:.1e}")
+
+    def epoch(self, step: int, columns: dict[str, Tensor]) -> None:
+        """End an epoch: a line with its mean losses, and a picture strip with a column per (N, 3, H, W) batch."""
+        self._epoch += 1
+        means = ", ".join(f"{name} {total / self._steps:.5f}" for name, total in self._sums.items())
+        seconds = time.perf_counter() - self._epoch_start
+        self.line(f"epoch {self._epoch}, step {step:,}: loss {means}, learning rate {self._lr:.3g}, {seconds:.1f} s")
+        self._sums.clear()
+        self._steps = 0
+        rows = zip(*(batch[:_STRIP_ROWS] for batch in columns.values()), strict=True)
         for i, row in enumerate(rows):
-            self._board.add_image(f"{' | '.join(columns)}/{i}", row, step, dataformats="HWC")
+            pictures = [to_uint8(to_float_image(image)) for image in row]
+            self._board.add_image(f"{' | '.join(columns)}/{i}", side_by_side(pictures), step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush and close everything."""
+        self._bar.close()
         self._board.close()
         self._text.close()

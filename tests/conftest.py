@@ -1,0 +1,66 @@
+"""Fixtures: the shared reference material (skipped where it is absent), back ends, small networks."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models import DeblurringNet, ReblurringNet
+from models.deform_conv import _mmcv_problem
+from utils.checkpoint import save_network
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+SAMPLES = ROOT / "samples" / "GOPRO"
+GOLDEN_CASES = (("seed0_1x64x96", 0), ("seed1_2x48x32", 1))
+SMALL_WIDTH = 4
+
+
+def pytest_report_header() -> str:
+    return f"shared reference material: {'found' if SHARED.is_dir() else 'absent, its tests are skipped'}"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("the shared reference material is not beside the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def released_weights(shared):
+    """Return a function (network, seed) -> state dict under the released names."""
+    sys.path.insert(0, str(shared / "golden"))
+    from reference_weights import reference_state_dict
+
+    shapes = json.loads((shared / "golden" / "released_state_dict.json").read_text())
+    return lambda network, seed: reference_state_dict(shapes[network], seed)
+
+
+@pytest.fixture(scope="session", params=GOLDEN_CASES, ids=[name for name, _ in GOLDEN_CASES])
+def golden(request, shared):
+    """Return (arrays by name, seed) of one case."""
+    name, seed = request.param
+    with np.load(shared / "golden" / f"{name}.npz") as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}, seed
+
+
+@pytest.fixture(params=["torchvision", "mmcv"])
+def deform_op(request) -> str:
+    if request.param == "mmcv" and (problem := _mmcv_problem("cpu")):
+        pytest.skip(problem)
+    return request.param
+
+
+@pytest.fixture
+def small_networks(tmp_path) -> Path:
+    """Return a folder with the three stages' files, holding small networks."""
+    torch.manual_seed(0)
+    save_network(tmp_path / "nets" / "ReBlurringNet.pth", ReblurringNet(SMALL_WIDTH // 2), "reblur", 1)
+    deblurring = DeblurringNet(SMALL_WIDTH)
+    save_network(tmp_path / "nets" / "DeblurringNet_NF.pth", deblurring, "deblur", 1)
+    save_network(tmp_path / "nets" / "DeblurringNet_FT.pth", deblurring, "finetune", 1)
+    return tmp_path / "nets"

@@ -1,0 +1,138 @@
+"""Training patches: the same whatever the workers, other ones every epoch, flagged as paired or not."""
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import PairAugmentation, TrainingPatches, find_images, training_loader
+from datasets.patches import SeededOrder
+from tests.helpers import SAMPLES, load, save
+from utils.errors import UserError
+
+PATCH = 32
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Seven pairs and three unpaired images, cut from the bundled pictures."""
+    root = tmp_path_factory.mktemp("sets")
+    for side in ("blur", "sharp"):
+        frame = load(SAMPLES / "train" / "GOPR0372_07_00" / side / "000047.png")
+        for i in range(7):
+            save(root / "pairs" / side / f"{i}.png", frame[30 * i : 30 * i + 48, 60 * i : 60 * i + 64])
+    frame = load(SAMPLES / "test" / "GOPR0881_11_01" / "blur" / "000203.png")
+    for i in range(3):
+        save(root / "alone" / f"{i}.png", frame[90 * i : 90 * i + 40, 150 * i : 150 * i + 80])
+    return find_images(root / "pairs", "train"), find_images(root / "alone", "train")
+
+
+def batches(sets, workers: int = 0, seed: int = 3, epochs=(0,), batch_size: int = 4) -> list[dict[str, torch.Tensor]]:
+    loader, order = training_loader(sets, PATCH, batch_size, seed, workers, pin_memory=False)
+    result = []
+    for order.epoch in epochs:
+        result += list(loader)
+    return result
+
+
+def assert_equal(first, second) -> None:
+    assert len(first) == len(second) > 0
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert torch.equal(a[key], b[key]), key
+
+
+def test_patch_is_the_augmented_file_between_minus_1_and_1(sets):
+    patches = TrainingPatches(sets, PATCH)
+    item, image_set = patches[2, 11], sets[0]
+    frames = load(image_set.blurry[2]), load(image_set.sharp[2])
+    expected = PairAugmentation(PATCH)(*frames, 11)
+    for key, patch in zip(("blurry", "sharp"), expected, strict=True):
+        assert item[key].dtype == torch.float32
+        np.testing.assert_allclose(item[key].numpy(), patch.transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
+    assert item["paired"] == 1
+
+
+def test_batches_have_the_documented_shapes_and_range(sets):
+    result = batches(sets)
+    assert [len(batch["paired"]) for batch in result] == [4, 4, 2]
+    for batch in result:
+        assert batch["blurry"].shape == batch["sharp"].shape == (len(batch["paired"]), 3, PATCH, PATCH)
+        assert batch["blurry"].min() >= -1
+        assert batch["blurry"].max() <= 1
+
+
+def test_paired_and_unpaired_mixed(sets):
+    patches = TrainingPatches(sets, PATCH)
+    assert [patches[i, 0]["paired"].item() for i in range(len(patches))] == [1] * 7 + [0] * 3
+    paired = torch.cat([batch["paired"] for batch in batches(sets)])
+    assert sorted(paired.tolist()) == [0] * 3 + [1] * 7
+    for batch in batches(sets):
+        has_sharp = batch["sharp"].abs().flatten(1).sum(1) > 0
+        assert torch.equal(has_sharp.float(), batch["paired"])
+        assert (batch["blurry"].flatten(1).std(1) > 0).all()
+
+
+def test_both_sides_get_the_same_map(sets):
+    image_set = sets[0]
+    twice = type(image_set)(**{**vars(image_set), "sharp": image_set.blurry})
+    for batch in batches([twice], epochs=range(4)):
+        assert torch.equal(batch["blurry"], batch["sharp"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(sets, workers):
+    assert_equal(batches(sets, workers, epochs=(0, 1)), batches(sets, 0, epochs=(0, 1)))
+
+
+def test_same_seed_same_batches_whatever_the_global_generators(sets):
+    torch.manual_seed(1)
+    first = batches(sets)
+    torch.manual_seed(2)
+    assert_equal(first, batches(sets))
+
+
+def test_an_epoch_is_the_same_whatever_came_before(sets):
+    """So that a resumed run goes on with what it would have seen."""
+    assert_equal(batches(sets, epochs=(5,)), batches(sets, epochs=(0, 1, 5))[-3:])
+
+
+@pytest.mark.parametrize("other", [{"seed": 4}, {"epochs": (1,)}], ids=["seed", "epoch"])
+def test_other_seed_or_epoch_gives_other_patches_in_another_order(sets, other):
+    def patches(result):
+        return {patch.numpy().tobytes() for batch in result for patch in batch["blurry"]}
+
+    assert len(patches(batches(sets))) == 10
+    assert not patches(batches(sets)) & patches(batches(sets, **other))
+
+
+def test_every_frame_once_an_epoch_in_another_order_with_its_own_seed():
+    order, draws = SeededOrder(50, seed=0), []
+    for order.epoch in range(20):
+        epoch = list(order)
+        assert sorted(index for index, _ in epoch) == list(range(50))
+        draws.append(epoch)
+    assert len(order) == 50
+    assert len({tuple(index for index, _ in epoch) for epoch in draws}) == 20
+    assert len({seed for epoch in draws for _, seed in epoch}) == 1000
+    first = [epoch[0][0] for epoch in draws]
+    assert len(set(first)) > 10
+
+
+def test_neighbouring_seeds_and_epochs_do_not_repeat_each_other():
+    """Epoch 1 of seed 0 is not epoch 0 of seed 1."""
+    orders = {}
+    for seed in range(4):
+        order = SeededOrder(20, seed)
+        for order.epoch in range(4):
+            orders[seed, order.epoch] = tuple(order)
+    assert len(set(orders.values())) == 16
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_file_damaged_after_the_check_is_named(tmp_path, workers):
+    path = save(tmp_path / "a.png", load(SAMPLES / "test" / "GOPR0881_11_01" / "blur" / "000203.png")[:64, :64])
+    image_set = find_images(tmp_path, "train")
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"a\.png .*replace or remove it"):
+        batches([image_set], workers)

@@ -1,0 +1,142 @@
+"""The testing script: restored images, scores and summaries, with and without ground truth."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+import D_testing
+from tests.conftest import SAMPLES
+from tests.test_training import run_script
+from utils.checkpoint import load_deblurring_net
+from utils.errors import UserError
+from utils.images import read_image, to_uint8
+from utils.metrics import METRICS, psnr, score
+
+PAIR = SAMPLES / "test" / "GOPR0881_11_01"
+NAME = "GOPR0881_11_01/000203.png"
+
+
+def test_the_script_restores_and_scores_real_pairs(tmp_path, small_networks):
+    weights = small_networks / "DeblurringNet_FT.pth"
+    result = run_script(
+        "D_testing.py", "--testset_dir", str(SAMPLES), "--weights", str(weights), "--save_dir", str(tmp_path / "out"),
+        "--figure", "--device", "cpu", "--deform_op", "torchvision",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    blurry, sharp = (read_image(PAIR / side / "000203.png") for side in ("blur", "sharp"))
+    saved = read_image(tmp_path / "out" / "GOPRO" / NAME)
+    restored = D_testing.restore(load_deblurring_net(weights), blurry, torch.device("cpu"))
+    assert (saved == to_uint8(restored)).all()
+
+    with (tmp_path / "out" / "results.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["set"], row["image"], row["height"], row["width"]) == ("GOPRO", NAME, "384", "640")
+    assert float(row["psnr"]) == pytest.approx(psnr(saved, sharp), abs=1e-9)  # what the PNG holds
+    for name, value in score(restored, sharp).items():
+        assert float(row[name]) == pytest.approx(value, abs=1e-6)
+    for name, value in score(blurry, sharp).items():
+        assert float(row[f"input_{name}"]) == pytest.approx(value, abs=1e-9)
+
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["sets"]["GOPRO"]["images"] == 1
+    assert summary["sets"]["GOPRO"]["output"]["psnr"] == pytest.approx(float(row["psnr"]))
+    assert (summary["modulation"], summary["deform_op"]) == ("aligned", "torchvision")
+    for name in METRICS:
+        assert f"\n{name:14}" in result.stdout
+    assert f"input PSNR {float(row['input_psnr']):.2f} dB" in result.stdout
+    figure = read_image(tmp_path / "out" / "GOPRO_side_by_side.png")
+    assert figure.shape == (384, 3 * 640 + 2 * 4, 3)
+    assert (figure[:, :640] == blurry).all()
+    assert (figure[:, -640:] == sharp).all()
+
+
+def run(tmp_path, weights, *sets, more=()):
+    sources = [argument for source in sets for argument in ("--testset_dir", str(source))]
+    D_testing.main(
+        D_testing.parse_args(
+            [*sources, "--weights", str(weights), "--save_dir", str(tmp_path / "out"), "--device", "cpu", *more]
+        )
+    )
+
+
+def crops(folder, *names, box=(0, 0, 40, 24)):
+    folder.mkdir(parents=True)
+    for name in names:
+        with Image.open(PAIR / "blur" / "000203.png") as image:
+            image.crop(box).save(folder / name)
+    return folder
+
+
+def test_a_folder_without_ground_truth_is_restored_and_not_scored(tmp_path, small_networks, capsys):
+    photos = crops(tmp_path / "photos" / "trip", "a.png", "b.jpg").parent
+    run(tmp_path, small_networks / "DeblurringNet_FT.pth", photos)
+    assert read_image(tmp_path / "out" / "photos" / "trip" / "a.png").shape == (24, 40, 3)
+    assert read_image(tmp_path / "out" / "photos" / "trip" / "b.png").shape == (24, 40, 3)
+    assert "no ground truth: restored and saved, not scored" in capsys.readouterr().out
+    with (tmp_path / "out" / "results.csv").open() as file:
+        assert [set(row) for row in csv.DictReader(file)] == [{"set", "image", "height", "width", "seconds"}] * 2
+    assert "output" not in json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["photos"]
+
+
+def test_several_sets_with_and_without_ground_truth_in_one_run(tmp_path, small_networks):
+    photos = crops(tmp_path / "photos", "a.png")
+    run(tmp_path, small_networks / "DeblurringNet_FT.pth", PAIR.parent, photos, photos)
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["set"] for row in rows] == ["GOPRO_test", "photos", "photos-2"]
+    assert [bool(row["psnr"]) for row in rows] == [True, False, False]
+
+
+def test_limit(tmp_path, small_networks):
+    photos = crops(tmp_path / "photos", "a.png", "b.png", "c.png")
+    run(tmp_path, small_networks / "DeblurringNet_FT.pth", photos, more=("--limit", "2"))
+    assert sorted(path.name for path in (tmp_path / "out" / "photos").iterdir()) == ["a.png", "b.png"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["photos"]
+    assert (summary["images"], summary["images_in_set"]) == (2, 3)
+
+
+def test_images_that_differ_in_their_suffix_alone_both_stay(tmp_path, small_networks):
+    photos = crops(tmp_path / "photos", "a.png", "a.jpg", "b.jpg")
+    run(tmp_path, small_networks / "DeblurringNet_FT.pth", photos)
+    assert sorted(path.name for path in (tmp_path / "out" / "photos").iterdir()) == ["a.jpg.png", "a.png.png", "b.png"]
+
+
+def test_results_never_lie_among_the_inputs(tmp_path, small_networks):
+    photos = crops(tmp_path / "out", "a.png")
+    before = (photos / "a.png").read_bytes()
+    with pytest.raises(UserError, match="would lie inside .* which is read from; give a --save_dir elsewhere"):
+        run(tmp_path, small_networks / "DeblurringNet_FT.pth", photos)
+    assert (photos / "a.png").read_bytes() == before
+
+
+def test_missing_weights_are_one_message_and_status_2(tmp_path):
+    result = run_script("D_testing.py", "--testset_dir", str(SAMPLES), "--weights", "nets/DeblurringNet_FT.pth")
+    assert result.returncode == 2
+    assert "error: nets/DeblurringNet_FT.pth does not exist. It holds the network that the finetune" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_images_at_full_size_of_the_real_sets(tmp_path, small_networks, shared):
+    sets = (shared / "data" / "GOPRO_sample" / "test", shared / "data" / "unpaired")
+    run(tmp_path, small_networks / "DeblurringNet_FT.pth", *sets, more=("--limit", "1"))
+    golden = json.loads((shared / "golden" / "metrics.json").read_text())["GOPR0384_11_00/000001.png"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]
+    assert summary["GOPRO_sample_test"]["input"] == pytest.approx(golden, abs=1e-4)
+    assert summary["GOPRO_sample_test"]["images_in_set"] == 9
+    assert summary["unpaired"]["images_in_set"] == 4
+
+
+def test_released_weights_are_read_as_released(tmp_path, released_weights):
+    from utils.released_names import DEBLURRING_KEY
+
+    torch.save({"epoch": 1, DEBLURRING_KEY: released_weights("deblurring", 0)}, tmp_path / "DeblurringNet_FT.pth")
+    photos = crops(tmp_path / "photos", "a.png", box=(0, 0, 16, 12))
+    run(tmp_path, tmp_path / "DeblurringNet_FT.pth", photos)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["modulation"] == "released"
+    shutil.rmtree(tmp_path / "out")
+    run(tmp_path, tmp_path / "DeblurringNet_FT.pth", photos, more=("--modulation", "aligned"))
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["modulation"] == "aligned"

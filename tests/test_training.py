@@ -1,0 +1,249 @@
+"""The training script: what each stage moves and leaves alone, what it writes, and what it refuses."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import DR_training
+from losses import NormalizedMSELoss
+from models import DeblurringNet
+from tests.conftest import ROOT, SAMPLES, SMALL_WIDTH
+from utils.checkpoint import load_deblurring_net, load_reblurring_net
+from utils.errors import UserError
+from utils.images import read_image, to_float_image, to_tensor
+from utils.metrics import psnr
+
+
+def arguments(folder: Path, *more: str, trainset: tuple[str, ...] = (str(SAMPLES),)) -> list[str]:
+    small = ["--width", str(SMALL_WIDTH), "--batch_size", "2", "--patch_size", "32", "--num_workers", "0"]
+    places = ["--output_dir", str(folder / "nets"), "--log_dir", str(folder / "log"), "--device", "cpu"]
+    return ["--trainset_dir", *trainset, *places, *small, *more]
+
+
+def train(folder: Path, *more: str, **options) -> Namespace:
+    args = DR_training.parse_args(arguments(folder, *more, **options))
+    DR_training.main(args)
+    return args
+
+
+def run_script(*command: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
+
+
+def curves(log_dir: Path, stage: str) -> EventAccumulator:
+    (folder,) = log_dir.glob(f"{stage}_*")
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def values(log_dir: Path, stage: str, name: str) -> list[float]:
+    return [event.value for event in curves(log_dir, stage).Scalars(name)]
+
+
+def unpaired_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for file in sorted((SAMPLES / "train").glob("*/blur/*.png")):
+        shutil.copy(file, folder)
+    return folder
+
+
+def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_script_trains_all_stages_on_real_pairs(tmp_path):
+    result = run_script("DR_training.py", *arguments(tmp_path, "--stage", "all", "--n_epochs", "2"))
+    assert result.returncode == 0, result.stderr
+    for stage, name in (("reblur", "ReBlurringNet"), ("deblur", "DeblurringNet_NF"), ("finetune", "DeblurringNet_FT")):
+        content = torch.load(tmp_path / "nets" / f"{name}.pth", weights_only=True)
+        assert (content["stage"], content["epoch"]) == (stage, 2)
+        (folder,) = (tmp_path / "log").glob(f"{stage}_*")
+        recorded = json.loads((folder / "arguments.json").read_text())
+        assert recorded["arguments"]["batch_size"] == 2
+        assert recorded["versions"]["torch"] == torch.__version__
+        lines = (folder / "log.txt").read_text().splitlines()
+        assert len([line for line in lines if f"{stage}: epoch" in line]) == 2
+        board = curves(tmp_path / "log", stage)
+        assert {"loss/total", "lr", "time/data", "time/step"} <= set(board.Tags()["scalars"])
+        assert board.Tags()["images"]
+    assert "gopro, 2 pairs (GOPR0372_07_00/{blur,sharp}/*.png)" in result.stdout
+    assert "finetune: 100%" in result.stderr  # the bar
+
+
+def test_what_moves_and_what_stays(tmp_path, small_networks):
+    before_r = load_reblurring_net(small_networks / "ReBlurringNet.pth")
+    before_nf = load_deblurring_net(small_networks / "DeblurringNet_NF.pth")
+    files = {path.name: path.read_bytes() for path in small_networks.iterdir()}
+
+    train(tmp_path, "--stage", "finetune", "--max_steps", "2", "--overwrite")
+    tuned = load_deblurring_net(small_networks / "DeblurringNet_FT.pth")
+    for (name, old), new in zip(before_nf.state_dict().items(), tuned.state_dict().values(), strict=True):
+        assert not torch.equal(old, new), f"{name} did not move"
+    for name in ("ReBlurringNet.pth", "DeblurringNet_NF.pth"):
+        assert (small_networks / name).read_bytes() == files[name]
+
+    train(tmp_path, "--stage", "reblur", "--max_steps", "1", "--overwrite")
+    assert not same(load_reblurring_net(small_networks / "ReBlurringNet.pth"), before_r)
+    assert (small_networks / "DeblurringNet_NF.pth").read_bytes() == files["DeblurringNet_NF.pth"]
+
+
+def test_finetune_is_the_published_sum_and_unpaired_images_miss_its_first_term(tmp_path, small_networks):
+    more = ("--stage", "finetune", "--lambda_A", "0.7", "--lambda_B", "0.3")
+    args = DR_training.parse_args(arguments(tmp_path, *more))
+    network, losses = DR_training.finetune_stage(args, torch.device("cpu"))
+    reblurring = load_reblurring_net(small_networks / "ReBlurringNet.pth")
+    generator = torch.Generator().manual_seed(0)
+    blurry, sharp = torch.rand(2, 2, 3, 16, 16, generator=generator) * 2 - 1
+    paired = torch.tensor([1.0, 0.0])
+    deblurred, total, parts = losses(network, {"blurry": blurry, "sharp": sharp, "paired": paired})
+    criterion = NormalizedMSELoss()
+    first = criterion(deblurred[:1], sharp[:1]) / 2  # of a mean over both images
+    second = criterion(reblurring(blurry, deblurred), blurry)
+    torch.testing.assert_close(total, 0.7 * first + 0.3 * second)
+    torch.testing.assert_close(parts["deblur"], first)
+    torch.testing.assert_close(parts["reblur"], second)
+
+
+def test_unpaired_images_alone_can_finetune(tmp_path, small_networks):
+    folder = unpaired_folder(tmp_path)
+    train(tmp_path, "--stage", "finetune", "--max_steps", "2", "--overwrite", trainset=(f"unpaired={folder}",))
+    assert values(tmp_path / "log", "finetune", "loss/deblur") == [0.0, 0.0]
+    assert min(values(tmp_path / "log", "finetune", "loss/reblur")) > 0
+    tuned, start = (load_deblurring_net(small_networks / f"DeblurringNet_{name}.pth") for name in ("FT", "NF"))
+    assert not same(tuned, start)
+
+
+def test_unpaired_images_take_no_part_in_the_other_stages(tmp_path):
+    folder = unpaired_folder(tmp_path)
+    train(tmp_path, "--stage", "deblur", "--n_epochs", "1", trainset=(str(SAMPLES), f"unpaired={folder}"))
+    (log,) = (tmp_path / "log").glob("deblur_*/log.txt")
+    assert "deblur: 2 frames" in log.read_text()
+    with pytest.raises(UserError, match="--stage reblur needs sharp images, and none of the data sets has any"):
+        train(tmp_path, "--stage", "reblur", trainset=(f"unpaired={folder}",))
+
+
+@pytest.mark.parametrize(("stage", "start"), [("reblur", 1e-4), ("deblur", 1e-4), ("finetune", 1e-5)])
+def test_learning_rate_of_the_stage_halves_every_n_steps_epochs(tmp_path, small_networks, stage, start):
+    train(tmp_path, "--stage", stage, "--n_epochs", "5", "--n_steps", "2", "--overwrite")
+    rates = values(tmp_path / "log", stage, "lr")  # one step an epoch
+    assert rates == pytest.approx([start, start, start / 2, start / 2, start / 4])
+
+
+def test_published_defaults():
+    args = DR_training.parse_args([])
+    names = ("batch_size", "patch_size", "gamma", "n_epochs", "n_steps", "lambda_A", "lambda_B")
+    assert [getattr(args, name) for name in names] == [6, 256, 0.5, 1000, 200, 1.0, 0.1]
+    assert DR_training.STAGE_LR == {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}
+
+
+def test_same_seed_same_bits_whatever_the_workers(tmp_path):
+    for name, more in (("a", ()), ("b", ("--num_workers", "2")), ("c", ("--seed", "1"))):
+        train(tmp_path / name, "--stage", "deblur", "--n_epochs", "2", *more)
+    a, b, c = (load_deblurring_net(tmp_path / name / "nets" / "DeblurringNet_NF.pth") for name in "abc")
+    assert same(a, b)
+    assert not same(a, c)
+
+
+def test_max_steps_ends_in_the_middle_of_an_epoch(tmp_path):
+    train(tmp_path, "--stage", "deblur", "--batch_size", "1", "--max_steps", "3")
+    assert len(values(tmp_path / "log", "deblur", "loss/total")) == 3
+
+
+def test_existing_networks_are_kept_without_overwrite(tmp_path, small_networks):
+    before = (small_networks / "DeblurringNet_NF.pth").read_bytes()
+    with pytest.raises(UserError, match=r"DeblurringNet_NF.pth exists already; give another --output_dir, or --overwr"):
+        train(tmp_path, "--stage", "deblur", "--max_steps", "1")
+    assert (small_networks / "DeblurringNet_NF.pth").read_bytes() == before
+    train(tmp_path, "--stage", "deblur", "--max_steps", "1", "--overwrite")
+    assert (small_networks / "DeblurringNet_NF.pth").read_bytes() != before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_ctrl_c_leaves_a_loadable_checkpoint(tmp_path):
+    command = ["DR_training.py", *arguments(tmp_path, "--stage", "deblur", "--num_workers", "1")]
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout:  # the first epoch has been logged
+            if "epoch 1" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(60) == 130
+    assert "interrupted after step" in rest
+    assert "Traceback" not in rest
+    assert load_deblurring_net(tmp_path / "nets" / "DeblurringNet_NF.pth").arguments["width"] == SMALL_WIDTH
+
+
+def test_a_small_network_overfits_a_real_pair():
+    torch.manual_seed(0)
+    folder = SAMPLES / "test" / "GOPR0881_11_01"
+    blurry, sharp = (read_image(folder / side / "000203.png")[40:104, 60:124] for side in ("blur", "sharp"))
+    network, criterion = DeblurringNet(6), NormalizedMSELoss()
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    batch, target = to_tensor(blurry).unsqueeze(0), to_tensor(sharp).unsqueeze(0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        criterion(network(batch), target).backward()
+        optimizer.step()
+    with torch.no_grad():
+        restored = to_float_image(network(batch)[0])
+    assert psnr(restored, sharp) > psnr(blurry, sharp) + 6
+
+
+def test_finetune_without_its_networks_says_how_to_get_them(tmp_path):
+    with pytest.raises(
+        UserError, match=r"ReBlurringNet.pth does not exist. It holds the network that the reblur stage"
+    ):
+        train(tmp_path, "--stage", "finetune", "--max_steps", "1")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--trainset_dir", "nowhere"), "error: nowhere does not exist; expected the folder of a data set"),
+        (("--device", "cuda:99"), "error: --device cuda:99 cannot be used here"),
+        (("--batch_size", "0"), "--batch_size should be at least 1"),
+        (("--width", "3"), "--width should be an even number from 2 up"),
+    ],
+)
+def test_bad_arguments_are_one_message_and_status_2(tmp_path, more, message):
+    result = run_script("DR_training.py", *arguments(tmp_path), *more)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_damaged_frame_ends_the_run_with_its_name(tmp_path):
+    data = tmp_path / "pairs"
+    shutil.copytree(SAMPLES / "train" / "GOPR0372_07_00", data)
+    damaged = data / "sharp" / "000047.png"
+    damaged.write_bytes(damaged.read_bytes()[:100_000])
+    for workers in ("0", "1"):
+        result = run_script(
+            "DR_training.py", *arguments(tmp_path, "--stage", "deblur", "--num_workers", workers, trainset=(str(data),))
+        )
+        assert result.returncode == 2
+        (message,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert message.startswith(f"error: {damaged} is damaged or incomplete")
+        assert "Traceback" not in result.stderr
+
+
+def test_every_flag_has_help(capsys):
+    with pytest.raises(SystemExit):
+        DR_training.parse_args(["--help"])
+    text = capsys.readouterr().out
+    assert np.all([f"--{name}" in text for name in vars(DR_training.parse_args([]))])
