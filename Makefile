@@ -11,7 +11,7 @@ DEMO := .demo
 demo: $(VENV)/.installed
 	rm -rf $(DEMO)
 	$(BIN)/python DR_training.py --stage all --trainset_dir samples/GOPRO --output_dir $(DEMO)/networks \
-	    --log_dir $(DEMO)/log --batch_size 2 --patch_size 64 --max_steps 15 --num_workers 1 --device cpu
+	    --log_dir $(DEMO)/log --batch_size 1 --patch_size 64 --max_steps 20 --num_workers 1 --device cpu
 	$(BIN)/python D_testing.py --testset_dir samples/GOPRO --weights $(DEMO)/networks/DeblurringNet_FT.pth \
 	    --save_dir $(DEMO)/results --figure --device cpu
 	@echo "A handful of steps shows that everything runs; it sharpens nothing. Networks, restored picture, scores and"

@@ -1,7 +1,8 @@
 """Image sets on disk, and the training patches made from them."""
 
 from datasets.augmentation import PairAugmentation
-from datasets.layouts import KINDS, SPLITS, DatasetError, ImageSet, find_images, parse_source
+from datasets.layouts import KINDS, ImageSet, find_images, parse_source
+from datasets.pairing import SPLITS, DatasetError
 from datasets.patches import TrainingPatches, training_loader
 
 __all__ = [

@@ -19,7 +19,8 @@ _MODES_8_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTH_BYTE = 24  # of the IHDR chunk, which always comes first
 _ORIENTATION_TAG = 0x0112
-_FIRST_TURNED_ORIENTATION = 5  # 5 to 8 swap height and width
+_TURNED_ORIENTATIONS = (5, 6, 7, 8)  # swap height and width
+_TIFF_DEPTH_TAG = 258
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ def inspect_image(path: Path) -> ImageInfo:
             (width, height), mode = image.size, image.mode
             # getexif() would decode a whole PNG in search of EXIF behind the pixels, where hardly any has it.
             has_exif = image.format != "PNG" or "exif" in image.info
-            turned = has_exif and image.getexif().get(_ORIENTATION_TAG, 1) >= _FIRST_TURNED_ORIENTATION
+            turned = has_exif and image.getexif().get(_ORIENTATION_TAG, 1) in _TURNED_ORIENTATIONS
+            deep_tiff = image.format == "TIFF" and max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,))) > 8
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
-    # Pillow would quietly halve the depth of a 16-bit RGB PNG.
+    # Pillow would quietly halve the depth of a 16-bit RGB PNG or TIFF.
     deep_png = start.startswith(_PNG_SIGNATURE) and start[_PNG_DEPTH_BYTE] > 8
-    if mode not in _MODES_8_BIT or deep_png:
+    if mode not in _MODES_8_BIT or deep_png or deep_tiff:
         raise UserError(f"{path} does not have 8 bits a channel (mode {mode}); convert it to an 8-bit RGB image")
     return ImageInfo(width, height, mode) if turned else ImageInfo(height, width, mode)
 

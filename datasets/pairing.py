@@ -1,0 +1,184 @@
+"""Matching blurry files with their sharp partners in the layouts in use; knows paths, not their content.
+
+Pairs are matched by the components of their paths below the given folder: never by replacing text in a whole path and
+never by sort order.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UserError, some
+from utils.images import SUFFIXES
+
+SPLITS = ("train", "test")
+SHARP_DIR, INPUT_DIR, TARGET_DIR, GT_DIR = "sharp", "input", "target", "GT"
+_HIDE_FOLDERS = {"train", "test", "test-close-ups", "test-long-shot"}
+
+
+class DatasetError(UserError):
+    """A folder of images that cannot be used as it is; the message names the files."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Files below a folder: blurry ones, their partners in the same order or None, a unique name for each.
+
+    `used_names` are the names of the folders that told the sides apart.
+    """
+
+    layout: str
+    blurry: tuple[Path, ...]
+    sharp: tuple[Path, ...] | None
+    names: tuple[str, ...]
+    used_names: tuple[str, ...] = ()
+
+
+def list_images(base: Path) -> list[Path]:
+    """Return the images below a folder as sorted paths relative to it; hidden files and folders are passed over.
+
+    Links to folders are followed, but into no folder twice on the way down.
+
+    Raises:
+        DatasetError: a folder that cannot be opened.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"{error.filename} cannot be opened: {error.strerror}") from error
+
+    images = []
+    for folder, folders, files in os.walk(base, followlinks=True, onerror=refuse):
+        here = Path(folder)
+        above = {here.resolve(), *here.resolve().parents}
+        folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in above]
+        relative = here.relative_to(base)
+        images += [relative / name for name in files if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
+    return sorted(images)
+
+
+def match_sides(base: Path, files: list[Path], split: str, blur_dir: str) -> Match | None:
+    """Match files whose paths differ in one folder: `blur_dir` and sharp, or input and target; None without either.
+
+    Raises:
+        DatasetError: files without partner, both splits below one folder, or two layouts in one.
+    """
+    for blur_name, sharp_name in ((blur_dir, SHARP_DIR), (INPUT_DIR, TARGET_DIR)):
+        blurry, sharp = _with_folder(files, blur_name), _with_folder(files, sharp_name)
+        if not blurry or not sharp:
+            continue
+        other = next(name for name in SPLITS if name != split)
+        if _with_folder(blurry, other):
+            raise DatasetError(f"{base} has {other}/ further down: give the folder that directly holds {split}/")
+        remaining, partners, alone = set(sharp), [], []
+        for file in blurry:
+            candidates = [path for path in _replace_folder(file, blur_name, sharp_name) if path in remaining]
+            if len(candidates) == 1:
+                partners.append(candidates[0])
+                remaining.discard(candidates[0])
+            else:
+                alone.append(file)
+        _refuse_files_alone(base, alone, remaining, blur_name, sharp_name)
+        names = tuple(_without_folder(file, blur_name) for file in blurry)
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise DatasetError(f"{base} mixes two layouts: {some(twice)} stands in both; give them as two folders")
+        both = f"{{{blur_name},{sharp_name}}}"
+        layout = str(_replace_folder(blurry[0], blur_name, both)[0].parent / f"*{blurry[0].suffix}")
+        return Match(layout, _below(base, blurry), _below(base, partners), names, (blur_name, sharp_name))
+    return None
+
+
+def find_gt(root: Path) -> Path | None:
+    """Return HIDE's folder of sharp images: in the given folder, or above it where that is one of HIDE's own."""
+    here = root.resolve()
+    for folder in (here, *here.parents[:2]):
+        if (folder / GT_DIR).is_dir():
+            return folder / GT_DIR
+        if folder.name not in _HIDE_FOLDERS:
+            return None
+    return None
+
+
+def match_gt(base: Path, files: list[Path], gt: Path) -> Match | None:
+    """Match files with those of the same name in HIDE's GT; None where there are no blurry files.
+
+    Raises:
+        DatasetError: files without partner.
+    """
+    blurry = [file for file in files if GT_DIR not in file.parts[:-1]]
+    if not blurry:
+        return None
+    sharp_names = {file.name for file in list_images(gt) if len(file.parts) == 1}
+    alone = [str(file) for file in blurry if file.name not in sharp_names]
+    if alone:
+        raise DatasetError(
+            f"{base}: {len(alone)} of {len(blurry)} images without a partner of the same name in {gt} ({some(alone)}); "
+            "complete the download of GT"
+        )
+    layout = f"{{{blurry[0].parent},{GT_DIR}}}/*{blurry[0].suffix}"
+    sharp = tuple(gt / file.name for file in blurry)
+    return Match(layout, _below(base, blurry), sharp, tuple(file.as_posix() for file in blurry), (GT_DIR,))
+
+
+def match_unpaired(base: Path, files: list[Path]) -> Match | None:
+    """Take all images, without partners; None where there are none."""
+    if not files:
+        return None
+    return Match("images at any depth", _below(base, files), None, tuple(file.as_posix() for file in files))
+
+
+def refuse_one_sided(base: Path, files: list[Path], blur_dir: str) -> None:
+    """Do not take one side of a paired set, or both sides in a heap, for unpaired images.
+
+    Raises:
+        DatasetError: folders below, or the given one itself beside its partner, are named like a side of pairs.
+    """
+    sharp_sides = {SHARP_DIR, TARGET_DIR, "gt", "hq", "ground_truth"}
+    sides = {blur_dir.lower(), "blur", "blur_gamma", "blurry", "blurred", INPUT_DIR, "lq", *sharp_sides}
+    found = {part for file in files for part in file.parts[:-1] if part.lower() in sides}
+    here = base.resolve()
+    if here.name.lower() in sides:
+        neighbours = {path.name for path in here.parent.iterdir() if path.is_dir() and path.name.lower() in sides}
+        found |= neighbours if len(neighbours) > 1 else set()
+    if found:
+        variant = " (or name another blurry folder with --blur_dir)" if blur_dir not in found else ""
+        raise DatasetError(
+            f"{base} holds, or is one of, {', '.join(f'{name}/' for name in sorted(found))}, but these are not both "
+            f"sides of pairs here: expected a folder with {blur_dir}/ and {SHARP_DIR}/, or {INPUT_DIR}/ and "
+            f"{TARGET_DIR}/{variant}. For images without ground truth write unpaired={base}"
+        )
+
+
+def _with_folder(files: Iterable[Path], folder: str) -> list[Path]:
+    return [file for file in files if folder in file.parts[:-1]]
+
+
+def _replace_folder(file: Path, old: str, new: str) -> list[Path]:
+    """Return the paths that `file` becomes when one folder called `old` is replaced by `new`."""
+    parts = file.parts
+    return [Path(*parts[:i], new, *parts[i + 1 :]) for i, part in enumerate(parts[:-1]) if part == old]
+
+
+def _without_folder(file: Path, folder: str) -> str:
+    return Path(*(part for part in file.parts[:-1] if part != folder), file.name).as_posix()
+
+
+def _below(base: Path, files: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(base / file for file in files)
+
+
+def _refuse_files_alone(base: Path, alone: list[Path], left: Iterable[Path], blur_name: str, sharp_name: str) -> None:
+    problems = [
+        f"{len(names)} in {folder}/ without a partner in {partner}/ ({some(names)})"
+        for folder, partner, names in (
+            (blur_name, sharp_name, [str(file) for file in alone]),
+            (sharp_name, blur_name, [str(file) for file in sorted(left)]),
+        )
+        if names
+    ]
+    if problems:
+        raise DatasetError(
+            f"{base}: {'; '.join(problems)}. Partners have the same path but for {blur_name}/ and {sharp_name}/; "
+            "complete the download, or remove the files that stand alone"
+        )

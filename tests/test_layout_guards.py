@@ -1,0 +1,89 @@
+"""Folders that are easily mistaken: one side alone, the other split, files beside the pairs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from datasets import DatasetError, find_images, parse_source
+from tests.helpers import save_all
+
+
+@pytest.mark.parametrize("names", [("Blur", "Sharp"), ("lq", "gt"), ("blurry", "ground_truth")])
+def test_sides_under_other_names_are_not_unpaired(tmp_path, names):
+    save_all(tmp_path, *(f"{name}/1.png" for name in names))
+    with pytest.raises(DatasetError, match=f"{min(names)}/, {max(names)}/, but these are not both sides of pairs"):
+        find_images(tmp_path, "test")
+
+
+@pytest.mark.parametrize(("side", "partner"), [("blur", "sharp"), ("sharp", "blur"), ("target", "input")])
+def test_a_side_given_alone_is_not_unpaired(tmp_path, side, partner):
+    save_all(tmp_path, f"{side}/1.png", f"{partner}/1.png")
+    with pytest.raises(DatasetError, match=f"one of, .*{side}/.*For images without ground truth write unpaired="):
+        find_images(tmp_path / side, "test")
+    assert len(find_images(tmp_path / side, "test", "unpaired")) == 1
+
+
+def test_a_folder_called_blur_without_neighbours_is_just_a_folder(tmp_path):
+    save_all(tmp_path, "blur/1.png")
+    assert find_images(tmp_path / "blur", "test").kind == "unpaired"
+
+
+def test_only_another_variant_names_the_flag(tmp_path):
+    save_all(tmp_path, "S/blur_gamma/1.png", "S/sharp/1.png")
+    with pytest.raises(DatasetError, match=r"\(or name another blurry folder with --blur_dir\)"):
+        find_images(tmp_path, "test")
+    assert find_images(tmp_path, "test", blur_dir="blur_gamma").paired
+
+
+@pytest.mark.parametrize("side", ["sharp", "target"])
+def test_the_sharp_side_is_no_blur_dir(tmp_path, side):
+    save_all(tmp_path, "blur/1.png", "sharp/1.png")
+    with pytest.raises(DatasetError, match=f"--blur_dir {side} names the sharp side"):
+        find_images(tmp_path, "test", blur_dir=side)
+
+
+def test_the_other_split_given_by_name_is_noted(tmp_path):
+    save_all(tmp_path, "train/blur/1.png", "train/sharp/1.png")
+    notes = find_images(tmp_path / "train", "test").notes
+    assert "WARNING: this is train/, used where test/ is expected" in notes
+    assert not find_images(tmp_path / "train", "train").notes
+
+
+def test_images_beside_the_pairs_are_noted(tmp_path):
+    save_all(tmp_path, "S/blur/1.png", "S/sharp/1.png", "S/blur_gamma/1.png", "stray.png")
+    (note,) = find_images(tmp_path, "test").notes
+    assert note == "2 images in other folders are not used: S/blur_gamma/1.png, stray.png"
+
+
+def test_images_deeper_in_gt_are_no_partners(tmp_path):
+    save_all(tmp_path, "test/test-close-ups/1.png", "GT/more/1.png")
+    with pytest.raises(DatasetError, match=r"1 of 1 images without a partner of the same name in .*GT"):
+        find_images(tmp_path, "test", "hide")
+
+
+def test_gopro_is_recognised_from_one_sequence(tmp_path):
+    save_all(tmp_path, "GOPR0384_11_00/blur/1.png", "GOPR0384_11_00/sharp/1.png")
+    assert find_images(tmp_path / "GOPR0384_11_00", "test").kind == "gopro"
+
+
+def test_names_are_recognised_as_words(tmp_path):
+    for name, kind in (("HIDE_dataset", "hide"), ("hideaki", "paired")):
+        save_all(tmp_path / name, "test/input/1.png", "test/target/1.png")
+        assert find_images(tmp_path / name, "test").kind == kind
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a folder that this user cannot open")
+def test_a_folder_that_cannot_be_opened(tmp_path):
+    save_all(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "b").chmod(0)
+    with pytest.raises(DatasetError, match="b cannot be opened"):
+        find_images(tmp_path, "test")
+
+
+def test_sources():
+    assert parse_source("gopro=~/x") == ("gopro", Path.home() / "x")
+    with pytest.raises(DatasetError, match="gopro= names no folder; expected gopro=PATH"):
+        parse_source("gopro=")
+    with pytest.raises(DatasetError, match=r"for a path with an equals sign write \./data=v2"):
+        parse_source("data=v2")
