@@ -175,7 +175,13 @@ def test_existing_networks_are_kept_without_overwrite(tmp_path, small_networks):
 def test_ctrl_c_leaves_a_loadable_checkpoint(tmp_path):
     command = ["DR_training.py", *arguments(tmp_path, "--stage", "deblur", "--num_workers", "1")]
     with subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell's background jobs, and what they start, ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         for line in process.stdout:  # the first epoch has been logged
             if "epoch 1" in line:
