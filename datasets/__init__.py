@@ -1,6 +1,7 @@
 """Image sets on disk, and the training patches made from them."""
 
 from datasets.augmentation import PairAugmentation
+from datasets.frame_cache import FrameCache
 from datasets.layouts import KINDS, ImageSet, find_images, parse_source
 from datasets.pairing import SPLITS, DatasetError
 from datasets.patches import TrainingPatches, training_loader
@@ -9,6 +10,7 @@ __all__ = [
     "KINDS",
     "SPLITS",
     "DatasetError",
+    "FrameCache",
     "ImageSet",
     "PairAugmentation",
     "TrainingPatches",

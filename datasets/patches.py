@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.augmentation import PairAugmentation
+from datasets.frame_cache import FrameCache
 from datasets.layouts import ImageSet
 from utils.images import read_image, to_tensor
 
@@ -25,15 +26,17 @@ class TrainingPatches(Dataset):
     Args:
         image_sets: where the frames come from; their frames follow one another.
         patch_size: P in px.
+        cache: holds the decoded frames; without one they are decoded each time.
     """
 
-    def __init__(self, image_sets: Sequence[ImageSet], patch_size: int) -> None:
+    def __init__(self, image_sets: Sequence[ImageSet], patch_size: int, cache: FrameCache | None = None) -> None:
         self.frames = [
             (blurry, image_set.sharp[i] if image_set.sharp else None)
             for image_set in image_sets
             for i, blurry in enumerate(image_set.blurry)
         ]
         self.augment = PairAugmentation(patch_size)
+        self.read = cache.read if cache else read_image
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -41,8 +44,8 @@ class TrainingPatches(Dataset):
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         index, seed = draw
         blurry_path, sharp_path = self.frames[index]
-        sharp_frame = None if sharp_path is None else read_image(sharp_path)
-        blurry, sharp = self.augment(read_image(blurry_path), sharp_frame, seed)
+        sharp_frame = None if sharp_path is None else self.read(sharp_path)
+        blurry, sharp = self.augment(self.read(blurry_path), sharp_frame, seed)
         blurry_patch = to_tensor(blurry)
         return {
             "blurry": blurry_patch,
@@ -72,10 +75,9 @@ class SeededOrder(Sampler[Draw]):
 
 
 def training_loader(
-    image_sets: Sequence[ImageSet], patch_size: int, batch_size: int, seed: int, num_workers: int, pin_memory: bool
+    patches: TrainingPatches, batch_size: int, seed: int, num_workers: int, pin_memory: bool
 ) -> tuple[DataLoader, SeededOrder]:
-    """Return a loader of batches of `TrainingPatches` and the order it follows (set its `epoch` before each epoch)."""
-    patches = TrainingPatches(image_sets, patch_size)
+    """Return a loader of batches of patches and the order it follows (set its `epoch` before each epoch)."""
     order = SeededOrder(len(patches), seed)
     loader = DataLoader(
         patches,

@@ -27,7 +27,7 @@ def sets(tmp_path_factory):
 
 
 def batches(sets, workers: int = 0, seed: int = 3, epochs=(0,), batch_size: int = 4) -> list[dict[str, torch.Tensor]]:
-    loader, order = training_loader(sets, PATCH, batch_size, seed, workers, pin_memory=False)
+    loader, order = training_loader(TrainingPatches(sets, PATCH), batch_size, seed, workers, pin_memory=False)
     result = []
     for order.epoch in epochs:
         result += list(loader)

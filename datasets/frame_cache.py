@@ -1,0 +1,122 @@
+"""Decoded frames on disk as raw uint8, memory-mapped, so that a crop reads its own pixels and nothing else.
+
+Each frame is one `.npy` file of its own, written completely or not at all. Its name holds the source's path, size and
+time of change: an interrupted build goes on where it stopped, a changed source is decoded again, and several runs can
+share a folder.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.files import atomic_write
+from utils.images import inspect_image, read_image
+
+_SUFFIX = ".npy"
+_GIB = 2**30
+
+
+class FrameCache:
+    """A folder of decoded frames.
+
+    Args:
+        folder: where the frames lie; made if it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def build(self, sources: Sequence[Path], threads: int) -> None:
+        """Decode the sources that the cache does not hold as they are now, with a progress bar.
+
+        Args:
+            sources: image files.
+            threads: how many are decoded at a time.
+
+        Raises:
+            UserError: the disk is too small for what is missing, or a source cannot be read.
+        """
+        missing = [source for source in dict.fromkeys(sources) if not self._path(source).exists()]
+        if not missing:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--cache_dir {self.folder} cannot be made: {error.strerror}") from error
+        with ThreadPoolExecutor(threads) as pool:
+            needed = sum(info.height * info.width * 3 for info in pool.map(inspect_image, missing))
+            free = shutil.disk_usage(self.folder).free
+            if needed > free:
+                raise UserError(
+                    f"--cache_dir {self.folder}: {len(missing):,} frames need {needed / _GIB:.1f} GiB, "
+                    f"{free / _GIB:.1f} GiB are free; make room, give another disk's folder, or leave --cache_dir out"
+                )
+            outdated = self._outdated(missing)
+            done = tqdm(
+                pool.map(self._decode, missing),
+                desc=f"decoding into {self.folder}",
+                total=len(missing),
+                unit="frame",
+                dynamic_ncols=True,
+            )
+            for path in done:
+                for old in outdated.get(_place(path), ()):
+                    old.unlink(missing_ok=True)
+
+    def read(self, source: Path) -> np.ndarray:
+        """Return a frame as H×W×3 uint8, mapped from disk: only the pixels that are used are read.
+
+        Raises:
+            UserError: the cache does not hold the source as it is now, or its file is damaged.
+        """
+        path = self._path(source)
+        try:
+            return np.load(path, mmap_mode="r")
+        except FileNotFoundError as error:
+            raise UserError(f"{source} changed since it was decoded into {self.folder}; start again") from error
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path}, decoded from {source}, is damaged ({error}); delete it and start again"
+            ) from error
+
+    def _path(self, source: Path) -> Path:
+        """Return where a source's frame is or will be: a hash of its path, then one of its size and time of change."""
+        try:
+            status = source.stat()
+        except OSError as error:
+            raise UserError(f"{source} cannot be read: {error.strerror}") from error
+        place = _digest(str(source.absolute()))
+        return self.folder / f"{place}-{_digest(f'{status.st_size} {status.st_mtime_ns}')}{_SUFFIX}"
+
+    def _outdated(self, missing: Sequence[Path]) -> dict[str, list[Path]]:
+        """Return the frames that the missing ones replace, by their place."""
+        places = {_place(self._path(source)) for source in missing}
+        outdated: dict[str, list[Path]] = {}
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            if _place(path) in places:
+                outdated.setdefault(_place(path), []).append(path)
+        return outdated
+
+    def _decode(self, source: Path) -> Path:
+        path = self._path(source)
+        frame = read_image(source)
+        try:
+            with atomic_write(path) as temporary:
+                np.save(temporary, frame)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}; the frames before it are kept") from error
+        return path
+
+
+def _place(path: Path) -> str:
+    return path.name.partition("-")[0]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
