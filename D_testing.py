@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from datasets import SPLITS, ImageSet, find_images, parse_source
 from models import DeblurringNet
-from models.aspdc import MODULATIONS
-from models.deform_conv import DEFORM_OPS
+from models.aspdc import ASPDC_OPS, MODULATIONS
 from utils.checkpoint import load_deblurring_net
 from utils.device import pick_deform_op, pick_device
 from utils.errors import UserError, user_errors_end_the_program
@@ -47,8 +46,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--modulation", choices=("auto", *MODULATIONS), default="auto",
         help="reading of module 0; auto is what the weights were trained for")
     add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
-    add("--deform_op", choices=DEFORM_OPS, default="auto",
-        help="back end of the deformable convolution; auto is mmcv where it is installed, else torchvision")
+    add("--deform_op", choices=ASPDC_OPS, default="auto",
+        help="back end of the deformable convolutions; auto is fused on the CPU; on CUDA mmcv if installed, else "
+             "torchvision")
     add("--save_dir", type=Path, default=Path("results"), help="where restored images and the scores go")
     add("--limit", type=int, help="restore only the first so many images of each set")
     add("--figure", action="store_true", help="also save blurry | restored | sharp of each set's first image")

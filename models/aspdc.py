@@ -6,11 +6,36 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import ResBlock, conv, leaky_relu
-from models.deform_conv import ModulatedDeformConv2d
+from models.deform_conv import ModulatedDeformConv2d, resolve_deform_op
+from models.fused import fused_sum
 
 TAPS = 9  # of a 3×3 kernel
 DILATIONS = (1, 2, 4)  # of the predictors of modules 1, 2 and 3; the deformable convolutions themselves have 1
 MODULATIONS = ("aligned", "released")
+ASPDC_OPS = ("auto", "fused", "mmcv", "torchvision")
+
+Prediction = tuple[Tensor | None, Tensor]  # a module's offsets, if it has any, and modulation
+
+
+def resolve_aspdc_op(deform_op: str, device: torch.device | str) -> str:
+    """Return the back end that `deform_op` means for an ASPDC on `device`: "fused", "mmcv" or "torchvision".
+
+    Args:
+        deform_op: one of `ASPDC_OPS`; "auto" is fused on the CPU, elsewhere mmcv where it is usable, else torchvision.
+        device: where the tensors lie.
+
+    Raises:
+        ValueError: unknown name.
+        RuntimeError: the back end asked for by name cannot run here; the message says why.
+    """
+    if deform_op not in ASPDC_OPS:
+        raise ValueError(f"deform_op should be one of {', '.join(ASPDC_OPS)}, got {deform_op!r}")
+    on_cpu = torch.device(device).type == "cpu"
+    if deform_op == "fused" and not on_cpu:
+        raise RuntimeError(f"deform_op fused runs on the CPU so far, not on {device}")
+    if deform_op == "fused" or (deform_op == "auto" and on_cpu):
+        return "fused"
+    return resolve_deform_op(deform_op, device)
 
 
 @dataclass(frozen=True)
@@ -55,10 +80,10 @@ class DeformableModule(nn.Module):
         channels: C.
         dilation: of the 3×3 predictors of offsets and modulation; None is module 0, which has no offsets.
         modulation: how module 0 reads its modulation map, one of `MODULATIONS`; the others have one reading.
-        deform_op: back end, see `models.deform_conv`.
+        deform_op: back end of the one convolution, see `models.deform_conv`.
     """
 
-    def __init__(self, channels: int, dilation: int | None, modulation: str, deform_op: str) -> None:
+    def __init__(self, channels: int, dilation: int | None, modulation: str, deform_op: str = "auto") -> None:
         super().__init__()
         self.reads_as_released = dilation is None and modulation == "released"
         reach = dilation or 1
@@ -69,19 +94,22 @@ class DeformableModule(nn.Module):
         self.modulation_conv = nn.Conv2d(channels, TAPS, 3, padding=padding, dilation=reach)
         self.deform_conv = ModulatedDeformConv2d(channels, channels, 3, padding=1, deform_op=deform_op)
 
-    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the offsets (N, 18, H, W) in px and the modulation (N, 9, H, W) in [0, 1]."""
-        batch, _, height, width = x.shape
+    def predict(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the offsets, (N, 18, H, W) in px or None for none, and the modulation, (N, 9, H, W) in [0, 1]."""
         modulation = torch.sigmoid(self.modulation_conv(x))
         if self.reads_as_released:
-            modulation = read_as_released(modulation, height, width)
-        if self.offset_conv is None:
-            return x.new_zeros(batch, 2 * TAPS, height, width), modulation
-        return self.offset_conv(x), modulation
+            modulation = read_as_released(modulation, *x.shape[-2:])
+        return None if self.offset_conv is None else self.offset_conv(x), modulation
+
+    def convolve(self, x: Tensor, offset: Tensor | None, modulation: Tensor) -> Tensor:
+        """Return x (N, C, H, W) convolved at positions moved by `offset` and scaled by `modulation`."""
+        if offset is None:
+            offset = modulation.new_zeros(len(x), 2 * TAPS, *x.shape[-2:])
+        return self.deform_conv(x, offset, modulation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x (N, C, H, W) convolved at the predicted positions."""
-        return self.deform_conv(x, *self.predict(x))
+        return self.convolve(x, *self.predict(x))
 
 
 class AFIM(nn.Sequential):
@@ -103,9 +131,11 @@ class ASPDC(nn.Module):
 
     def __init__(self, channels: int, modulation: str = "aligned", deform_op: str = "auto") -> None:
         super().__init__()
+        self.deform_op = deform_op
+        each = "auto" if deform_op == "fused" else deform_op
         self.feature = nn.Sequential(conv(channels, channels), leaky_relu())
         self.deformable = nn.ModuleList(
-            DeformableModule(channels, dilation, modulation, deform_op) for dilation in (None, *DILATIONS)
+            DeformableModule(channels, dilation, modulation, each) for dilation in (None, *DILATIONS)
         )
         self.afim = AFIM(channels, len(self.deformable))
         self.fusion = conv(channels, channels)
@@ -119,13 +149,22 @@ class ASPDC(nn.Module):
         """Return `forward`'s result and the maps behind it."""
         f, attention = self.feature(x), self.afim(x)
         predictions = [module.predict(f) for module in self.deformable]
-        offsets, modulations = (torch.stack(maps, dim=1).detach() for maps in zip(*predictions, strict=True))
-        return self._fuse(x, f, attention, predictions), ASPDCMaps(attention.detach(), offsets, modulations)
+        (_, first), *others = predictions
+        no_offsets = first.new_zeros(len(first), 2 * TAPS, *first.shape[-2:])
+        offsets = torch.stack([no_offsets, *(offset for offset, _ in others)], dim=1)
+        modulations = torch.stack([modulation for _, modulation in predictions], dim=1)
+        maps = ASPDCMaps(attention.detach(), offsets.detach(), modulations.detach())
+        return self._fuse(x, f, attention, predictions), maps
 
-    def _fuse(self, x: Tensor, f: Tensor, attention: Tensor, predictions: list[tuple[Tensor, Tensor]]) -> Tensor:
-        outputs = [
-            module.deform_conv(f, offset, modulation)
-            for module, (offset, modulation) in zip(self.deformable, predictions, strict=True)
-        ]
-        weighted = (attention[:, i : i + 1] * output for i, output in enumerate(outputs))
-        return x + self.fusion(sum(weighted))
+    def _fuse(self, x: Tensor, f: Tensor, attention: Tensor, predictions: list[Prediction]) -> Tensor:
+        """Return x + conv3(Σ a_i · module_i(f)) for the attention and the modules' predictions."""
+        if resolve_aspdc_op(self.deform_op, f.device) == "fused":
+            weights = [module.deform_conv.weight for module in self.deformable]
+            biases = [module.deform_conv.bias for module in self.deformable]
+            total = fused_sum(f, predictions, attention, weights, biases)
+        else:
+            outputs = [
+                module.convolve(f, *prediction) for module, prediction in zip(self.deformable, predictions, strict=True)
+            ]
+            total = sum(attention[:, i : i + 1] * output for i, output in enumerate(outputs))
+        return x + self.fusion(total)

@@ -49,12 +49,14 @@ def init_weights(network: nn.Module) -> None:
 
 
 def check_images(images: Sequence[Tensor], names: Sequence[str]) -> None:
-    """Raise `ValueError` unless every image is a floating-point N×3×H×W batch, all of one shape, 8 px or larger."""
+    """Raise `ValueError` unless every image is a non-empty N×3×H×W float batch, all of one shape, 8 px or larger."""
     for image, name in zip(images, names, strict=True):
         if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point():
             raise ValueError(
                 f"{name} should be a floating-point N×3×H×W batch in [-1, 1], got {tuple(image.shape)} {image.dtype}"
             )
+        if len(image) == 0:
+            raise ValueError(f"{name} holds no images: the batch is empty")
         if image.shape != images[0].shape:
             raise ValueError(
                 f"{names[0]} and {name} differ in shape: {tuple(images[0].shape)} and {tuple(image.shape)}"

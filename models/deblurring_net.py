@@ -5,9 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from models.aspdc import ASPDC, MODULATIONS, ASPDCMaps
+from models.aspdc import ASPDC, ASPDC_OPS, MODULATIONS, ASPDCMaps
 from models.blocks import ResBlock, check_images, conv, crop_like, init_weights, leaky_relu, pad_to_stride, upsample
-from models.deform_conv import DEFORM_OPS
 
 STRIDE = 4
 BLOCKS = 6
@@ -20,7 +19,7 @@ class DeblurringNet(nn.Module):
         width: channels at full size; 2·width at half and 4·width at a quarter. 32 is the paper's.
         modulation: how module 0 of each ASPDC reads its modulation map: "aligned" as the paper means it and as we
             train, "released" for the authors' checkpoints.
-        deform_op: back end of the deformable convolutions: "auto", "mmcv" or "torchvision".
+        deform_op: back end of the deformable convolutions, one of `models.aspdc.ASPDC_OPS`.
 
     Raises:
         ValueError: an argument that is none of these.
@@ -32,8 +31,8 @@ class DeblurringNet(nn.Module):
             raise ValueError(f"width should be at least 1, got {width}")
         if modulation not in MODULATIONS:
             raise ValueError(f"modulation should be one of {', '.join(MODULATIONS)}, got {modulation!r}")
-        if deform_op not in DEFORM_OPS:
-            raise ValueError(f"deform_op should be one of {', '.join(DEFORM_OPS)}, got {deform_op!r}")
+        if deform_op not in ASPDC_OPS:
+            raise ValueError(f"deform_op should be one of {', '.join(ASPDC_OPS)}, got {deform_op!r}")
         self.arguments = {"width": width, "modulation": modulation}  # what a checkpoint needs to rebuild the network
         channels = 4 * width
         self.head = nn.Sequential(

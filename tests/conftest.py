@@ -55,6 +55,13 @@ def deform_op(request) -> str:
     return request.param
 
 
+@pytest.fixture(params=["torchvision", "mmcv", "fused"])
+def aspdc_op(request) -> str:
+    if request.param == "mmcv" and (problem := _mmcv_problem("cpu")):
+        pytest.skip(problem)
+    return request.param
+
+
 @pytest.fixture
 def small_networks(tmp_path) -> Path:
     """Return a folder with the three stages' files, holding small networks."""

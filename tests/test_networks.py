@@ -10,12 +10,13 @@ from models.blocks import count_parameters
 from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
 
 TOLERANCE = 2e-5
+FUSED_TOLERANCE = 1e-4  # its sums run in another order
 
 
 @pytest.fixture
 def make_networks(released_weights):
-    def make(seed, modulation, deform_op):
-        deblurring = DeblurringNet(modulation=modulation, deform_op=deform_op)
+    def make(seed, modulation, aspdc_op):
+        deblurring = DeblurringNet(modulation=modulation, deform_op=aspdc_op)
         deblurring.load_state_dict(from_released(released_weights("deblurring", seed), DEBLURRING_KEY))
         reblurring = ReblurringNet()
         reblurring.load_state_dict(from_released(released_weights("reblurring", seed), REBLURRING_KEY))
@@ -30,17 +31,18 @@ def test_parameter_counts():
 
 
 @pytest.mark.parametrize("modulation", ["aligned", "released"])
-def test_outputs_and_losses_equal_the_published_networks(golden, make_networks, modulation, deform_op):
+def test_outputs_and_losses_equal_the_published_networks(golden, make_networks, modulation, aspdc_op):
     arrays, seed = golden
-    deblurring, reblurring = make_networks(seed, modulation, deform_op)
+    deblurring, reblurring = make_networks(seed, modulation, aspdc_op)
     with torch.no_grad():
         deblurred = deblurring(arrays["blurry"])
         reblurred = reblurring(arrays["blurry"], deblurred)
         first = NormalizedMSELoss()(deblurred, arrays["sharp"])
         second = ReblurringConsistencyLoss(reblurring)(arrays["blurry"], deblurred)
     losses = torch.stack([first, second, first + 0.1 * second])
+    tolerance = FUSED_TOLERANCE if aspdc_op == "fused" else TOLERANCE
     for ours, name in ((deblurred, "deblurred"), (reblurred, "reblurred"), (losses, "losses")):
-        torch.testing.assert_close(ours, arrays[f"{name}_{modulation}"], atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(ours, arrays[f"{name}_{modulation}"], atol=tolerance, rtol=0)
 
 
 def test_reblurring_a_sharp_image_equals_the_published_network(golden, make_networks):
@@ -61,9 +63,9 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def test_gradients_equal_the_published_networks(golden, make_networks, released_weights, deform_op, two_threads):
+def test_gradients_equal_the_published_networks(golden, make_networks, released_weights, aspdc_op, two_threads):
     arrays, seed = golden
-    deblurring, reblurring = make_networks(seed, "aligned", deform_op)
+    deblurring, reblurring = make_networks(seed, "aligned", aspdc_op)
     deblurred = deblurring(arrays["blurry"])
     loss = NormalizedMSELoss()(deblurred, arrays["sharp"])
     loss = loss + 0.1 * ReblurringConsistencyLoss(reblurring)(arrays["blurry"], deblurred)
@@ -71,11 +73,14 @@ def test_gradients_equal_the_published_networks(golden, make_networks, released_
     parameters = dict(deblurring.named_parameters())
     names = list(from_released(released_weights("deblurring", seed), DEBLURRING_KEY))
     norms = torch.stack([parameters[name].grad.norm() for name in names])
-    torch.testing.assert_close(norms, arrays["grad_norms"], atol=TOLERANCE, rtol=0)
+    tolerance = FUSED_TOLERANCE if aspdc_op == "fused" else TOLERANCE
+    torch.testing.assert_close(norms, arrays["grad_norms"], atol=tolerance, rtol=0)
     offsets = parameters["aspdcs.1.deformable.2.offset_conv.weight"].grad  # 2nd ASPDC, module 2
     kernels = parameters["aspdcs.5.deformable.0.deform_conv.weight"].grad[:8]  # last ASPDC, module 0
     for ours, theirs in ((offsets, arrays["grad_p_conv"]), (kernels, arrays["grad_dconv"])):
-        torch.testing.assert_close(ours, theirs, atol=TOLERANCE * theirs.abs().max().item(), rtol=0)
+        # The kinks again: with sums in another order single entries of the fused gradients jump.
+        relative = 1e-3 if aspdc_op == "fused" else TOLERANCE
+        torch.testing.assert_close(ours, theirs, atol=relative * theirs.abs().max().item(), rtol=0)
 
 
 def test_released_reading_is_the_specs_formula():
@@ -152,6 +157,7 @@ def test_initialisation():
         (torch.zeros(1, 1, 16, 16), r"blurry should be a floating-point N×3×H×W batch .*got \(1, 1, 16, 16\)"),
         (torch.zeros(3, 16, 16), r"blurry should be a floating-point N×3×H×W batch .*got \(3, 16, 16\)"),
         (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), "blurry should be a floating-point .* torch.uint8"),
+        (torch.zeros(0, 3, 16, 16), "blurry holds no images"),
         (torch.zeros(1, 3, 7, 16), r"blurry is 7×16 px \(H×W\), the smallest is 8"),
     ],
 )
@@ -172,7 +178,7 @@ def test_refuses_two_images_of_different_size():
     [
         ({"width": 0}, "width should be at least 1, got 0"),
         ({"modulation": "old"}, "modulation should be one of aligned, released, got 'old'"),
-        ({"deform_op": "fast"}, "deform_op should be one of auto, mmcv, torchvision, got 'fast'"),
+        ({"deform_op": "fast"}, "deform_op should be one of auto, fused, mmcv, torchvision, got 'fast'"),
     ],
 )
 def test_refuses_unknown_arguments(arguments, message):

@@ -29,7 +29,7 @@ def test_the_script_restores_and_scores_real_pairs(tmp_path, small_networks):
     assert result.returncode == 0, result.stderr
     blurry, sharp = (read_image(PAIR / side / "000203.png") for side in ("blur", "sharp"))
     saved = read_image(tmp_path / "out" / "GOPRO" / NAME)
-    restored = D_testing.restore(load_deblurring_net(weights), blurry, torch.device("cpu"))
+    restored = D_testing.restore(load_deblurring_net(weights, deform_op="torchvision"), blurry, torch.device("cpu"))
     assert (saved == to_uint8(restored)).all()
 
     with (tmp_path / "out" / "results.csv").open() as file:

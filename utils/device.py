@@ -2,7 +2,7 @@
 
 import torch
 
-from models.deform_conv import resolve_deform_op
+from models.aspdc import resolve_aspdc_op
 from utils.errors import UserError
 
 
@@ -30,6 +30,6 @@ def pick_deform_op(name: str, device: torch.device) -> str:
         UserError: it cannot run here.
     """
     try:
-        return resolve_deform_op(name, device)
+        return resolve_aspdc_op(name, device)
     except RuntimeError as error:
         raise UserError(f"--deform_op {name}: {error}; or use --deform_op torchvision") from error
