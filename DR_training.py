@@ -9,6 +9,7 @@ Every default is the paper's unless its help says otherwise. Each stage leaves o
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -21,11 +22,16 @@ from datasets import FrameCache, ImageSet, TrainingPatches, find_images, parse_s
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.aspdc import ASPDC_OPS
+from models.blocks import MIN_SIZE
 from utils.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net, save_network
 from utils.device import pick_deform_op, pick_device
 from utils.errors import UserError, user_errors_end_the_program
+from utils.files import check_writable
+from utils.interruption import interruption
+from utils.precision import PRECISIONS, autocast, set_precision
 from utils.run_log import RunLog
 
+MAX_WIDTH = 512  # 3.8 billion parameters
 STAGE_LR = {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}  # the paper gives finetune's only
 
 Batch = dict[str, Tensor]
@@ -60,11 +66,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--deform_op", choices=ASPDC_OPS, default="auto",
         help="back end of the deformable convolutions; auto is fused on the CPU; on CUDA mmcv if installed, else "
              "torchvision")
+    add("--precision", choices=PRECISIONS, default="fp32",
+        help="number format of convolutions and products; weights, losses and the optimiser stay fp32")
     add("--batch_size", type=int, default=6, help="patches in a step")
     add("--patch_size", type=int, default=256, help="side of the square patches in px")
     add("--n_epochs", type=int, default=1000, help="passes over the frames, in each stage")
     add("--max_steps", type=int, help="end each stage after so many steps (default: no limit)")
-    add("--lr", type=float, help="Adam's learning rate (default: the stage's own, 1e-4, 1e-4 and 1e-5)")
+    add("--lr", type=float,
+        help="Adam's learning rate, for every stage that runs (default: 1e-4, 1e-4 and, in finetune, 1e-5)")
     add("--gamma", type=float, default=0.5, help="factor on the learning rate every --n_steps epochs")
     add("--n_steps", type=int, default=200, help="epochs between two changes of the learning rate")
     add("--lambda_A", type=float, default=1.0, help="finetune: weight of the loss against the sharp image")
@@ -77,13 +86,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of the initial weights, the order of the frames and the patches")
     # fmt: on
     args = parser.parse_args(argv)
-    for name in ("batch_size", "patch_size", "n_epochs", "max_steps", "n_steps"):
+    for name in ("batch_size", "n_epochs", "max_steps", "n_steps"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name} should be at least 1")
-    if args.width < 2 or args.width % 2:
-        parser.error("--width should be an even number from 2 up")
+    for name in ("lr", "gamma"):
+        if getattr(args, name) is not None and not 0 < getattr(args, name) < math.inf:
+            parser.error(f"--{name} should be a number above 0")
+    for name in ("lambda_A", "lambda_B"):
+        if not 0 <= getattr(args, name) < math.inf:
+            parser.error(f"--{name} should be a number from 0 up")
+    if args.patch_size < MIN_SIZE:
+        parser.error(f"--patch_size should be at least {MIN_SIZE}")
+    if args.width not in range(2, MAX_WIDTH + 1, 2):
+        parser.error(f"--width should be an even number from 2 to {MAX_WIDTH}")
     if args.num_workers < 0:
         parser.error("--num_workers should be 0 (read in the main process) or more")
+    if args.seed not in range(2**32):
+        parser.error("--seed should be from 0 to 4294967295")
+    if args.stage != "finetune" and (args.reblurring_weights or args.deblurring_weights):
+        parser.error("--reblurring_weights and --deblurring_weights go with --stage finetune")
     return args
 
 
@@ -135,56 +156,69 @@ def train_stage(stage: str, args: argparse.Namespace, image_sets: list[ImageSet]
     """Train one stage and write its network after every epoch, at the end, and on Ctrl-C."""
     torch.manual_seed(args.seed)
     network, stage_losses = STAGES[stage](args, device)
-    network.train()
+    network.to(memory_format=torch.channels_last).train()
     lr = STAGE_LR[stage] if args.lr is None else args.lr
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=device.type == "cuda")
+    scaler = torch.amp.GradScaler(device.type, enabled=args.precision == "fp16")
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, args.n_steps, args.gamma)
     used_sets = [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
     patches = TrainingPatches(used_sets, args.patch_size, FrameCache(args.cache_dir) if args.cache_dir else None)
     loader, order = training_loader(patches, args.batch_size, args.seed, args.num_workers, device.type == "cuda")
     n_steps_total = min(args.n_epochs * len(loader), args.max_steps or sys.maxsize)
     output = args.output_dir / STAGE_FILES[stage]
-    log = RunLog(args.log_dir, stage, vars(args), n_steps_total)
-    log.line(
-        f"{len(patches):,} frames, {n_steps_total:,} steps of {args.batch_size} patches of "
-        f"{args.patch_size}×{args.patch_size} px, learning rate {lr:g}, on {device}"
-    )
-
     step = 0
-    try:
-        while step < n_steps_total:
+    with RunLog(args.log_dir, stage, vars(args), n_steps_total) as log, interruption() as stop:
+        log.line(
+            f"{len(patches):,} frames, {n_steps_total:,} steps of {args.batch_size} patches of "
+            f"{args.patch_size}×{args.patch_size} px, learning rate {lr:g}, on {device}"
+        )
+        while step < n_steps_total and not stop.requested:
             order.epoch = step // len(loader)
             for batch in log.batches(loader):
+                if stop.requested:
+                    break
                 batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
-                restored, loss, parts = stage_losses(network, batch)
+                with autocast(args.precision, device):
+                    restored, loss, parts = stage_losses(network, batch)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
 
                 step += 1
-                log.step(step, {"total": loss, **parts}, scheduler.get_last_lr()[0])
+                losses = log.step(step, {"total": loss, **parts}, scheduler.get_last_lr()[0])
+                refuse_divergence(losses, step, output)
                 if step == n_steps_total:
                     break
-            save_network(output, network, stage, epoch=step // len(loader))
-            log.epoch(step, {"blurry": batch["blurry"], f"{stage} output": restored, "sharp": batch["sharp"]})
+            if step:
+                save_network(output, network, stage, epoch=step // len(loader))
+                log.epoch(step, {"blurry": batch["blurry"], f"{stage} output": restored, "sharp": batch["sharp"]})
             scheduler.step()
-    except KeyboardInterrupt:
-        save_network(output, network, stage, epoch=step // len(loader))
-        log.line(f"interrupted after step {step:,}; the network so far is in {output}")
-        raise
-    finally:
-        log.close()
-    print(f"{stage}: wrote {output}; log in {log.folder}")
+        if stop.requested:
+            log.line(f"interrupted after step {step:,}" + (f"; the network so far is in {output}" if step else ""))
+            raise KeyboardInterrupt
+        log.line(f"wrote {output}; log in {log.folder}")
+
+
+def refuse_divergence(losses: dict[str, float], step: int, output: Path) -> None:
+    """End the run at the first loss that is not a number; the last epoch's network stays."""
+    if not all(map(math.isfinite, losses.values())):
+        raise UserError(
+            f"the loss is not finite at step {step:,} ({losses}); {output} keeps what it held before this epoch. Lower "
+            "--lr, or look for broken images in the data"
+        )
 
 
 def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
-    """Refuse to start where a stage would replace a network."""
+    """Refuse to start where a stage would replace a network or could not write it."""
     existing = [str(path) for stage in stages if (path := args.output_dir / STAGE_FILES[stage]).exists()]
     if existing and not args.overwrite:
         raise UserError(
             f"{', '.join(existing)} exists already; give another --output_dir, or --overwrite to train it again"
         )
+    check_writable(args.output_dir, "--output_dir")
+    check_writable(args.log_dir, "--log_dir")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -192,10 +226,13 @@ def main(args: argparse.Namespace) -> None:
     stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
     device = pick_device(args.device)
     args.deform_op = pick_deform_op(args.deform_op, device)
+    set_precision(args.precision, device)
     check_outputs(stages, args)
     image_sets = []
     for source in args.trainset_dir:
         kind, root = parse_source(source)
+        if any(root.resolve() == image_set.root.resolve() for image_set in image_sets):
+            raise UserError(f"--trainset_dir names {root} twice")
         image_sets.append(find_images(root, "train", kind, args.blur_dir))
         print(image_sets[-1].describe())
     if args.cache_dir:

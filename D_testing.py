@@ -7,9 +7,10 @@ python D_testing.py --testset_dir my_photos --save_dir sharp        # no ground 
 
 import argparse
 import csv
+import itertools
 import json
+import math
 import time
-from collections import Counter
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -24,10 +25,13 @@ from models.aspdc import ASPDC_OPS, MODULATIONS
 from utils.checkpoint import load_deblurring_net
 from utils.device import pick_deform_op, pick_device
 from utils.errors import UserError, user_errors_end_the_program
-from utils.files import atomic_write
+from utils.files import atomic_write, check_writable
 from utils.images import read_image, side_by_side, to_float_image, to_tensor, to_uint8, write_png
 from utils.metrics import COMPARABLE_WITH, METRICS, score
+from utils.precision import PRECISIONS, autocast, set_precision
 from utils.version import __version__
+
+GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
 
 Row = dict[str, str | int | float]
 
@@ -49,6 +53,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--deform_op", choices=ASPDC_OPS, default="auto",
         help="back end of the deformable convolutions; auto is fused on the CPU; on CUDA mmcv if installed, else "
              "torchvision")
+    add("--precision", choices=PRECISIONS, default="fp32",
+        help="number format of convolutions and products; report results in fp32, bf16 is faster")
     add("--save_dir", type=Path, default=Path("results"), help="where restored images and the scores go")
     add("--limit", type=int, help="restore only the first so many images of each set")
     add("--figure", action="store_true", help="also save blurry | restored | sharp of each set's first image")
@@ -60,49 +66,59 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 @torch.inference_mode()
-def restore(network: DeblurringNet, image: np.ndarray, device: torch.device) -> np.ndarray:
+def restore(network: DeblurringNet, image: np.ndarray, device: torch.device, precision: str = "fp32") -> np.ndarray:
     """Return a blurry H×W×3 uint8 image restored, as H×W×3 float32 in [0, 1]."""
-    return to_float_image(network(to_tensor(image).unsqueeze(0).to(device))[0])
+    blurry = to_tensor(image).unsqueeze(0).to(device, memory_format=torch.channels_last)
+    with autocast(precision, device):
+        return to_float_image(network(blurry)[0])
 
 
 def test_set(
-    network: DeblurringNet, image_set: ImageSet, folder: Path, device: torch.device, args: argparse.Namespace
-) -> list[Row]:
-    """Restore, save and score the images of a set, one at a time at full size; return a row an image."""
-    rows = []
+    network: DeblurringNet,
+    image_set: ImageSet,
+    folder: Path,
+    device: torch.device,
+    args: argparse.Namespace,
+    rows: list[Row],
+) -> None:
+    """Restore, save and score the images of a set, one at a time at full size; append a row an image to `rows`."""
     saved_as = output_names(image_set.names)
     count = min(len(image_set), args.limit or len(image_set))
     for i in tqdm(range(count), desc=folder.name, unit="image", dynamic_ncols=True):
         blurry = read_image(image_set.blurry[i])
         start = time.perf_counter()
-        restored = restore(network, blurry, device)
+        restored = restore(network, blurry, device, args.precision)
         row: Row = {"set": folder.name, "image": image_set.names[i], "height": blurry.shape[0],
                     "width": blurry.shape[1], "seconds": round(time.perf_counter() - start, 4)}  # fmt: skip
         panels = [blurry, to_uint8(restored)]
         if image_set.sharp:
             sharp = read_image(image_set.sharp[i])
             panels.append(sharp)
-            row |= {f"input_{name}": value for name, value in score(blurry, sharp).items()} | score(restored, sharp)
+            try:
+                before, after = score(blurry, sharp), score(restored, sharp)
+            except ValueError as error:
+                raise UserError(f"{image_set.blurry[i]} cannot be scored: {error}") from error
+            row |= {f"input_{name}": value for name, value in before.items()} | after
         write_png(folder / saved_as[i], to_uint8(restored))
         if args.figure and i == 0:
             write_png(folder.with_name(f"{folder.name}_side_by_side.png"), side_by_side(panels))
         rows.append(row)
-    return rows
 
 
 def output_names(names: tuple[str, ...]) -> list[str]:
-    """Return a PNG name for each image; a.jpg becomes a.png, or a.jpg.png where the set has another a."""
-    stems = Counter(Path(name).with_suffix("") for name in names)
-    return [f"{stem if stems[stem] == 1 else name}.png" for name in names for stem in [Path(name).with_suffix("")]]
+    """Return PNG names for a set: a.jpg becomes a.png, or, where two images would share a name, each a.jpg.png."""
+    names_as_png = [f"{Path(name).with_suffix('')}.png" for name in names]
+    return names_as_png if len(set(names_as_png)) == len(names) else [f"{name}.png" for name in names]
 
 
-def summarise(image_set: ImageSet, rows: list[Row]) -> dict[str, Any]:
-    """Return a set's counts and means for summary.json."""
+def summarise(image_set: ImageSet, rows: list[Row], complete: bool) -> dict[str, Any]:
+    """Return a set's counts and means for summary.json; `complete` tells whether all images asked for were restored."""
     summary: dict[str, Any] = {
         "kind": image_set.kind,
         "root": str(image_set.root),
         "images": len(rows),
         "images_in_set": len(image_set),
+        "complete": complete,
         "notes": list(image_set.notes),
         "seconds_per_image": median(row["seconds"] for row in rows),
     }
@@ -118,7 +134,7 @@ def print_summary(name: str, summary: dict[str, Any]) -> None:
     if "output" not in summary:
         print("no ground truth: restored and saved, not scored")
         return
-    print(f"input PSNR {summary['input']['psnr']:.2f} dB (GoPro's test set has about 25.6)")
+    print(f"input PSNR {summary['input']['psnr']:.2f} dB" + GOPRO_INPUT * (summary["kind"] == "gopro"))
     print(f"{'':14}{'input':>9}{'output':>9}   comparable with")
     for metric in METRICS:
         values = "".join(f"{summary[side][metric]:9.4f}" for side in ("input", "output"))
@@ -133,17 +149,24 @@ def write_results(save_dir: Path, rows: list[Row], summary: dict[str, Any]) -> N
         writer.writeheader()
         writer.writerows(rows)
     with atomic_write(save_dir / "summary.json") as path:
-        path.write_text(json.dumps(summary, indent=2), encoding="utf-8")
+        path.write_text(json.dumps(_finite(summary), indent=2, allow_nan=False), encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """Replace the infinite PSNR of equal images by null: JSON has no infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def result_folders(image_sets: list[ImageSet], save_dir: Path) -> list[Path]:
     """Return a folder of its own for each set's restored images, none of them where a set is read from."""
     folders: list[Path] = []
     for image_set in image_sets:
-        root = image_set.root.absolute()
+        root = image_set.root.resolve()
         name = f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
-        taken = [folder for folder in folders if folder.name.startswith(name)]
-        folders.append(save_dir / (f"{name}-{len(taken) + 1}" if taken else name))
+        numbered = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
+        folders.append(next(save_dir / each for each in numbered if save_dir / each not in folders))
     for image_set in image_sets:
         for folder in folders:
             if folder.resolve().is_relative_to(image_set.root.resolve()):
@@ -157,29 +180,39 @@ def main(args: argparse.Namespace) -> None:
     """Find the images and check everything that can be wrong, then restore and score."""
     device = pick_device(args.device)
     deform_op = pick_deform_op(args.deform_op, device)
+    set_precision(args.precision, device)
     network = load_deblurring_net(args.weights, device, args.modulation, deform_op)
+    network.to(memory_format=torch.channels_last)
     image_sets = [find_images(path, "test", kind, args.blur_dir) for kind, path in map(parse_source, args.testset_dir)]
     folders = result_folders(image_sets, args.save_dir)
-    print(f"{args.weights}: module 0 {network.arguments['modulation']}, {deform_op}'s deformable convolution, {device}")
+    check_writable(args.save_dir, "--save_dir")
+    modulation = network.arguments["modulation"]
+    print(f"{args.weights}: module 0 {modulation}; deformable convolutions {deform_op}; {args.precision} on {device}")
     for image_set in image_sets:
         print(image_set.describe())
     all_rows: list[Row] = []
     summary = {
         "version": __version__,
         "weights": str(args.weights),
-        "modulation": network.arguments["modulation"],
+        "modulation": modulation,
         "deform_op": deform_op,
+        "precision": args.precision,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "torch": torch.__version__,
         "comparable_with": COMPARABLE_WITH,
         "sets": {},
     }
     for image_set, folder in zip(image_sets, folders, strict=True):
-        rows = test_set(network, image_set, folder, device, args)
-        all_rows += rows
-        summary["sets"][folder.name] = summarise(image_set, rows)
+        rows: list[Row] = []
+        try:
+            test_set(network, image_set, folder, device, args, rows)
+        finally:  # an unreadable image or Ctrl-C does not lose the scores before it
+            all_rows += rows
+            complete = len(rows) == min(len(image_set), args.limit or len(image_set))
+            if rows:
+                summary["sets"][folder.name] = summarise(image_set, rows, complete)
+                write_results(args.save_dir, all_rows, summary)
         print_summary(folder.name, summary["sets"][folder.name])
-        write_results(args.save_dir, all_rows, summary)
     print(f"\nrestored images, results.csv and summary.json are in {args.save_dir}")
 
 

@@ -1,17 +1,20 @@
-# make demo | make test | make mmcv | make lint; each works on a fresh clone. PYTHON=python3.12 chooses an interpreter.
+# make demo | make test | make bench | make mmcv | make lint; each works on a fresh clone. PYTHON=python3.12 chooses an interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test mmcv lint clean
+# Threads that wait should not spin: on a busy machine that costs more than half of the time.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test bench mmcv lint clean
 .DELETE_ON_ERROR:
 
 # Trains every stage for a few steps on the bundled pairs, then restores and scores the bundled test pair.
 demo: $(VENV)/.installed
 	rm -rf $(DEMO)
 	$(BIN)/python DR_training.py --stage all --trainset_dir samples/GOPRO --output_dir $(DEMO)/networks \
-	    --log_dir $(DEMO)/log --batch_size 1 --patch_size 64 --max_steps 20 --num_workers 1 --device cpu
+	    --log_dir $(DEMO)/log --batch_size 1 --patch_size 64 --max_steps 40 --num_workers 0 --device cpu
 	$(BIN)/python D_testing.py --testset_dir samples/GOPRO --weights $(DEMO)/networks/DeblurringNet_FT.pth \
 	    --save_dir $(DEMO)/results --figure --device cpu
 	@echo "A handful of steps shows that everything runs; it sharpens nothing. Networks, restored picture, scores and"
@@ -19,6 +22,14 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest
+
+# What this machine can measure: each work beside the straight path in the same run (docs/performance.md).
+bench: $(VENV)/.installed
+	$(BIN)/python -m utils.benchmark --work data --size 256 256 --batch 48
+	$(BIN)/python -m utils.benchmark --work deblur --repeats 2
+	$(BIN)/python -m utils.benchmark --work deblur --precision bf16 --repeats 2
+	$(BIN)/python -m utils.benchmark --work reblur --repeats 3
+	$(BIN)/python -m utils.benchmark --work finetune_step --batch 1 --size 256 256 --repeats 2
 
 lint: $(VENV)/.installed-tests
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.errors import UserError
-from utils.files import atomic_write
+from utils.files import atomic_write, check_writable
 from utils.images import inspect_image, read_image
 
 _SUFFIX = ".npy"
@@ -45,10 +45,7 @@ class FrameCache:
         missing = [source for source in dict.fromkeys(sources) if not self._path(source).exists()]
         if not missing:
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--cache_dir {self.folder} cannot be made: {error.strerror}") from error
+        check_writable(self.folder, "--cache_dir")
         with ThreadPoolExecutor(threads) as pool:
             needed = sum(info.height * info.width * 3 for info in pool.map(inspect_image, missing))
             free = shutil.disk_usage(self.folder).free
@@ -106,11 +103,8 @@ class FrameCache:
     def _decode(self, source: Path) -> Path:
         path = self._path(source)
         frame = read_image(source)
-        try:
-            with atomic_write(path) as temporary:
-                np.save(temporary, frame)
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}; the frames before it are kept") from error
+        with atomic_write(path) as temporary:
+            np.save(temporary, frame)
         return path
 
 

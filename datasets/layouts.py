@@ -18,6 +18,7 @@ from datasets.pairing import (
     match_gt,
     match_sides,
     match_unpaired,
+    one_sided_note,
     refuse_one_sided,
 )
 from utils.errors import some
@@ -105,13 +106,17 @@ def find_images(root: Path, split: str, kind: str | None = None, blur_dir: str =
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise DatasetError(f"{root} {found}; expected the folder of a data set")
+    if not blur_dir:
+        raise DatasetError("--blur_dir is empty; expected the blurry folders' name, such as blur")
     if blur_dir in (SHARP_DIR, TARGET_DIR):
         raise DatasetError(
             f"--blur_dir {blur_dir} names the sharp side; expected the blurry folders' name, such as blur"
         )
+    notes: list[str] = []
     if kind in ("rwbi", "unpaired"):
         base, files = root, list_images(root)
         match = match_unpaired(base, files)
+        notes = one_sided_note(files)
     else:
         base = _split_folder(root, split)
         files = list_images(base)
@@ -124,7 +129,7 @@ def find_images(root: Path, split: str, kind: str | None = None, blur_dir: str =
     if match is None:
         raise _unknown(base, files, kind)
     kind = kind or _recognise(root, match)
-    notes = [
+    notes += [
         *_other_split(root, split),
         *check_files(match.blurry, match.sharp),
         *_unused(match, files),

@@ -14,6 +14,7 @@ from utils.images import SUFFIXES
 
 SPLITS = ("train", "test")
 SHARP_DIR, INPUT_DIR, TARGET_DIR, GT_DIR = "sharp", "input", "target", "GT"
+_SHARP_SIDES = {SHARP_DIR, TARGET_DIR, "gt", "hq", "ground_truth"}  # in lower case
 _HIDE_FOLDERS = {"train", "test", "test-close-ups", "test-long-shot"}
 
 
@@ -128,14 +129,21 @@ def match_unpaired(base: Path, files: list[Path]) -> Match | None:
     return Match("images at any depth", _below(base, files), None, tuple(file.as_posix() for file in files))
 
 
+def one_sided_note(files: list[Path]) -> list[str]:
+    """Return a warning where images that are to be unpaired lie in folders named like the sharp side of pairs."""
+    sharp = [str(file) for file in files if {part.lower() for part in file.parts[:-1]} & _SHARP_SIDES]
+    if not sharp:
+        return []
+    return [f"WARNING: {len(sharp):,} of the images look like sharp partners and are taken as blurry: {some(sharp, 2)}"]
+
+
 def refuse_one_sided(base: Path, files: list[Path], blur_dir: str) -> None:
     """Do not take one side of a paired set, or both sides in a heap, for unpaired images.
 
     Raises:
         DatasetError: folders below, or the given one itself beside its partner, are named like a side of pairs.
     """
-    sharp_sides = {SHARP_DIR, TARGET_DIR, "gt", "hq", "ground_truth"}
-    sides = {blur_dir.lower(), "blur", "blur_gamma", "blurry", "blurred", INPUT_DIR, "lq", *sharp_sides}
+    sides = {blur_dir.lower(), "blur", "blur_gamma", "blurry", "blurred", INPUT_DIR, "lq", *_SHARP_SIDES}
     found = {part for file in files for part in file.parts[:-1] if part.lower() in sides}
     here = base.resolve()
     if here.name.lower() in sides:

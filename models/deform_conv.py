@@ -139,6 +139,8 @@ def modulated_deform_conv2d(
     """
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     _check(input, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups)
+    # Of NaN both back ends make an index and read somewhere in memory.
+    offset = torch.where(offset.isnan(), torch.zeros_like(offset), offset)
     if resolve_deform_op(deform_op, input.device) == "torchvision":
         # It derives both kinds of groups from the shapes.
         return torchvision.ops.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)

@@ -10,11 +10,10 @@ import torch
 
 from models import DeblurringNet, ReblurringNet
 from models.deform_conv import _mmcv_problem
+from tests.helpers import ROOT
 from utils.checkpoint import save_network
 
-ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-SAMPLES = ROOT / "samples" / "GOPRO"
 GOLDEN_CASES = (("seed0_1x64x96", 0), ("seed1_2x48x32", 1))
 SMALL_WIDTH = 4
 

@@ -7,6 +7,7 @@ import torch
 
 from models import DeblurringNet, ReblurringNet
 from utils.checkpoint import CheckpointError, load_deblurring_net, load_reblurring_net, save_network
+from utils.errors import UserError
 from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY
 from utils.version import __version__
 
@@ -73,7 +74,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(UserError, match="D.pth cannot be written: no space left on device; what was there is kept"):
         save_network(path, DeblurringNet(4), "deblur", 2)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["D.pth"]
@@ -151,6 +152,59 @@ def test_code_in_a_file_never_runs(tmp_path):
     torch.save({DEBLURRING_KEY: {}, "extra": Trap()}, tmp_path / "x.pth", pickle_module=pickle)
     with pytest.raises(CheckpointError, match="never loaded because they could run code"):
         load_deblurring_net(tmp_path / "x.pth")
+
+
+def test_a_flipped_byte_is_found(tmp_path):
+    path = tmp_path / "D.pth"
+    save_network(path, DeblurringNet(4), "deblur", 1)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(
+        CheckpointError, match=r"is truncated or damaged; copy, download or train it again \(checksum of"
+    ):
+        load_deblurring_net(path)
+
+
+def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path):
+    network = DeblurringNet(4)
+    save_network(tmp_path / "D.pth", network, "deblur", 1)
+    before = (tmp_path / "D.pth").read_bytes()
+    with torch.no_grad():
+        network.fusion[0].bias[0] = float("nan")
+    with pytest.raises(CheckpointError, match=r"was not written: 1 tensors are not finite \(fusion.0.bias\)"):
+        save_network(tmp_path / "D.pth", network, "deblur", 2)
+    assert (tmp_path / "D.pth").read_bytes() == before
+    torch.save({DEBLURRING_KEY: network.state_dict()}, tmp_path / "other.pth")
+    with pytest.raises(
+        CheckpointError, match=r"holds weights that are not finite \(fusion.0.bias\): its training diver"
+    ):
+        load_deblurring_net(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arguments": [1]}, "its arguments are no dict"),
+        ({"arguments": None}, "its arguments are no dict"),
+        ({DEBLURRING_KEY: {"head.0.weight": "text"}}, "holds something other than floating-point tensors"),
+        ({DEBLURRING_KEY: {"head.0.weight": torch.zeros(1, dtype=torch.int64)}}, "something other than floating-point"),
+    ],
+)
+def test_files_changed_by_hand(tmp_path, change, message):
+    save_network(tmp_path / "D.pth", DeblurringNet(4), "deblur", 1)
+    torch.save(torch.load(tmp_path / "D.pth", weights_only=True) | change, tmp_path / "D.pth")
+    with pytest.raises(CheckpointError, match=f"D.pth was changed by hand: .*{message}"):
+        load_deblurring_net(tmp_path / "D.pth")
+
+
+def test_layout_in_memory_does_not_show_in_the_file(tmp_path):
+    network = DeblurringNet(4)
+    save_network(tmp_path / "a.pth", network, "deblur", 1)
+    save_network(tmp_path / "b.pth", network.to(memory_format=torch.channels_last), "deblur", 1)
+    loaded = torch.load(tmp_path / "b.pth", weights_only=True)[DEBLURRING_KEY]
+    assert all(tensor.is_contiguous() for tensor in loaded.values())
+    assert (tmp_path / "a.pth").stat().st_size == (tmp_path / "b.pth").stat().st_size
 
 
 def test_tensors_that_do_not_fit(released_file):

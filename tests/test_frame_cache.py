@@ -110,5 +110,5 @@ def test_a_source_that_cannot_be_decoded_is_named(sources, cache):
 
 def test_a_file_in_place_of_the_folder(tmp_path, sources):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--cache_dir .*file cannot be made: File exists"):
+    with pytest.raises(UserError, match="--cache_dir .*file cannot be written in: File exists"):
         FrameCache(tmp_path / "file").build(sources, threads=1)

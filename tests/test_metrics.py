@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from tests.conftest import SAMPLES
+from tests.helpers import SAMPLES
 from utils.images import read_image
 from utils.metrics import COMPARABLE_WITH, METRICS, psnr, psnr_float, score, ssim, ssim_matlab, ssim_released
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import D_testing
-from tests.conftest import SAMPLES
+from datasets import find_images
+from tests.helpers import SAMPLES
 from tests.test_training import run_script
 from utils.checkpoint import load_deblurring_net
 from utils.errors import UserError
@@ -102,7 +103,51 @@ def test_limit(tmp_path, small_networks):
 def test_images_that_differ_in_their_suffix_alone_both_stay(tmp_path, small_networks):
     photos = crops(tmp_path / "photos", "a.png", "a.jpg", "b.jpg")
     run(tmp_path, small_networks / "DeblurringNet_FT.pth", photos)
-    assert sorted(path.name for path in (tmp_path / "out" / "photos").iterdir()) == ["a.jpg.png", "a.png.png", "b.png"]
+    assert sorted(path.name for path in (tmp_path / "out" / "photos").iterdir()) == [
+        "a.jpg.png",
+        "a.png.png",
+        "b.jpg.png",
+    ]
+
+
+def test_names_that_end_in_numbers_keep_sets_apart(tmp_path, small_networks):
+    folders = [crops(tmp_path / "s" / name, "a.png") for name in ("a-2", "a")]
+    image_sets = [find_images(folder, "test") for folder in (*folders, folders[1], tmp_path / "s" / "a" / ".." / "a")]
+    names = [folder.name for folder in D_testing.result_folders(image_sets, tmp_path / "out")]
+    assert names == ["a-2", "a", "a-3", "a-4"]
+
+
+def test_scores_before_an_unreadable_image_are_kept(tmp_path, small_networks):
+    photos = crops(tmp_path / "photos", "a.png", "b.png", box=(0, 0, 200, 200))
+    (photos / "b.png").write_bytes((photos / "b.png").read_bytes()[:-20_000])
+    with pytest.raises(UserError, match="b.png is damaged or incomplete"):
+        run(tmp_path, small_networks / "DeblurringNet_FT.pth", photos)
+    with (tmp_path / "out" / "results.csv").open() as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["a.png"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["photos"]["complete"] is False
+
+
+def test_equal_images_have_no_finite_psnr(tmp_path, small_networks):
+    for side in ("blur", "sharp"):
+        crops(tmp_path / "pairs" / side, "a.png")
+    run(tmp_path, small_networks / "DeblurringNet_FT.pth", tmp_path / "pairs")
+    text = (tmp_path / "out" / "summary.json").read_text()
+    assert json.loads(text)["sets"]["pairs"]["input"]["psnr"] is None
+    assert "Infinity" not in text
+
+
+def test_save_dir_that_cannot_be_written_in(tmp_path, small_networks):
+    photos = crops(tmp_path / "photos", "a.png")
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UserError, match="--save_dir .*out cannot be written in"):
+        run(tmp_path, small_networks / "DeblurringNet_FT.pth", photos)
+
+
+def test_pairs_too_small_to_score_are_named(tmp_path, small_networks):
+    for side in ("blur", "sharp"):
+        crops(tmp_path / "pairs" / side, "a.png", box=(0, 0, 10, 10))
+    with pytest.raises(UserError, match="a.png cannot be scored: SSIM needs at least 11×11 px, got 10×10"):
+        run(tmp_path, small_networks / "DeblurringNet_FT.pth", tmp_path / "pairs")
 
 
 def test_results_never_lie_among_the_inputs(tmp_path, small_networks):

@@ -1,6 +1,8 @@
 """Checkpoints: one network in one file, ours or the authors' released format."""
 
 import pickle
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,16 +43,29 @@ def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str,
         network: either network, on any device.
         stage: the training stage that made the weights.
         epoch: how many of its epochs were completed.
+
+    Raises:
+        UserError: the file cannot be written, or weights are not finite; an old file is kept.
     """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if broken := _not_finite(state):
+        raise CheckpointError(f"{path} was not written: {len(broken)} tensors are not finite ({some(broken, 3)})")
     checkpoint = {
         "version": __version__,
         "stage": stage,
         "epoch": epoch,
         "arguments": dict(network.arguments),
-        _KEYS[type(network)]: {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()},
+        _KEYS[type(network)]: state,
     }
     with atomic_write(path) as temporary:
-        torch.save(checkpoint, temporary)
+        try:
+            torch.save(checkpoint, temporary)
+        except RuntimeError as error:  # how PyTorch reports a full disk
+            raise OSError(str(error)) from error
+
+
+def _not_finite(state: dict[str, Tensor]) -> list[str]:
+    return [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
 
 
 def load_deblurring_net(
@@ -99,7 +114,13 @@ def _read(path: Path, key: str) -> _Checkpoint:
             f"{path} holds a {_WHAT[other]} network, expected a {_WHAT[key]} network; give the right file, or read "
             f"this one with {_LOADERS[other]}"
         )
+    if not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in content[key].values()):
+        raise CheckpointError(f"{path} was changed by hand: {key} holds something other than floating-point tensors")
+    if broken := _not_finite(content[key]):
+        raise CheckpointError(f"{path} holds weights that are not finite ({some(broken, 3)}): its training diverged")
     if "arguments" in content:
+        if not isinstance(content["arguments"], dict):
+            raise CheckpointError(f"{path} was changed by hand: its arguments are no dict")
         return _Checkpoint(content[key], content["arguments"], str(content.get("version")))
     return _Checkpoint(from_released(content[key], key), None, "the released format")
 
@@ -110,13 +131,17 @@ def _load_file(path: Path) -> Any:
     if not path.exists():
         raise CheckpointError(_missing(path))
     try:
+        if zipfile.is_zipfile(path) and (part := zipfile.ZipFile(path).testzip()):
+            raise RuntimeError(f"checksum of {part}")  # PyTorch itself does not compare them
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not a checkpoint, or it holds Python objects besides tensors, numbers and text, which are "
             "never loaded because they could run code; give a file written by DR_training.py or by the authors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except PermissionError as error:
+        raise CheckpointError(f"{path} may not be read: {error.strerror}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(
             f"{path} ({path.stat().st_size:,} bytes) is truncated or damaged; copy, download or train it again "
             f"({str(error).partition(chr(10))[0]})"
@@ -137,7 +162,7 @@ def _missing(path: Path) -> str:
 def _build(kind: type[nn.Module], path: Path, checkpoint: _Checkpoint, arguments: dict[str, Any]) -> nn.Module:
     try:
         network = kind(**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} was written by version {checkpoint.version} for a network that this version ({__version__}) "
             f"cannot build: {error}"

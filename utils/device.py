@@ -12,6 +12,8 @@ def pick_device(name: str) -> torch.device:
     Raises:
         UserError: no such device here.
     """
+    if name != "auto" and name.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"--device {name} is not known; expected auto, cpu, cuda or cuda:N")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,7 +1,7 @@
 """The one kind of error that is a message to the user rather than a defect of the program."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 USAGE_STATUS = 2
@@ -26,7 +26,7 @@ def user_errors_end_the_program() -> Iterator[None]:
         sys.exit(INTERRUPTED_STATUS)
 
 
-def some(names: list[str], limit: int = 5) -> str:
+def some(names: Sequence[object], limit: int = 5) -> str:
     """Return the first names of a list as text, with the count of those left out."""
-    shown = ", ".join(names[:limit])
+    shown = ", ".join(map(str, names[:limit]))
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

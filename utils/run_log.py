@@ -38,11 +38,7 @@ class RunLog:
     """
 
     def __init__(self, log_dir: Path, stage: str, arguments: dict[str, Any], total_steps: int) -> None:
-        name = f"{stage}_{datetime.now():%Y%m%d-%H%M%S}"
-        self.folder = next(
-            folder for i in range(1000) if not (folder := log_dir / (f"{name}-{i}" if i else name)).exists()
-        )
-        self.folder.mkdir(parents=True)
+        self.folder = _new_folder(log_dir, f"{stage}_{datetime.now():%Y%m%d-%H%M%S}")
         versions = {
             "aspdc": __version__,
             "python": platform.python_version(),
@@ -77,8 +73,8 @@ class RunLog:
             yield batch
             waiting_since = time.perf_counter()
 
-    def step(self, step: int, losses: dict[str, Tensor], lr: float) -> None:
-        """Record a step's losses (scalars), its learning rate and its times in s."""
+    def step(self, step: int, losses: dict[str, Tensor], lr: float) -> dict[str, float]:
+        """Record a step's losses (scalars), its learning rate and its times in s; return the losses as numbers."""
         values = {
             name: loss.item() for name, loss in losses.items()
         }  # waits for the device, so that the times are true
@@ -90,6 +86,7 @@ class RunLog:
         self._lr = lr
         self._bar.update()
         self._bar.set_postfix(loss=f"{values['total']:.4f}", lr=f"{lr:.1e}")
+        return values
 
     def epoch(self, step: int, columns: dict[str, Tensor]) -> None:
         """End an epoch: a line with its mean losses, and a picture strip with a column per (N, 3, H, W) batch."""
@@ -104,8 +101,22 @@ class RunLog:
             pictures = [to_uint8(to_float_image(image)) for image in row]
             self._board.add_image(f"{' | '.join(columns)}/{i}", side_by_side(pictures), step, dataformats="HWC")
 
-    def close(self) -> None:
-        """Flush and close everything."""
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
         self._board.close()
         self._text.close()
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """Make a folder that did not exist, also where another run makes one of the same name at the same time."""
+    folder, i = parent / name, 0
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            i += 1
+            folder = parent / f"{name}-{i}"

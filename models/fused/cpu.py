@@ -86,8 +86,10 @@ def _bags(
     if offset is None:  # on the grid: one pixel, no interpolation
         index = ((y + 1) * row_length + (x + 1)).long() + first
         return index.unsqueeze(-1), scale.unsqueeze(-1)
-    # Points at -1 and before, and at the size and after, meet zeros only; so do they where they are clamped to.
-    y, x = (y + offset[:, 0::2]).clamp(-1, height), (x + offset[:, 1::2]).clamp(-1, width)
+    # Points at -1 and before, and at the size and after, meet zeros only; so do they where they are clamped to. NaN
+    # would make an index outside the rows: it becomes a point on the border of zeros.
+    y = (y + offset[:, 0::2]).nan_to_num(-1.0).clamp(-1, height)
+    x = (x + offset[:, 1::2]).nan_to_num(-1.0).clamp(-1, width)
     top, left = y.detach().floor(), x.detach().floor()
     down, right = y - top, x - left
     upper = scale * (1 - down)

@@ -1,0 +1,149 @@
+"""Runs that end early: Ctrl-C at different moments, a loss that diverges, places that cannot be written."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import DR_training
+from models import DeblurringNet
+from tests.test_training import ROOT, arguments, run_script, train
+from utils.checkpoint import load_deblurring_net
+from utils.errors import UserError
+from utils.interruption import interruption
+from utils.run_log import RunLog
+
+SMALL = ("--stage", "deblur")
+
+
+def interrupt(tmp_path, moment: str, workers: str):
+    """Start training, press Ctrl-C once a line holds `moment`; return the exit status and the rest of the output."""
+    command = ["DR_training.py", *arguments(tmp_path, *SMALL, "--overwrite", "--num_workers", workers)]
+    with subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # A shell's background jobs, and what they start, ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        for line in process.stdout:
+            if moment in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+        rest = process.stdout.read()
+        return process.wait(60), rest
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_leaves_a_loadable_checkpoint(tmp_path, workers):
+    status, rest = interrupt(tmp_path, "epoch 1", workers)
+    assert status == 130, rest
+    assert "interrupted after step" in rest
+    assert "Traceback" not in rest
+    assert load_deblurring_net(tmp_path / "nets" / "DeblurringNet_NF.pth").arguments["width"] == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_ctrl_c_before_the_first_step_keeps_the_old_network(tmp_path, small_networks, monkeypatch):
+    before = (small_networks / "DeblurringNet_NF.pth").read_bytes()
+    line = RunLog.line
+
+    def line_then_interrupt(self, text):
+        line(self, text)
+        if "frames" in text:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RunLog, "line", line_then_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, *SMALL, "--overwrite")
+    assert (small_networks / "DeblurringNet_NF.pth").read_bytes() == before
+
+
+def test_the_second_ctrl_c_does_not_wait():
+    with interruption() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_diverging_loss_ends_the_run_and_keeps_the_network_before_it(tmp_path):
+    with pytest.raises(UserError, match=r"the loss is not finite at step 2 .* keeps what it held before this epoch"):
+        train(tmp_path, *SMALL, "--lr", "1e30", "--max_steps", "8")
+    load_deblurring_net(tmp_path / "nets" / "DeblurringNet_NF.pth")  # would refuse weights that are not finite
+
+
+@pytest.mark.parametrize("deform_op", ["torchvision", "fused"])
+def test_offsets_that_are_not_finite_read_nothing_outside_the_image(deform_op):
+    torch.manual_seed(0)
+    network = DeblurringNet(4, deform_op=deform_op)
+    for value in (float("nan"), float("inf"), 1e30):
+        with torch.no_grad():
+            for aspdc in network.aspdcs:
+                aspdc.deformable[1].offset_conv.bias.fill_(value)
+            assert network(torch.zeros(1, 3, 16, 16)).isfinite().all()
+
+
+@pytest.mark.parametrize("flag", ["--output_dir", "--log_dir"])
+def test_places_that_cannot_be_written_are_refused_at_the_start(tmp_path, flag):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"{flag} .*file cannot be written in"):
+        train(tmp_path, *SMALL, flag, str(tmp_path / "file"))
+
+
+def test_a_data_set_given_twice_is_refused(tmp_path):
+    source = str(ROOT / "samples" / "GOPRO")
+    with pytest.raises(UserError, match="--trainset_dir names .*GOPRO twice"):
+        train(tmp_path, *SMALL, trainset=(source, f"gopro={source}"))
+
+
+def test_two_runs_in_the_same_second_have_folders_of_their_own(tmp_path):
+    logs = [RunLog(tmp_path, "deblur", {}, 1) for _ in range(3)]
+    assert len({log.folder for log in logs}) == 3
+    for log in logs:
+        log.__exit__()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--batch_size", "0", "should be at least 1"),
+        ("--patch_size", "7", "should be at least 8"),
+        ("--width", "3", "should be an even number from 2 to 512"),
+        ("--lr", "nan", "should be a number above 0"),
+        ("--gamma", "-1", "should be a number above 0"),
+        ("--lambda_B", "nan", "should be a number from 0 up"),
+        ("--seed", "-1", "should be from 0 to 4294967295"),
+        ("--num_workers", "-1", "should be 0"),
+        ("--deblurring_weights", "x.pth", "go with --stage finetune"),
+    ],
+)
+def test_numbers_that_make_no_sense(tmp_path, capsys, flag, value, message):
+    with pytest.raises(SystemExit) as exit_status:
+        DR_training.parse_args(arguments(tmp_path, *SMALL, flag, value))
+    assert exit_status.value.code == 2
+    error = capsys.readouterr().err
+    assert flag in error
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--trainset_dir", "nowhere"), "error: nowhere does not exist; expected the folder of a data set"),
+        (("--device", "meta"), "error: --device meta is not known; expected auto, cpu, cuda or cuda:N"),
+        (("--device", "cuda:99"), "error: --device cuda:99 cannot be used here"),
+    ],
+)
+def test_bad_arguments_are_one_message_and_status_2(tmp_path, more, message):
+    result = run_script("DR_training.py", *arguments(tmp_path), *more)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

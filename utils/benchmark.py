@@ -1,0 +1,145 @@
+"""Measure one piece of work in a chosen configuration beside the straight path, alternately, in one process.
+
+    python -m utils.benchmark --work deblur --size 720 1280 --precision bf16
+    python -m utils.benchmark --work finetune_step --device cuda --batch 6 --size 256 256 --precision bf16
+    python -m utils.benchmark --work data --frames data/GOPRO_Large --size 256 256
+
+The straight path is a direct transcription of the published networks: torchvision's deformable convolution, NCHW,
+eager, fp32 and PyTorch's default flags; for data, decode both frames, warp them whole with albumentations, then crop.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from models.aspdc import ASPDC_OPS
+from utils.benchmark_work import WORKS, Configuration, straight_configuration
+from utils.device import pick_deform_op, pick_device
+from utils.errors import user_errors_end_the_program
+from utils.precision import PRECISIONS, set_precision
+
+_PEAK_RSS = "VmHWM:"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Times of one configuration in s, and its peak memory in GiB (None where the system does not tell)."""
+
+    name: str
+    median: float
+    fastest: float
+    slowest: float
+    repeats: int
+    peak_gib: float | None
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    # fmt: off
+    add("--work", choices=WORKS, required=True, help="what to measure")
+    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, ...")
+    add("--precision", choices=PRECISIONS, default="fp32", help="of the named configuration")
+    add("--deform_op", choices=ASPDC_OPS, default="auto", help="of the named configuration")
+    add("--size", type=int, nargs=2, default=(720, 1280), metavar=("H", "W"),
+        help="height and width in px of the images or patches")
+    add("--batch", type=int, default=1, help="images at a time; for data, samples")
+    add("--frames", type=Path, default=Path("samples/GOPRO"), help="data set for --work data")
+    add("--threads", type=int, help="CPU threads (default: PyTorch's choice); data always uses one")
+    add("--repeats", type=int, default=5, help="measurements of each configuration")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    # fmt: on
+    args = parser.parse_args(argv)
+    if min(args.batch, args.repeats, *args.size) < 1:
+        parser.error("--batch, --repeats and --size should be at least 1")
+    return args
+
+
+def _clock(run: Callable[[], None], device: torch.device) -> float:
+    """Return how long one run takes in s, by the device's own clock where it has one."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    run()
+    end.record()
+    torch.cuda.synchronize(device)
+    return start.elapsed_time(end) / 1000
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif (reset := Path("/proc/self/clear_refs")).exists():
+        reset.write_text("5")  # Linux: the peak of the resident memory starts again
+
+
+def _peak_gib(device: torch.device) -> float | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith(_PEAK_RSS)), None)
+
+
+def measure(
+    runs: dict[str, tuple[Configuration, Callable[[], None]]], device: torch.device, repeats: int
+) -> list[Measurement]:
+    """Run each configuration once to warm up, then alternately `repeats` times."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    peaks: dict[str, float | None] = {}
+    for repeat in range(-1, repeats):
+        for name, (configuration, run) in runs.items():
+            configuration.set_flags(device)
+            _reset_peak(device)
+            seconds = _clock(run, device)
+            if repeat >= 0:
+                times[name].append(seconds)
+                peaks[name] = max(filter(None, (peaks.get(name), _peak_gib(device))), default=None)
+    return [Measurement(name, median(each), min(each), max(each), repeats, peaks[name]) for name, each in times.items()]
+
+
+def print_table(measurements: list[Measurement], work: str, where: str) -> None:
+    """Print the configurations below each other, with the ratio of the first one's time to each one's."""
+    print(f"{work} on {where}")
+    print(f"{'configuration':34}{'median':>12}{'fastest':>12}{'slowest':>12}{'peak memory':>13}{'ratio':>8}")
+    for each in measurements:
+        peak = "unknown" if each.peak_gib is None else f"{each.peak_gib:.2f} GiB"
+        times = "".join(f"{value * 1000:9.2f} ms" for value in (each.median, each.fastest, each.slowest))
+        print(f"{each.name:34}{times}{peak:>13}{measurements[0].median / each.median:7.2f}x")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    device = pick_device("cpu" if args.work == "data" else args.device)
+    deform_op = pick_deform_op(args.deform_op, device)
+    set_precision(args.precision, device)
+    if args.threads or args.work == "data":
+        torch.set_num_threads(1 if args.work == "data" else args.threads)
+    named = Configuration(deform_op, args.precision, channels_last=True)
+    runs = {}
+    for configuration in (straight_configuration(), named):
+        name = "straight" if not runs else ("cached" if args.work == "data" else f"{deform_op}, {args.precision}")
+        run = WORKS[args.work](configuration, args.batch, tuple(args.size), device, args.frames)
+        runs[name] = (configuration, run)
+    measurements = measure(runs, device, args.repeats)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    work = f"{args.work} {args.batch}×3×{args.size[0]}×{args.size[1]}, torch {torch.__version__}"
+    if args.json:
+        print(json.dumps({"work": work, "device": where, "results": [asdict(each) for each in measurements]}, indent=2))
+    else:
+        print_table(measurements, work, where)
+
+
+if __name__ == "__main__":
+    with user_errors_end_the_program():
+        main(parse_args())

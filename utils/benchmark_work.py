@@ -1,0 +1,165 @@
+"""The pieces of work that `utils.benchmark` measures, each as a function that returns something to run."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from datasets import FrameCache, TrainingPatches, find_images
+from losses import NormalizedMSELoss, ReblurringConsistencyLoss
+from models import DeblurringNet, ReblurringNet
+from utils.images import read_image, to_tensor
+from utils.precision import autocast, set_precision
+
+Size = tuple[int, int]
+Run = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How a piece of work is done. `precision` None is fp32 with PyTorch's default flags."""
+
+    deform_op: str
+    precision: str | None
+    channels_last: bool
+
+    def set_flags(self, device: torch.device) -> None:
+        """Set the process's TF32 flags as this configuration wants them."""
+        if self.precision is None:  # the defaults of PyTorch
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = True
+        else:
+            set_precision(self.precision, device)
+
+    def prepare(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Move a network to the device, in this configuration's memory layout."""
+        return network.to(device, memory_format=self.memory_format)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Memory layout of images and weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+def straight_configuration() -> Configuration:
+    """Return a direct transcription: torchvision's operator, NCHW, fp32, PyTorch's default flags."""
+    return Configuration("torchvision", None, channels_last=False)
+
+
+def _images(
+    configuration: Configuration, count: int, batch: int, size: Size, device: torch.device
+) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (torch.rand(batch, 3, *size, generator=generator) * 2 - 1).to(device, memory_format=configuration.memory_format)
+        for _ in range(count)
+    ]
+
+
+def deblur(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
+    """Restore a batch with the deblurring network."""
+    network = configuration.prepare(DeblurringNet(deform_op=configuration.deform_op).eval(), device)
+    (blurry,) = _images(configuration, 1, batch, size, device)
+
+    @torch.inference_mode()
+    def run() -> None:
+        with autocast(configuration.precision or "fp32", device):
+            network(blurry)
+
+    return run
+
+
+def reblur(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
+    """Blur a batch with the reblurring network."""
+    network = configuration.prepare(ReblurringNet().eval(), device)
+    blurry, sharp = _images(configuration, 2, batch, size, device)
+
+    @torch.inference_mode()
+    def run() -> None:
+        with autocast(configuration.precision or "fp32", device):
+            network(blurry, sharp)
+
+    return run
+
+
+def _training_step(configuration: Configuration, batch: int, size: Size, device: torch.device, finetune: bool) -> Run:
+    network = configuration.prepare(DeblurringNet(deform_op=configuration.deform_op), device)
+    consistency = configuration.prepare(ReblurringConsistencyLoss(ReblurringNet()), device)
+    criterion = NormalizedMSELoss().to(device)
+    fused = device.type == "cuda" and configuration.precision is not None
+    optimizer = torch.optim.Adam(network.parameters(), 1e-5, fused=fused)
+    scaler = torch.amp.GradScaler(device.type, enabled=configuration.precision == "fp16")
+    blurry, sharp = _images(configuration, 2, batch, size, device)
+
+    def run() -> None:
+        with autocast(configuration.precision or "fp32", device):
+            deblurred = network(blurry)
+            loss = criterion(deblurred, sharp)
+            if finetune:
+                loss = loss + 0.1 * consistency(blurry, deblurred)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    return run
+
+
+def deblur_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
+    """Train the deblurring network for one step."""
+    return _training_step(configuration, batch, size, device, finetune=False)
+
+
+def finetune_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
+    """Fine-tune the deblurring network for one step with both losses."""
+    return _training_step(configuration, batch, size, device, finetune=True)
+
+
+def data(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
+    """Make a batch of training samples on one core: from the cache, or straight from the files."""
+    cv2.setNumThreads(0)
+    pairs = find_images(frames, "train")
+    if configuration.channels_last:  # the named configuration
+        folder = tempfile.TemporaryDirectory(prefix="frames-")
+        cache = FrameCache(Path(folder.name))
+        cache.build([*pairs.blurry, *(pairs.sharp or ())], threads=1)
+        patches = TrainingPatches([pairs], size[0], cache)
+
+        def run(folder: tempfile.TemporaryDirectory = folder) -> None:  # holds the folder as long as it is needed
+            for i in range(batch):
+                patches[i % len(pairs), i]
+
+        return run
+    # albumentations' own classes for the five transforms; its elastic one is far slower today than in 2021.
+    whole = A.Compose(
+        [
+            A.OneOf(
+                [A.HorizontalFlip(p=1), A.ShiftScaleRotate(p=1), A.Transpose(p=1), A.OpticalDistortion(p=1),
+                 A.ElasticTransform(p=1)], p=1),
+            A.PadIfNeeded(*size),
+            A.RandomCrop(*size),
+        ],
+        additional_targets={"sharp": "image"},
+        seed=0,
+    )  # fmt: skip
+
+    def run_straight() -> None:
+        for i in range(batch):
+            frame: dict[str, np.ndarray] = {"image": read_image(pairs.blurry[i % len(pairs)])}
+            if pairs.sharp:
+                frame["sharp"] = read_image(pairs.sharp[i % len(pairs)])
+            for patch in whole(**frame).values():
+                to_tensor(patch)
+
+    return run_straight
+
+
+WORKS: dict[str, Callable[[Configuration, int, Size, torch.device, Path], Run]] = {
+    work.__name__: work for work in (deblur, reblur, finetune_step, deblur_step, data)
+}

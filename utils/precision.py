@@ -1,0 +1,36 @@
+"""Which number formats a run computes in. Weights, checkpoints, losses and optimiser states are always fp32."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from utils.errors import UserError
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+_SHORT = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def set_precision(precision: str, device: torch.device) -> None:
+    """Allow TF32 products on CUDA for every precision but fp32, where each product is a true fp32 one.
+
+    Args:
+        precision: one of `PRECISIONS`.
+        device: where the run computes.
+
+    Raises:
+        UserError: the device has no such products.
+    """
+    on_cuda = device.type == "cuda"
+    if precision == "bf16" and on_cuda and not torch.cuda.is_bf16_supported():
+        raise UserError(f"--precision bf16: {torch.cuda.get_device_name(device)} has no bf16; use fp16 or fp32")
+    if precision in ("tf32", "fp16") and not on_cuda:
+        raise UserError(f"--precision {precision} needs a CUDA device, this run is on {device}; use bf16 or fp32")
+    torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """Return a context in which convolutions and products take bf16 or fp16 operands where `precision` says so."""
+    if precision not in _SHORT:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=_SHORT[precision])
