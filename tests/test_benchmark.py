@@ -1,0 +1,88 @@
+"""The benchmark: what it runs is what it says, and its output can be read by people and programs."""
+
+import json
+
+import pytest
+import torch
+
+from tests.helpers import SAMPLES
+from tests.test_training import run_script
+from utils import benchmark
+from utils.benchmark_work import WORKS, Configuration, straight_configuration
+from utils.errors import UserError
+from utils.precision import autocast, set_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def keep_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_every_work_runs_both_ways(work, capsys):
+    size = ["32", "32"] if work == "data" else ["16", "24"]
+    benchmark.main(
+        benchmark.parse_args(["--work", work, "--device", "cpu", "--size", *size, "--batch", "2", "--repeats", "2",
+                              "--frames", str(SAMPLES), "--json"])
+    )  # fmt: skip
+    printed = json.loads(capsys.readouterr().out)
+    first, second = printed["results"]
+    assert first["name"] == "straight"
+    assert second["name"] == ("cached" if work == "data" else "fused, fp32")
+    for result in (first, second):
+        assert 0 < result["fastest"] <= result["median"] <= result["slowest"]
+        assert result["repeats"] == 2
+    assert f"{work} 2×3×{size[0]}×{size[1]}" in printed["work"]
+
+
+def test_the_table_has_the_ratio_of_the_medians(capsys):
+    rows = [
+        benchmark.Measurement("straight", 3.0, 2.0, 4.0, 5, 1.5),
+        benchmark.Measurement("new", 1.5, 1.0, 2, 5, None),
+    ]
+    benchmark.print_table(rows, "deblur", "a CPU")
+    _, _, straight, new = capsys.readouterr().out.splitlines()
+    assert straight.split() == ["straight", "3000.00", "ms", "2000.00", "ms", "4000.00", "ms", "1.50", "GiB", "1.00x"]
+    assert new.split()[-2:] == ["unknown", "2.00x"]
+
+
+@pytest.mark.parametrize("work", ["deblur", "finetune_step"])
+def test_the_straight_path_uses_torchvisions_operator_and_the_named_one_does_not(work, monkeypatch):
+    calls = []
+    operator = torch.ops.torchvision.deform_conv2d
+    monkeypatch.setattr(torch.ops.torchvision, "deform_conv2d", lambda *args: (calls.append(1), operator(*args))[1])
+    for configuration, expected in (
+        (straight_configuration(), 24),
+        (Configuration("fused", "fp32", channels_last=True), 0),
+    ):
+        calls.clear()
+        WORKS[work](configuration, 1, (16, 16), CPU, SAMPLES)()
+        assert len(calls) == expected  # six ASPDCs of four
+
+
+def test_the_module_is_a_command():
+    result = run_script("-m", "utils.benchmark", "--work", "reblur", "--size", "16", "16", "--repeats", "1",
+                        "--device", "cpu")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "configuration" in result.stdout
+    assert "ratio" in result.stdout
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+def test_formats_of_the_gpu_are_refused_on_the_cpu(precision):
+    with pytest.raises(UserError, match=f"--precision {precision} needs a CUDA device, this run is on cpu"):
+        set_precision(precision, CPU)
+
+
+def test_fp32_allows_no_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    set_precision("fp32", CPU)
+    assert not torch.backends.cudnn.allow_tf32
+    with autocast("fp32", CPU):
+        assert not torch.is_autocast_enabled("cpu")
+    with autocast("bf16", CPU):
+        assert torch.get_autocast_dtype("cpu") == torch.bfloat16

@@ -1,0 +1,58 @@
+"""bf16 against fp32: how far the outputs are apart, and that training takes the same course."""
+
+import numpy as np
+import pytest
+import torch
+
+import DR_training
+from D_testing import restore
+from models import DeblurringNet, ReblurringNet
+from tests.helpers import SAMPLES
+from tests.test_training import train, values
+from utils.images import read_image
+from utils.metrics import psnr, psnr_float
+from utils.precision import autocast
+from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
+
+CPU = torch.device("cpu")
+
+
+def psnr_between(a, b):
+    """Return the PSNR of two batches in [-1, 1] in dB."""
+    return 10 * np.log10(4 / ((a - b) ** 2).mean().item())
+
+
+def test_bf16_outputs_are_within_50_db_with_the_reference_weights(golden, released_weights):
+    arrays, seed = golden
+    deblurring, reblurring = DeblurringNet(), ReblurringNet()
+    deblurring.load_state_dict(from_released(released_weights("deblurring", seed), DEBLURRING_KEY))
+    reblurring.load_state_dict(from_released(released_weights("reblurring", seed), REBLURRING_KEY))
+    with torch.no_grad(), autocast("bf16", CPU):
+        deblurred, reblurred = deblurring(arrays["blurry"]), reblurring(arrays["blurry"], arrays["sharp"])
+    assert deblurred.dtype == torch.float32  # the image itself is never rounded
+    assert psnr_between(deblurred, arrays["deblurred_aligned"]) > 50
+    assert psnr_between(reblurred.float(), arrays["reblurred_from_sharp"]) > 50
+
+
+def test_bf16_changes_no_score_of_a_real_pair():
+    torch.manual_seed(0)
+    network = DeblurringNet(8)
+    blurry, sharp = (
+        read_image(SAMPLES / "test" / "GOPR0881_11_01" / side / "000203.png") for side in ("blur", "sharp")
+    )
+    exact, short = (restore(network, blurry, CPU, precision) for precision in ("fp32", "bf16"))
+    assert psnr_float(short, exact) > 50
+    assert psnr(short, sharp) == pytest.approx(psnr(exact, sharp), abs=0.02)
+    assert not np.array_equal(short, exact)
+
+
+def test_training_in_bf16_takes_the_same_course(tmp_path, small_networks):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        folder = tmp_path / precision
+        train(folder, "--stage", "finetune", "--max_steps", "60", "--lr", "3e-4", "--precision", precision,
+              "--deblurring_weights", str(small_networks / "DeblurringNet_NF.pth"),
+              "--reblurring_weights", str(small_networks / "ReBlurringNet.pth"))  # fmt: skip
+        losses[precision] = np.mean(values(folder / "log", "finetune", "loss/total")[-20:])
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert DR_training.parse_args([]).precision == "fp32"
