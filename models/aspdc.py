@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.blocks import ResBlock, conv, leaky_relu
 from models.deform_conv import ModulatedDeformConv2d, resolve_deform_op
@@ -13,8 +14,6 @@ TAPS = 9  # of a 3×3 kernel
 DILATIONS = (1, 2, 4)  # of the predictors of modules 1, 2 and 3; the deformable convolutions themselves have 1
 MODULATIONS = ("aligned", "released")
 ASPDC_OPS = ("auto", "fused", "mmcv", "torchvision")
-
-Prediction = tuple[Tensor | None, Tensor]  # a module's offsets, if it has any, and modulation
 
 
 def resolve_aspdc_op(deform_op: str, device: torch.device | str) -> str:
@@ -96,20 +95,32 @@ class DeformableModule(nn.Module):
 
     def predict(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the offsets, (N, 18, H, W) in px or None for none, and the modulation, (N, 9, H, W) in [0, 1]."""
-        modulation = torch.sigmoid(self.modulation_conv(x))
-        if self.reads_as_released:
-            modulation = read_as_released(modulation, *x.shape[-2:])
+        modulation = torch.sigmoid(self._read(self.modulation_conv(x)))
         return None if self.offset_conv is None else self.offset_conv(x), modulation
 
-    def convolve(self, x: Tensor, offset: Tensor | None, modulation: Tensor) -> Tensor:
-        """Return x (N, C, H, W) convolved at positions moved by `offset` and scaled by `modulation`."""
-        if offset is None:
-            offset = modulation.new_zeros(len(x), 2 * TAPS, *x.shape[-2:])
-        return self.deform_conv(x, offset, modulation)
+    def predict_merged(self, x: Tensor) -> Tensor:
+        """Return what `predict` does from one convolution: offsets in px, then the modulation before its sigmoid.
+
+        (N, 27, H, W), or (N, 9, H, W) where the module has no offsets.
+        """
+        if self.offset_conv is None:
+            return self._read(self.modulation_conv(x))
+        weight = torch.cat([self.offset_conv.weight, self.modulation_conv.weight])
+        bias = torch.cat([self.offset_conv.bias, self.modulation_conv.bias])
+        return F.conv2d(x, weight, bias, padding=self.offset_conv.padding, dilation=self.offset_conv.dilation)
+
+    def _read(self, modulation: Tensor) -> Tensor:
+        """Bring the modulation's map, (N, 9, ...), to the size of the features: nothing to do but for `released`."""
+        if not self.reads_as_released:
+            return modulation
+        return read_as_released(modulation, modulation.shape[-2] + 2, modulation.shape[-1] + 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x (N, C, H, W) convolved at the predicted positions."""
-        return self.convolve(x, *self.predict(x))
+        offset, modulation = self.predict(x)
+        if offset is None:
+            offset = modulation.new_zeros(len(x), 2 * TAPS, *x.shape[-2:])
+        return self.deform_conv(x, offset, modulation)
 
 
 class AFIM(nn.Sequential):
@@ -142,29 +153,21 @@ class ASPDC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the refined features, (N, C, H, W) as x."""
-        f = self.feature(x)
-        return self._fuse(x, f, self.afim(x), [module.predict(f) for module in self.deformable])
+        f, attention = self.feature(x), self.afim(x)
+        if resolve_aspdc_op(self.deform_op, x.device) == "fused":
+            maps = [module.predict_merged(f) for module in self.deformable]
+            weights = [module.deform_conv.weight for module in self.deformable]
+            biases = [module.deform_conv.bias for module in self.deformable]
+            total = fused_sum(f, maps, attention, weights, biases)
+        else:
+            total = sum(attention[:, i : i + 1] * module(f) for i, module in enumerate(self.deformable))
+        return x + self.fusion(total)
 
     def forward_with_maps(self, x: Tensor) -> tuple[Tensor, ASPDCMaps]:
         """Return `forward`'s result and the maps behind it."""
-        f, attention = self.feature(x), self.afim(x)
+        f = self.feature(x)
         predictions = [module.predict(f) for module in self.deformable]
-        (_, first), *others = predictions
-        no_offsets = first.new_zeros(len(first), 2 * TAPS, *first.shape[-2:])
-        offsets = torch.stack([no_offsets, *(offset for offset, _ in others)], dim=1)
-        modulations = torch.stack([modulation for _, modulation in predictions], dim=1)
-        maps = ASPDCMaps(attention.detach(), offsets.detach(), modulations.detach())
-        return self._fuse(x, f, attention, predictions), maps
-
-    def _fuse(self, x: Tensor, f: Tensor, attention: Tensor, predictions: list[Prediction]) -> Tensor:
-        """Return x + conv3(Σ a_i · module_i(f)) for the attention and the modules' predictions."""
-        if resolve_aspdc_op(self.deform_op, f.device) == "fused":
-            weights = [module.deform_conv.weight for module in self.deformable]
-            biases = [module.deform_conv.bias for module in self.deformable]
-            total = fused_sum(f, predictions, attention, weights, biases)
-        else:
-            outputs = [
-                module.convolve(f, *prediction) for module, prediction in zip(self.deformable, predictions, strict=True)
-            ]
-            total = sum(attention[:, i : i + 1] * output for i, output in enumerate(outputs))
-        return x + self.fusion(total)
+        no_offsets = torch.zeros_like(predictions[1][0])
+        offsets = torch.stack([no_offsets if offset is None else offset for offset, _ in predictions], dim=1)
+        modulation = torch.stack([modulation for _, modulation in predictions], dim=1)
+        return self(x), ASPDCMaps(self.afim(x).detach(), offsets.detach(), modulation.detach())

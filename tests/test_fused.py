@@ -21,29 +21,27 @@ def make_case(batch=2, channels=16, out=16, height=7, width=9, reach=2.0, dtype=
 
     case = {"f": randn(batch, channels, height, width), "attention": randn(batch, MODULES, height, width).softmax(1)}
     for i in range(MODULES):
-        case[f"modulation{i}"] = torch.sigmoid(randn(batch, 9, height, width))
+        logits = randn(batch, 9, height, width)
         case[f"weight{i}"] = randn(out, channels, 3, 3) / (9 * channels) ** 0.5
         case[f"bias{i}"] = randn(out)
-        if i:
-            random = reach * randn(batch, 18, height, width)
-            case[f"offset{i}"] = random if offsets is None else torch.full_like(random, offsets)
+        random = reach * randn(batch, 18, height, width)
+        offset = random if offsets is None else torch.full_like(random, offsets)
+        case[f"map{i}"] = torch.cat([offset, logits], 1) if i else logits
     return case
 
 
 def fused(case):
-    numbers = range(MODULES)
-    predictions = [(case.get(f"offset{i}"), case[f"modulation{i}"]) for i in numbers]
-    weights, biases = ([case[f"{name}{i}"] for i in numbers] for name in ("weight", "bias"))
-    return fused_sum(case["f"], predictions, case["attention"], weights, biases)
+    maps, weights, biases = ([case[f"{name}{i}"] for i in range(MODULES)] for name in ("map", "weight", "bias"))
+    return fused_sum(case["f"], maps, case["attention"], weights, biases)
 
 
 def straight(case):
     total = 0
     for i in range(MODULES):
-        modulation = case[f"modulation{i}"]
-        offset = case.get(f"offset{i}", torch.zeros_like(torch.cat([modulation, modulation], 1)))
+        offset, logits = case[f"map{i}"][:, :-9], case[f"map{i}"][:, -9:]
+        offset = offset if i else torch.zeros_like(torch.cat([logits, logits], 1))
         each = deform_conv2d(
-            case["f"], offset, case[f"weight{i}"], case[f"bias{i}"], padding=1, mask=case[f"modulation{i}"]
+            case["f"], offset, case[f"weight{i}"], case[f"bias{i}"], padding=1, mask=torch.sigmoid(logits)
         )
         total = total + case["attention"][:, i : i + 1] * each
     return total
@@ -90,7 +88,7 @@ def test_outputs_and_gradients_equal_torchvisions(options):
 def test_gradients_by_differences():
     case = make_case(batch=1, channels=2, out=2, height=2, width=3, dtype=torch.float64)
     for i in range(1, MODULES):  # away from the kinks at whole pixels
-        case[f"offset{i}"] = (case[f"offset{i}"] * 4).round() / 4 + 0.125
+        case[f"map{i}"][:, :18] = (case[f"map{i}"][:, :18] * 4).round() / 4 + 0.125
     inputs = [tensor.requires_grad_() for tensor in case.values()]
     assert torch.autograd.gradcheck(
         lambda *tensors: fused(dict(zip(case, tensors, strict=True))), inputs, fast_mode=True
@@ -109,7 +107,7 @@ def test_pieces_do_not_show(monkeypatch, pixels):
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
 def test_short_types_keep_their_precision(dtype, limit):
     case = make_case(channels=32, reach=3.0)
-    short = {name: tensor if "offset" in name else tensor.to(dtype) for name, tensor in case.items()}
+    short = {name: tensor if "map" in name else tensor.to(dtype) for name, tensor in case.items()}
     ours = fused(short)
     assert ours.dtype == dtype
     assert relative_error(ours.float(), straight(case)) < limit
@@ -126,8 +124,8 @@ def test_result_is_channels_last_and_repeats_to_the_bit():
     [
         ({"f": lambda f: f[:0]}, r"f should be a non-empty N×C×H×W tensor, got \(0, 16, 7, 9\)"),
         ({"attention": lambda a: a[:, :3]}, r"attention should have shape \(2, 4, 7, 9\), got \(2, 3, 7, 9\)"),
-        ({"modulation2": lambda m: m[..., 1:]}, r"modulation 2 should have shape \(2, 9, 7, 9\), got \(2, 9, 7, 8\)"),
-        ({"offset1": lambda o: o[:, :9]}, r"offsets 1 should have shape \(2, 18, 7, 9\), got \(2, 9, 7, 9\)"),
+        ({"map2": lambda m: m[..., 1:]}, r"map 2 should have shape \(2, 27, 7, 9\), got \(2, 27, 7, 8\)"),
+        ({"map1": lambda m: m[:, :18]}, r"map 1 should have shape \(2, 27, 7, 9\), got \(2, 18, 7, 9\)"),
         ({"weight3": lambda w: w[:, :8]}, r"weight 3 should have shape \(16, 16, 3, 3\), got \(16, 8, 3, 3\)"),
         ({"bias0": lambda b: b[:8]}, r"bias 0 should have shape \(16,\), got \(8,\)"),
     ],

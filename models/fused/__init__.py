@@ -11,7 +11,7 @@ __all__ = ["fused_sum"]
 
 def fused_sum(
     f: Tensor,
-    predictions: Sequence[tuple[Tensor | None, Tensor]],
+    maps: Sequence[Tensor],
     attention: Tensor,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
@@ -22,8 +22,8 @@ def fused_sum(
 
     Args:
         f: (N, C, H, W), best in channels_last memory; its type is that of the products.
-        predictions: for each of M modules its offsets, (N, 18, H, W) in px or None for none, and its modulation,
-            (N, 9, H, W).
+        maps: for each of M modules its predictions: (N, 27, H, W), 18 offsets in px (y, x per row-major tap), then 9
+            modulations before their sigmoid; or (N, 9, H, W), the modulations of a module without offsets.
         attention: (N, M, H, W).
         weights: M times (out, C, 3, 3).
         biases: M times (out,).
@@ -39,21 +39,20 @@ def fused_sum(
         raise RuntimeError(f"the fused operation runs on the CPU so far, f is on {f.device}")
     if f.dim() != 4 or f.numel() == 0:
         raise ValueError(f"f should be a non-empty N×C×H×W tensor, got {tuple(f.shape)}")
-    modules = len(predictions)
+    modules = len(maps)
     if len(weights) != modules or len(biases) != modules:
-        raise ValueError(f"{modules} predictions with {len(weights)} weights and {len(biases)} biases")
+        raise ValueError(f"{modules} maps with {len(weights)} weights and {len(biases)} biases")
     batch, channels, height, width = f.shape
     out = weights[0].shape[0]
     expected = [("attention", attention, (batch, modules, height, width))]
-    for i, ((offset, modulation), weight, bias) in enumerate(zip(predictions, weights, biases, strict=True)):
+    for i, (each, weight, bias) in enumerate(zip(maps, weights, biases, strict=True)):
+        predicted = TAPS if each.shape[1] == TAPS else 3 * TAPS
         expected += [
-            (f"modulation {i}", modulation, (batch, TAPS, height, width)),
+            (f"map {i}", each, (batch, predicted, height, width)),
             (f"weight {i}", weight, (out, channels, 3, 3)),
             (f"bias {i}", bias, (out,)),
         ]
-        if offset is not None:
-            expected.append((f"offsets {i}", offset, (batch, 2 * TAPS, height, width)))
     for name, tensor, shape in expected:
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} should have shape {shape}, got {tuple(tensor.shape)}")
-    return fused_sum_cpu(f, predictions, attention, weights, biases)
+    return fused_sum_cpu(f, maps, attention, weights, biases)

@@ -21,7 +21,7 @@ POINT_PIXELS = 16 * COLUMN_PIXELS
 
 def fused_sum_cpu(
     f: Tensor,
-    predictions: Sequence[tuple[Tensor | None, Tensor]],
+    maps: Sequence[Tensor],
     attention: Tensor,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
@@ -32,17 +32,25 @@ def fused_sum_cpu(
     rows = F.pad(f.permute(0, 2, 3, 1), (0, 0, 1, 2, 1, 2)).reshape(-1, channels)
     kernels = [weight.permute(2, 3, 1, 0).reshape(TAPS * channels, -1).to(f.dtype) for weight in weights]
     attention = _rows(attention)
-    maps = [(None if offset is None else _rows(offset), _rows(modulation)) for offset, modulation in predictions]
+    offsets = [_rows(each[:, :-TAPS]) for each in maps]  # no columns where a module has none
+    modulations = [torch.sigmoid(_rows(each[:, -TAPS:])) for each in maps]
     y, x, first = _grid(batch, height, width, f.device)
 
     out = []
     for start in range(0, len(first), POINT_PIXELS):
         here = slice(start, start + POINT_PIXELS)
         bags = [
-            _bags(None if offset is None else offset[here], modulation[here] * attention[here, i : i + 1],
-                  y[here], x[here], first[here], height, width)
-            for i, (offset, modulation) in enumerate(maps)
-        ]  # fmt: skip
+            _bags(
+                offset[here],
+                modulation[here] * attention[here, i : i + 1],
+                y[here],
+                x[here],
+                first[here],
+                height,
+                width,
+            )
+            for i, (offset, modulation) in enumerate(zip(offsets, modulations, strict=True))
+        ]
         bias = attention[here].to(f.dtype) @ torch.stack(list(biases)).to(f.dtype)  # (points, out)
         for part in range(0, len(bias), COLUMN_PIXELS):
             chunk = slice(part, part + COLUMN_PIXELS)
@@ -62,7 +70,7 @@ def fused_sum_cpu(
 def _rows(maps: Tensor) -> Tensor:
     """Return (N, K, H, W) as (N·H·W, K) in fp32 or, where it is more already, in its type: coordinates need that."""
     dtype = torch.promote_types(maps.dtype, torch.float32)
-    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1]).to(dtype)
+    return maps.permute(0, 2, 3, 1).flatten(0, 2).to(dtype)
 
 
 def _grid(batch: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,11 +87,11 @@ def _grid(batch: int, height: int, width: int, device: torch.device) -> tuple[Te
 
 
 def _bags(
-    offset: Tensor | None, scale: Tensor, y: Tensor, x: Tensor, first: Tensor, height: int, width: int
+    offset: Tensor, scale: Tensor, y: Tensor, x: Tensor, first: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
     """Return which rows each tap of each pixel sums, (P, 9, corners), and with which weights, shape alike."""
     row_length = width + 3
-    if offset is None:  # on the grid: one pixel, no interpolation
+    if offset.shape[1] == 0:  # on the grid: one pixel, no interpolation
         index = ((y + 1) * row_length + (x + 1)).long() + first
         return index.unsqueeze(-1), scale.unsqueeze(-1)
     # Points at -1 and before, and at the size and after, meet zeros only; so do they where they are clamped to. NaN
