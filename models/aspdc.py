@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from models.blocks import ResBlock, conv, leaky_relu
 from models.deform_conv import ModulatedDeformConv2d, resolve_deform_op
-from models.fused import fused_sum
+from models.fused import fused_problem, fused_sum
 
 TAPS = 9  # of a 3×3 kernel
 DILATIONS = (1, 2, 4)  # of the predictors of modules 1, 2 and 3; the deformable convolutions themselves have 1
@@ -29,10 +29,13 @@ def resolve_aspdc_op(deform_op: str, device: torch.device | str) -> str:
     """
     if deform_op not in ASPDC_OPS:
         raise ValueError(f"deform_op should be one of {', '.join(ASPDC_OPS)}, got {deform_op!r}")
-    on_cpu = torch.device(device).type == "cpu"
-    if deform_op == "fused" and not on_cpu:
-        raise RuntimeError(f"deform_op fused runs on the CPU so far, not on {device}")
-    if deform_op == "fused" or (deform_op == "auto" and on_cpu):
+    device_type = torch.device(device).type
+    # On CUDA the fused kernels have to be asked for by name until they have been measured on a GPU.
+    if deform_op == "auto" and device_type == "cpu":
+        return "fused"
+    if deform_op == "fused":
+        if problem := fused_problem(device_type):
+            raise RuntimeError(f"deform_op fused is not usable: {problem}")
         return "fused"
     return resolve_deform_op(deform_op, device)
 

@@ -1,8 +1,12 @@
 """Fixtures: the shared reference material (skipped where it is absent), back ends, small networks."""
 
 import json
+import os
 import sys
 from pathlib import Path
+
+if not Path("/dev/nvidiactl").exists():
+    os.environ["TRITON_INTERPRET"] = "1"  # without a GPU its kernels run in Python; read when Triton is first imported
 
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
 """The fused ASPDC operation against four of torchvision's deformable convolutions, forward and backward."""
 
+import sys
+
 import pytest
 import torch
 from torchvision.ops import deform_conv2d
@@ -7,7 +9,7 @@ from torchvision.ops import deform_conv2d
 from models import DeblurringNet
 from models.aspdc import resolve_aspdc_op
 from models.fused import cpu as fused_cpu
-from models.fused import fused_sum
+from models.fused import fused_problem, fused_sum
 
 MODULES = 4
 
@@ -143,8 +145,13 @@ def test_which_back_end_runs_where(monkeypatch):
     assert resolve_aspdc_op("torchvision", "cpu") == "torchvision"
     monkeypatch.setattr("models.deform_conv._mmcv_problem", lambda device: "not here")
     assert resolve_aspdc_op("auto", "cuda") == "torchvision"
-    with pytest.raises(RuntimeError, match="deform_op fused runs on the CPU so far, not on cuda"):
+    with pytest.raises(RuntimeError, match="fused is not usable: .* runs on the CPU and on CUDA, not on meta"):
+        resolve_aspdc_op("fused", "meta")
+    monkeypatch.setitem(sys.modules, "triton", None)
+    fused_problem.cache_clear()
+    with pytest.raises(RuntimeError, match="fused is not usable: .* needs Triton on CUDA, which cannot be imported"):
         resolve_aspdc_op("fused", "cuda")
+    fused_problem.cache_clear()
 
 
 def test_networks_differ_by_rounding_alone():

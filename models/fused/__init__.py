@@ -1,12 +1,37 @@
 """The four deformable convolutions of an ASPDC and their attention-weighted sum as one operation."""
 
 from collections.abc import Sequence
+from functools import cache
 
+import torch
 from torch import Tensor
 
 from models.fused.cpu import TAPS, fused_sum_cpu
 
-__all__ = ["fused_sum"]
+OLDEST_TRITON = (3, 6)
+OLDEST_GPU = (9, 0)
+
+__all__ = ["fused_problem", "fused_sum"]
+
+
+@cache
+def fused_problem(device_type: str) -> str | None:
+    """Return why the fused operation cannot run on this kind of device, or None where it can."""
+    if device_type == "cpu":
+        return None
+    if device_type != "cuda":
+        return f"the fused operation runs on the CPU and on CUDA, not on {device_type}"
+    try:
+        import triton
+    except ImportError as error:
+        return f"the fused operation needs Triton on CUDA, which cannot be imported ({error})"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
+        return (
+            f"the fused operation needs Triton {'.'.join(map(str, OLDEST_TRITON))} or newer, not {triton.__version__}"
+        )
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < OLDEST_GPU:
+        return "the fused kernels use instructions of compute capability 9.0 (Hopper) and newer"
+    return None
 
 
 def fused_sum(
@@ -33,10 +58,10 @@ def fused_sum(
 
     Raises:
         ValueError: an empty batch, or shapes that do not fit.
-        RuntimeError: not on the CPU.
+        RuntimeError: neither on the CPU nor, with Triton, on CUDA.
     """
-    if f.device.type != "cpu":
-        raise RuntimeError(f"the fused operation runs on the CPU so far, f is on {f.device}")
+    if problem := fused_problem(f.device.type):
+        raise RuntimeError(problem)
     if f.dim() != 4 or f.numel() == 0:
         raise ValueError(f"f should be a non-empty N×C×H×W tensor, got {tuple(f.shape)}")
     modules = len(maps)
@@ -55,4 +80,8 @@ def fused_sum(
     for name, tensor, shape in expected:
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} should have shape {shape}, got {tuple(tensor.shape)}")
-    return fused_sum_cpu(f, maps, attention, weights, biases)
+    if f.device.type == "cpu":
+        return fused_sum_cpu(f, maps, attention, weights, biases)
+    from models.fused.triton_op import fused_sum_triton
+
+    return fused_sum_triton(f, maps, attention, weights, biases)

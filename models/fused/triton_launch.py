@@ -1,0 +1,235 @@
+"""How the Triton kernels of the fused operation are launched: tiles, buffers, configurations."""
+
+import contextlib
+import os
+
+import torch
+import triton
+
+from models.fused import triton_backward as kb
+from models.fused import triton_forward as kf
+
+MODULES, TAPS_OF_A_MODULE = 4, 9
+TAPS = MODULES * TAPS_OF_A_MODULE
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
+
+# Tiles by dtype: TH x TW pixels, BK channels at a time (128 bytes a row), how corners are blended, and a register limit
+# that lets two programs share a multiprocessor, one sampling while the other multiplies. Chosen by reading the compiled
+# code (docs/performance.md); not yet run on a GPU.
+CONFIG = {
+    torch.bfloat16: {"TH": 8, "TW": 16, "BK": 64, "BLEND": "bf16x2", "num_warps": 8, "maxnreg": 128},
+    torch.float16: {"TH": 8, "TW": 16, "BK": 64, "BLEND": "f16x2", "num_warps": 8, "maxnreg": 128},
+    torch.float32: {"TH": 8, "TW": 16, "BK": 32, "BLEND": "own", "num_warps": 8, "maxnreg": 128},  # tf32
+    (torch.float32, "ieee"): {"TH": 8, "TW": 8, "BK": 32, "BLEND": "own", "num_warps": 8, "maxnreg": 128},
+    torch.float64: {"TH": 4, "TW": 4, "BK": 16, "BLEND": "own", "num_warps": 4},
+}
+BACKWARD = {"TH": 4, "TW": 4, "num_warps": 4}
+
+
+def strides(t):
+    """(image, channel, row, column): any strided map is taken as it lies, slices of a merged map included."""
+    return t.stride(0), t.stride(1), t.stride(2), t.stride(3)
+
+
+def on(t):
+    return torch.cuda.device(t.device) if t.is_cuda else contextlib.nullcontext()
+
+
+def nhwc(n, h, w, c, like, dtype=None):
+    """Empty (N, C, H, W) tensor in channels_last memory."""
+    return torch.empty(n, h, w, c, device=like.device, dtype=dtype or like.dtype).permute(0, 3, 1, 2)
+
+
+def tiling(n, h, w, th, tw):
+    """(tiles, tile columns, tile rows, record slots)."""
+    tx, ty = triton.cdiv(w, tw), triton.cdiv(h, th)
+    slots = n * tx * ty * th * tw
+    if slots * TAPS * 4 >= 2**31:  # kernels number the records with 32 bits
+        raise ValueError(f"{n} images of {h}x{w} are too many pixels for one call; split the batch")
+    return n * tx * ty, tx, ty, slots
+
+
+def locate(preds, att, shape, th, tw, dtype):
+    n, _, h, w = shape
+    tiles, tx, ty, slots = tiling(n, h, w, th, tw)
+    rec_i = torch.empty(TAPS, slots, device=att.device, dtype=torch.int32)
+    rec_w = torch.empty(TAPS, 4, slots, device=att.device, dtype=dtype)
+    kf.locate_kernel[(tiles, MODULES)](
+        *preds,
+        *[s for p in preds for s in strides(p)],
+        att,
+        *strides(att),
+        rec_i,
+        rec_w,
+        h,
+        w,
+        tx,
+        ty,
+        slots,
+        TH=th,
+        TW=tw,
+        num_warps=4,
+    )
+    return rec_i, rec_w
+
+
+def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None):
+    n, c, h, w = f.shape
+    key = (f.dtype, precision)
+    cfg = dict(CONFIG[key if key in CONFIG else f.dtype], **(config or {}))
+    if INTERPRET:
+        cfg["BLEND"] = "fp32" if f.dtype.itemsize == 2 else "own"
+    cout, bk = weight.shape[0], cfg["BK"]
+    while c % bk:
+        bk //= 2
+    bn = min(128, max(16, triton.next_power_of_2(cout)))
+    f = f.contiguous(memory_format=torch.channels_last)
+    weight, bias = weight.contiguous(), bias.contiguous()
+    out = nhwc(n, h, w, cout, f)
+    th, tw = cfg["TH"], cfg["TW"]
+    tiles, tx, ty, slots = tiling(n, h, w, th, tw)
+    extra = {"maxnreg": cfg["maxnreg"]} if cfg.get("maxnreg") else {}
+    with on(f):
+        # the packed blends take weights in f's type, the others in that of the coordinates
+        rec_i, rec_w = locate((p0, p1, p2, p3), att, f.shape, th, tw, f.dtype if "x2" in cfg["BLEND"] else p0.dtype)
+        kf.product_kernel[(tiles, triton.cdiv(cout, bn))](
+            f,
+            rec_i,
+            rec_w,
+            weight,
+            att,
+            *strides(att),
+            bias,
+            out,
+            h,
+            w,
+            tx,
+            ty,
+            slots,
+            cout,
+            C=c,
+            TH=th,
+            TW=tw,
+            BN=bn,
+            BK=bk,
+            BLEND=cfg["BLEND"],
+            PRECISION=precision,
+            WIDE=cfg.get("WIDE", h * w * c >= 2**31),
+            EVEN=cout % bn == 0,
+            UPCAST=INTERPRET and f.dtype == torch.bfloat16,
+            num_warps=cfg["num_warps"],
+            num_stages=1,
+            **extra,
+        )
+    return out
+
+
+def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight, deterministic, config=None):
+    """Gradients of f, p0..p3, att, weight, bias (empty where not needed). Holds two arrays of 36*C values a pixel:
+    gcol, and with need_weight the columns."""
+    n, c, h, w = f.shape
+    cout, pixels = weight.shape[0], n * h * w
+    cfg = dict(BACKWARD, **(config or {}))
+    preds = (p0, p1, p2, p3)
+    maps = [s for p in preds for s in strides(p)]
+    f = f.contiguous(memory_format=torch.channels_last)
+    g = g.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).reshape(pixels, cout)
+    gcol = g @ weight
+    cols = torch.empty_like(gcol) if need_weight else gcol
+    gp = [nhwc(n, h, w, p.shape[1], p) for p in preds]
+    gatt = nhwc(n, h, w, MODULES, att)
+    th, tw = cfg["TH"], cfg["TW"]
+    tiles, tx, ty, slots = tiling(n, h, w, th, tw)
+    dots = torch.empty(TAPS, 4, slots, device=f.device, dtype=p0.dtype)
+    with on(f):
+        rec_i, rec_w = locate(preds, att, f.shape, th, tw, p0.dtype)
+        for first, modules in ((True, 1), (False, 3)):
+            kb.taps_kernel[(tiles, modules)](
+                f,
+                gcol,
+                rec_i,
+                rec_w,
+                dots,
+                cols,
+                h,
+                w,
+                tx,
+                ty,
+                slots,
+                C=c,
+                BC=triton.next_power_of_2(c),
+                TH=th,
+                TW=tw,
+                FIRST=first,
+                COLS=need_weight,
+                num_warps=cfg["num_warps"],
+                num_stages=1,
+            )
+        kb.finish_kernel[(tiles, MODULES)](
+            *preds, *maps, att, *strides(att), dots, *gp, gatt, h, w, tx, ty, slots, TH=th, TW=tw, num_warps=4
+        )
+        gf = gather_grad(gcol, f.shape, preds, maps, att, deterministic, f.dtype) if need_f else f.new_empty(0)
+    gatt += (g @ bias.t()).view(n, h, w, MODULES).permute(0, 3, 1, 2)
+    gw = g.t() @ cols if need_weight else weight.new_empty(0)
+    a = att.permute(0, 2, 3, 1).reshape(pixels, MODULES).to(g.dtype)
+    gb = a.t() @ g if need_weight else bias.new_empty(0)
+    return (gf, *gp, gatt, gw, gb)
+
+
+def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
+    """d f: sort the samples by cell (counting sort), then every pixel sums its own."""
+    n, c, h, w = shape
+    pixels, dev = n * h * w, gcol.device
+    entries, grid = 27 * pixels, n * (h + 1) * (w + 1)
+    count = torch.zeros(grid + 2, device=dev, dtype=torch.int32)  # shifted by one: cumsum gives starts
+    cells = torch.empty(entries, device=dev, dtype=torch.int32)
+    rank = torch.empty(1 if deterministic else entries, device=dev, dtype=torch.int32)
+    wts = torch.empty(4, entries, device=dev, dtype=att.dtype)
+    kb.bin_kernel[(triton.cdiv(pixels, 128), 27)](
+        *preds[1:],
+        *maps[4:],
+        att,
+        *strides(att),
+        count[1:],
+        cells,
+        rank,
+        wts,
+        h,
+        w,
+        pixels,
+        BM=128,
+        RANK=not deterministic,
+        num_warps=4,
+    )
+    start = torch.cumsum(count, 0, dtype=torch.int32)
+    order = torch.empty(entries, device=dev, dtype=torch.int32)
+    ws = torch.empty(entries, 4, device=dev, dtype=att.dtype)
+    if deterministic:  # ties in order of the entry's number, so every run adds in the same order
+        key = torch.where(cells < 0, grid, cells)
+        e = torch.sort(key, stable=True).indices
+        order.copy_((e % pixels) * 36 + 9 + e // pixels)
+        ws.copy_(wts.t()[e])
+    else:
+        kb.order_kernel[(triton.cdiv(entries, 256),)](
+            cells, rank, start, wts, order, ws, pixels, entries, BM=256, num_warps=4
+        )
+    gf = nhwc(n, h, w, c, gcol, dtype)
+    kb.gather_kernel[(pixels,)](
+        gcol,
+        order,
+        ws,
+        start,
+        preds[0],
+        *maps[:4],
+        att,
+        *strides(att),
+        gf,
+        h,
+        w,
+        C=c,
+        BC=triton.next_power_of_2(c),
+        J=16,
+        num_warps=1,
+    )
+    return gf

@@ -1,0 +1,136 @@
+"""The Triton kernels of the fused operation: in Triton's interpreter, or on a GPU where there is one."""
+
+import pytest
+import torch
+
+from models.fused import fused_problem
+
+if problem := fused_problem("cuda"):
+    pytest.skip(problem, allow_module_level=True)
+from models.fused.triton_op import fused_sum_triton, product
+from tests.test_fused import MODULES, make_case, relative_error, straight
+
+GPU = torch.cuda.is_available()
+DEVICE = "cuda" if GPU else "cpu"  # conftest.py turns the interpreter on
+
+
+def fused(case):
+    maps, weights, biases = ([case[f"{name}{i}"] for i in range(MODULES)] for name in ("map", "weight", "bias"))
+    return fused_sum_triton(case["f"], maps, case["attention"], weights, biases)
+
+
+def channels_last(case):
+    memory_format = torch.channels_last
+    return {k: v.to(DEVICE, memory_format=memory_format) if v.dim() == 4 else v.to(DEVICE) for k, v in case.items()}
+
+
+CASES = {
+    "odd size": {"height": 5, "width": 7},
+    "half pixels": {"channels": 32, "height": 9, "width": 5, "offsets": 0.5},
+    "whole pixels": {"out": 32, "height": 6, "width": 9, "offsets": -1.0},
+    "exactly on the borders": {"height": 4, "width": 5, "offsets": 2.0},
+    "offsets beyond every border": {"channels": 48, "out": 48, "batch": 1, "height": 7, "width": 5, "reach": 40.0},
+    "paper's width": {"channels": 128, "out": 128, "batch": 1, "height": 3, "width": 5},
+    "one pixel": {"height": 1, "width": 1},
+}
+
+
+@pytest.fixture(params=[False, True], ids=["", "deterministic"])
+def deterministic(request):
+    torch.use_deterministic_algorithms(request.param, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=list(CASES))
+def test_outputs_and_gradients_equal_torchvisions(options, deterministic):
+    case = make_case(**options)
+    exact = {name: tensor.double().requires_grad_() for name, tensor in case.items()}
+    case = {name: tensor.requires_grad_() for name, tensor in channels_last(case).items()}
+    ours, theirs = fused(case), straight(exact)
+    assert relative_error(ours.cpu(), theirs) < 1e-5
+    cotangent = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
+    gradients = zip(
+        torch.autograd.grad(ours, list(case.values()), cotangent.to(DEVICE)),
+        torch.autograd.grad(theirs, list(exact.values()), cotangent.double()),
+        strict=True,
+    )
+    for name, (mine, reference) in zip(case, gradients, strict=True):
+        # At whole pixels an offset's gradient is one of two one-sided ones; both take the upper.
+        assert relative_error(mine.cpu(), reference) < 1e-4 or reference.norm() == mine.norm() == 0, name
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.bfloat16, 2e-2), (torch.float16, 4e-3)])
+def test_short_types_keep_their_precision(dtype, limit):
+    case = make_case(channels=32, out=32, batch=1, height=5, width=7)
+    short = {name: tensor if "map" in name else tensor.to(dtype) for name, tensor in channels_last(case).items()}
+    ours = fused(short)
+    assert ours.dtype == dtype
+    assert relative_error(ours.float().cpu(), straight(case)) < limit
+
+
+def test_gradients_by_differences():
+    case = channels_last(make_case(batch=1, height=3, width=4, dtype=torch.float64))
+    inputs = [tensor.requires_grad_() for tensor in case.values()]
+    assert torch.autograd.gradcheck(
+        lambda *tensors: fused(dict(zip(case, tensors, strict=True))), inputs, fast_mode=True
+    )
+
+
+def test_slices_of_merged_maps_and_other_layouts_are_read_as_they_lie():
+    case = channels_last(make_case(height=5, width=6))
+    expected = fused(case)
+    merged = torch.cat([case["map0"], case["map1"]], 1).contiguous(memory_format=torch.channels_last)
+    other = case | {"map0": merged[:, :9], "map1": merged[:, 9:], "map2": case["map2"].contiguous()}
+    other |= {name: case[name].contiguous() for name in ("f", "attention")}
+    result = fused(other)
+    torch.testing.assert_close(result, expected, atol=1e-6, rtol=0)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_frozen_weights_and_compiled_graphs_give_the_same_gradients():
+    case = {name: tensor.requires_grad_() for name, tensor in channels_last(make_case(height=5, width=6)).items()}
+    tensors = list(case.values())
+    expected = torch.autograd.grad(fused(case).sum(), tensors)
+    frozen = {name: tensor.detach() if name != "map1" else tensor for name, tensor in case.items()}
+    (alone,) = torch.autograd.grad(fused(frozen).sum(), [case["map1"]])
+    torch.testing.assert_close(alone, expected[list(case).index("map1")])
+    compiled = torch.compile(
+        lambda *values: fused(dict(zip(case, values, strict=True))), backend="aot_eager", fullgraph=True
+    )
+    for ours, theirs in zip(torch.autograd.grad(compiled(*tensors).sum(), tensors), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_is_registered_as_pytorch_wants_it():
+    case = channels_last(make_case(height=3, width=4))
+    maps = [case[f"map{i}"] for i in range(MODULES)]
+    weight, bias = torch.randn(16, 36 * 16, device=DEVICE), torch.randn(MODULES, 16, device=DEVICE)
+    tensors = [tensor.detach().requires_grad_() for tensor in (case["f"], *maps, case["attention"], weight, bias)]
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(product, (*tensors, "ieee", False), test_utils=checks)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"f": lambda f: f[:, :10]}, ValueError, "channels should be multiples of 16, got 10 in and 16 out"),
+        ({"f": lambda f: f.to(torch.float8_e4m3fn)}, TypeError, "f should be float32, bfloat16, float16 or float64"),
+        ({"map0": lambda m: torch.cat([m, m, m], 1)}, ValueError, "the first of them without offsets"),
+    ],
+)
+def test_refuses_what_the_kernels_cannot_do(change, error, message):
+    case = channels_last(make_case())
+    for name, function in change.items():
+        case[name] = function(case[name])
+    with pytest.raises(error, match=message):
+        fused(case)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_networks_size_on_a_gpu(dtype):
+    case = make_case(channels=128, out=128, height=45, width=80, reach=3.0)
+    ours = fused({k: v if "map" in k else v.to(dtype) for k, v in channels_last(case).items()})
+    assert relative_error(ours.float().cpu(), straight(case)) < (1e-5 if dtype == torch.float32 else 2e-2)
