@@ -118,6 +118,12 @@ def print_table(measurements: list[Measurement], work: str, where: str) -> None:
         print(f"{each.name:34}{times}{peak:>13}{measurements[0].median / each.median:7.2f}x")
 
 
+def _named(work: str, deform_op: str, precision: str) -> str:
+    if work == "data":
+        return "cached"
+    return f"channels_last, {precision}" if work == "reblur" else f"{deform_op}, {precision}"
+
+
 def main(args: argparse.Namespace) -> None:
     """Measure and print."""
     device = pick_device("cpu" if args.work == "data" else args.device)
@@ -128,7 +134,7 @@ def main(args: argparse.Namespace) -> None:
     named = Configuration(deform_op, args.precision, channels_last=True)
     runs = {}
     for configuration in (straight_configuration(), named):
-        name = "straight" if not runs else ("cached" if args.work == "data" else f"{deform_op}, {args.precision}")
+        name = "straight" if not runs else _named(args.work, deform_op, args.precision)
         run = WORKS[args.work](configuration, args.batch, tuple(args.size), device, args.frames)
         runs[name] = (configuration, run)
     measurements = measure(runs, device, args.repeats)
