@@ -42,7 +42,7 @@ class FrameCache:
         Raises:
             UserError: the disk is too small for what is missing, or a source cannot be read.
         """
-        missing = [source for source in dict.fromkeys(sources) if not self._path(source).exists()]
+        missing = list({path: source for source in sources if not (path := self._path(source)).exists()}.values())
         if not missing:
             return
         check_writable(self.folder, "--cache_dir")
@@ -64,7 +64,8 @@ class FrameCache:
             )
             for path in done:
                 for old in outdated.get(_place(path), ()):
-                    old.unlink(missing_ok=True)
+                    if old != path:  # another run may have written it in the meantime
+                        old.unlink(missing_ok=True)
 
     def read(self, source: Path) -> np.ndarray:
         """Return a frame as H×W×3 uint8, mapped from disk: only the pixels that are used are read.
@@ -77,7 +78,7 @@ class FrameCache:
             return np.load(path, mmap_mode="r")
         except FileNotFoundError as error:
             raise UserError(f"{source} changed since it was decoded into {self.folder}; start again") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(
                 f"{path}, decoded from {source}, is damaged ({error}); delete it and start again"
             ) from error

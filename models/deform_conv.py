@@ -175,17 +175,11 @@ class ModulatedDeformConv2d(nn.Conv2d):
         self.deform_op = deform_op
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """Return `modulated_deform_conv2d` of x (N, C, H, W) with this module's weights."""
-        return modulated_deform_conv2d(
-            x,
-            offset,
-            mask,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            self.deform_groups,
-            self.deform_op,
-        )
+        """Return `modulated_deform_conv2d` of x (N, C, H, W) with this module's weights; in fp32 under autocast."""
+        tensors = (x, offset, mask, self.weight, self.bias)
+        if torch.is_autocast_enabled(x.device.type):  # the back ends want one type, and coordinates need fp32
+            tensors = tuple(t if t is None else t.to(torch.promote_types(t.dtype, torch.float32)) for t in tensors)
+        with torch.autocast(x.device.type, enabled=False):
+            return modulated_deform_conv2d(
+                *tensors, self.stride, self.padding, self.dilation, self.groups, self.deform_groups, self.deform_op
+            )

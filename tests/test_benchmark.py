@@ -73,6 +73,20 @@ def test_the_module_is_a_command():
     assert "ratio" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--work", "data"], "--work data makes square patches"),
+        (["--work", "deblur", "--size", "4", "8"], "--size should be at least 8 8"),
+        (["--work", "deblur", "--threads", "0"], "--batch, --repeats and --threads should be at least 1"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.parse_args(arguments)
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
 def test_formats_of_the_gpu_are_refused_on_the_cpu(precision):
     with pytest.raises(UserError, match=f"--precision {precision} needs a CUDA device, this run is on cpu"):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from datasets import FrameCache, TrainingPatches, find_images
 from tests.helpers import SAMPLES
 from utils.errors import UserError
-from utils.images import read_image
+from utils.images import inspect_image, read_image
 
 
 @pytest.fixture
@@ -81,6 +82,24 @@ def test_a_changed_source_is_decoded_again_and_the_old_frame_goes(sources, cache
     cache.build(sources, threads=1)
     assert (cache.read(sources[0]) == read_image(sources[1])).all()
     assert len(list(cache.folder.iterdir())) == len(sources)
+
+
+def test_a_frame_that_another_run_wrote_meanwhile_stays(sources, cache, monkeypatch):
+    def inspect_while_another_run_builds(source):
+        monkeypatch.undo()
+        FrameCache(cache.folder).build(sources, threads=1)
+        return inspect_image(source)
+
+    monkeypatch.setattr("datasets.frame_cache.inspect_image", inspect_while_another_run_builds)
+    cache.build(sources, threads=1)
+    for source in sources:
+        assert (cache.read(source) == read_image(source)).all()
+
+
+def test_the_same_source_by_two_paths_is_decoded_once(sources, cache, monkeypatch):
+    monkeypatch.chdir(sources[0].parent)
+    cache.build([sources[0], Path(sources[0].name)], threads=2)
+    assert len(list(cache.folder.iterdir())) == 1
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(sources, cache, monkeypatch):

@@ -1,6 +1,7 @@
 """Runs that end early: Ctrl-C at different moments, a loss that diverges, places that cannot be written."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,30 @@ def test_ctrl_c_before_the_first_step_keeps_the_old_network(tmp_path, small_netw
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, *SMALL, "--overwrite")
     assert (small_networks / "DeblurringNet_NF.pth").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+@pytest.mark.parametrize("step", [1, 2])
+def test_ctrl_c_between_batches_of_unequal_size(tmp_path, monkeypatch, step):
+    data = tmp_path / "pairs"
+    shutil.copytree(ROOT / "samples" / "GOPRO" / "train" / "GOPR0372_07_00", data)
+    for side in ("blur", "sharp"):
+        shutil.copy(data / side / "000047.png", data / side / "000048.png")  # three frames, batches of two and one
+    record = RunLog.step
+
+    def record_then_interrupt(self, number, losses, lr):
+        if number == step:
+            signal.raise_signal(signal.SIGINT)
+        return record(self, number, losses, lr)
+
+    monkeypatch.setattr(RunLog, "step", record_then_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, *SMALL, trainset=(str(data),))
+    (log,) = (tmp_path / "log").glob("*/log.txt")
+    lines = log.read_text().splitlines()
+    assert f"interrupted after step {step}; the network so far is in" in lines[-1]
+    assert len([line for line in lines if "epoch" in line]) == 1
+    load_deblurring_net(tmp_path / "nets" / "DeblurringNet_NF.pth")
 
 
 def test_the_second_ctrl_c_does_not_wait():

@@ -22,9 +22,9 @@ def psnr_between(a, b):
     return 10 * np.log10(4 / ((a - b) ** 2).mean().item())
 
 
-def test_bf16_outputs_are_within_50_db_with_the_reference_weights(golden, released_weights):
+def test_bf16_outputs_are_within_50_db_with_the_reference_weights(golden, released_weights, aspdc_op):
     arrays, seed = golden
-    deblurring, reblurring = DeblurringNet(), ReblurringNet()
+    deblurring, reblurring = DeblurringNet(deform_op=aspdc_op), ReblurringNet()
     deblurring.load_state_dict(from_released(released_weights("deblurring", seed), DEBLURRING_KEY))
     reblurring.load_state_dict(from_released(released_weights("reblurring", seed), REBLURRING_KEY))
     with torch.no_grad(), autocast("bf16", CPU):
@@ -44,6 +44,10 @@ def test_bf16_changes_no_score_of_a_real_pair():
     assert psnr_float(short, exact) > 50
     assert psnr(short, sharp) == pytest.approx(psnr(exact, sharp), abs=0.02)
     assert not np.array_equal(short, exact)
+
+
+def test_bf16_trains_on_every_back_end(tmp_path, aspdc_op):
+    train(tmp_path, "--stage", "deblur", "--max_steps", "1", "--precision", "bf16", "--deform_op", aspdc_op)
 
 
 def test_training_in_bf16_takes_the_same_course(tmp_path, small_networks):

@@ -19,6 +19,7 @@ from statistics import median
 import torch
 
 from models.aspdc import ASPDC_OPS
+from models.blocks import MIN_SIZE
 from utils.benchmark_work import WORKS, Configuration, straight_configuration
 from utils.device import pick_deform_op, pick_device
 from utils.errors import user_errors_end_the_program
@@ -57,8 +58,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--json", action="store_true", help="print JSON instead of a table")
     # fmt: on
     args = parser.parse_args(argv)
-    if min(args.batch, args.repeats, *args.size) < 1:
-        parser.error("--batch, --repeats and --size should be at least 1")
+    if min(args.batch, args.repeats) < 1 or (args.threads is not None and args.threads < 1):
+        parser.error("--batch, --repeats and --threads should be at least 1")
+    if min(args.size) < MIN_SIZE:
+        parser.error(f"--size should be at least {MIN_SIZE} {MIN_SIZE}")
+    if args.work == "data" and args.size[0] != args.size[1]:
+        parser.error("--work data makes square patches: give --size P P")
     return args
 
 
@@ -69,9 +74,10 @@ def _clock(run: Callable[[], None], device: torch.device) -> float:
         run()
         return time.perf_counter() - start
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
+    stream = torch.cuda.current_stream(device)
+    start.record(stream)
     run()
-    end.record()
+    end.record(stream)
     torch.cuda.synchronize(device)
     return start.elapsed_time(end) / 1000
 

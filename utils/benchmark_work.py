@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import albumentations as A
 import cv2
 import numpy as np
 import torch
@@ -123,9 +122,11 @@ def finetune_step(configuration: Configuration, batch: int, size: Size, device: 
 
 def data(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
     """Make a batch of training samples on one core: from the cache, or straight from the files."""
+    import albumentations as A  # after datasets, which turns its look-up of newer versions off
+
     cv2.setNumThreads(0)
     pairs = find_images(frames, "train")
-    if configuration.channels_last:  # the named configuration
+    if configuration != straight_configuration():
         folder = tempfile.TemporaryDirectory(prefix="frames-")
         cache = FrameCache(Path(folder.name))
         cache.build([*pairs.blurry, *(pairs.sharp or ())], threads=1)

@@ -7,6 +7,7 @@ import torch
 from utils.errors import UserError
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+AMPERE = (8, 0)  # the first compute capability with bf16 in hardware
 _SHORT = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -21,7 +22,7 @@ def set_precision(precision: str, device: torch.device) -> None:
         UserError: the device has no such products.
     """
     on_cuda = device.type == "cuda"
-    if precision == "bf16" and on_cuda and not torch.cuda.is_bf16_supported():
+    if precision == "bf16" and on_cuda and torch.cuda.get_device_capability(device) < AMPERE:
         raise UserError(f"--precision bf16: {torch.cuda.get_device_name(device)} has no bf16; use fp16 or fp32")
     if precision in ("tf32", "fp16") and not on_cuda:
         raise UserError(f"--precision {precision} needs a CUDA device, this run is on {device}; use bf16 or fp32")
