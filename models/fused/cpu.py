@@ -94,10 +94,7 @@ def _bags(
     if offset.shape[1] == 0:  # on the grid: one pixel, no interpolation
         index = ((y + 1) * row_length + (x + 1)).long() + first
         return index.unsqueeze(-1), scale.unsqueeze(-1)
-    # Points at -1 and before, and at the size and after, meet zeros only; so do they where they are clamped to. NaN
-    # would make an index outside the rows: it becomes a point on the border of zeros.
-    y = (y + offset[:, 0::2]).nan_to_num(-1.0).clamp(-1, height)
-    x = (x + offset[:, 1::2]).nan_to_num(-1.0).clamp(-1, width)
+    y, x = _on_map(y + offset[:, 0::2], height), _on_map(x + offset[:, 1::2], width)
     top, left = y.detach().floor(), x.detach().floor()
     down, right = y - top, x - left
     upper = scale * (1 - down)
@@ -106,3 +103,11 @@ def _bags(
     corners = torch.tensor([0, 1, row_length, row_length + 1], device=index.device)
     shares = torch.stack((upper * (1 - right), upper * right, lower * (1 - right), lower * right), dim=-1)
     return index.unsqueeze(-1) + corners, shares
+
+
+def _on_map(position: Tensor, size: int) -> Tensor:
+    """Move points that meet nothing but zeros, and NaN, onto the border of zeros; the rest keep value and gradient.
+
+    `clamp` would do, but whether it passes a gradient on exactly at its bounds depends on PyTorch's version.
+    """
+    return torch.where((position >= -1) & (position <= size), position, -1.0)
