@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import ResBlock, conv, leaky_relu
+from models.blocks import Chain, ResBlock, conv, convolve, leaky_relu
 from models.deform_conv import ModulatedDeformConv2d, resolve_deform_op
-from models.fused import fused_problem, fused_sum
+from models.fused import fused_conv, fused_conv_type, fused_problem, fused_sum
 
 TAPS = 9  # of a 3×3 kernel
 DILATIONS = (1, 2, 4)  # of the predictors of modules 1, 2 and 3; the deformable convolutions themselves have 1
@@ -104,13 +104,15 @@ class DeformableModule(nn.Module):
     def predict_merged(self, x: Tensor) -> Tensor:
         """Return what `predict` does from one convolution: offsets in px, then the modulation before its sigmoid.
 
-        (N, 27, H, W), or (N, 9, H, W) where the module has no offsets.
+        (N, 27, H, W), or (N, 9, H, W) where the module has no offsets. In fp32 where 16-bit operands have fp32 sums: a
+        pixel's coordinate needs more digits than they have.
         """
-        if self.offset_conv is None:
-            return self._read(self.modulation_conv(x))
-        weight = torch.cat([self.offset_conv.weight, self.modulation_conv.weight])
-        bias = torch.cat([self.offset_conv.bias, self.modulation_conv.bias])
-        return F.conv2d(x, weight, bias, padding=self.offset_conv.padding, dilation=self.offset_conv.dilation)
+        layers = [layer for layer in (self.offset_conv, self.modulation_conv) if layer is not None]
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        if fused_conv_type(x) is not None:
+            return self._read(fused_conv(x, weights + biases, layers[0], out_dtype=torch.float32))
+        padding, dilation = layers[0].padding, layers[0].dilation
+        return self._read(F.conv2d(x, torch.cat(weights), torch.cat(biases), padding=padding, dilation=dilation))
 
     def _read(self, modulation: Tensor) -> Tensor:
         """Bring the modulation's map, (N, 9, ...), to the size of the features: nothing to do but for `released`."""
@@ -126,7 +128,7 @@ class DeformableModule(nn.Module):
         return self.deform_conv(x, offset, modulation)
 
 
-class AFIM(nn.Sequential):
+class AFIM(Chain):
     """Attention that fuses the deformable modules: (N, C, H, W) -> (N, 4, H, W), softmax over the four."""
 
     def __init__(self, channels: int, modules: int) -> None:
@@ -147,7 +149,7 @@ class ASPDC(nn.Module):
         super().__init__()
         self.deform_op = deform_op
         each = "auto" if deform_op == "fused" else deform_op
-        self.feature = nn.Sequential(conv(channels, channels), leaky_relu())
+        self.feature = Chain(conv(channels, channels), leaky_relu())
         self.deformable = nn.ModuleList(
             DeformableModule(channels, dilation, modulation, each) for dilation in (None, *DILATIONS)
         )
@@ -164,7 +166,7 @@ class ASPDC(nn.Module):
             total = fused_sum(f, maps, attention, weights, biases)
         else:
             total = sum(attention[:, i : i + 1] * module(f) for i, module in enumerate(self.deformable))
-        return x + self.fusion(total)
+        return convolve(total, self.fusion, residual=x)
 
     def forward_with_maps(self, x: Tensor) -> tuple[Tensor, ASPDCMaps]:
         """Return `forward`'s result and the maps behind it."""

@@ -6,7 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from models.aspdc import ASPDC, ASPDC_OPS, MODULATIONS, ASPDCMaps
-from models.blocks import ResBlock, check_images, conv, crop_like, init_weights, leaky_relu, pad_to_stride, upsample
+from models.blocks import (
+    Chain,
+    ResBlock,
+    check_images,
+    conv,
+    crop_like,
+    init_weights,
+    leaky_relu,
+    pad_to_stride,
+    upsample,
+)
 
 STRIDE = 4
 BLOCKS = 6
@@ -35,7 +45,7 @@ class DeblurringNet(nn.Module):
             raise ValueError(f"deform_op should be one of {', '.join(ASPDC_OPS)}, got {deform_op!r}")
         self.arguments = {"width": width, "modulation": modulation}  # what a checkpoint needs to rebuild the network
         channels = 4 * width
-        self.head = nn.Sequential(
+        self.head = Chain(
             conv(3, width),
             leaky_relu(),
             ResBlock(width),
@@ -45,10 +55,10 @@ class DeblurringNet(nn.Module):
             conv(2 * width, channels, stride=2),
             leaky_relu(),
         )
-        self.res_blocks = nn.ModuleList(nn.Sequential(ResBlock(channels), ResBlock(channels)) for _ in range(BLOCKS))
+        self.res_blocks = nn.ModuleList(Chain(ResBlock(channels), ResBlock(channels)) for _ in range(BLOCKS))
         self.aspdcs = nn.ModuleList(ASPDC(channels, modulation, deform_op) for _ in range(BLOCKS))
-        self.fusion = nn.Sequential(conv(BLOCKS * channels, channels), leaky_relu())
-        self.tail = nn.Sequential(
+        self.fusion = Chain(conv(BLOCKS * channels, channels), leaky_relu())
+        self.tail = Chain(
             upsample(channels, 2 * width),
             leaky_relu(),
             upsample(2 * width, width),

@@ -7,7 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import ResBlock, check_images, conv, crop_like, init_weights, leaky_relu, pad_to_stride, upsample
+from models.blocks import (
+    Chain,
+    ResBlock,
+    check_images,
+    conv,
+    convolve,
+    crop_like,
+    init_weights,
+    leaky_relu,
+    pad_to_stride,
+    upsample,
+)
+from models.fused import fused_filter, fused_filter_possible
 
 STRIDE = 8
 SMALLEST = 16  # px; the filters at an eighth of the size reflect their border, which takes two pixels
@@ -25,6 +37,8 @@ def dynamic_filter(x: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         (N, C, H, W).
     """
+    if fused_filter_possible(x):
+        return fused_filter(x, kernel)
     height, width = x.shape[-2:]
     padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
     windows = (padded[..., i : i + height, j : j + width] for i in range(KERNEL_SIZE) for j in range(KERNEL_SIZE))
@@ -49,12 +63,12 @@ class ReblurringNet(nn.Module):
         channels = [width << level for level in range(LEVELS + 1)]
         steps_down = list(pairwise(channels))
         steps_up = [(deep, shallow) for shallow, deep in reversed(steps_down)]
-        self.head = nn.Sequential(conv(6, width), leaky_relu())
+        self.head = Chain(conv(6, width), leaky_relu())
         self.encoders = nn.ModuleList(
-            nn.Sequential(conv(shallow, deep, stride=2), ResBlock(deep), leaky_relu()) for shallow, deep in steps_down
+            Chain(conv(shallow, deep, stride=2), ResBlock(deep), leaky_relu()) for shallow, deep in steps_down
         )
         self.decoders = nn.ModuleList(
-            nn.Sequential(ResBlock(deep), upsample(deep, shallow), leaky_relu()) for deep, shallow in steps_up
+            Chain(ResBlock(deep), upsample(deep, shallow), leaky_relu()) for deep, shallow in steps_up
         )
         stages = [width, *(deep for _, deep in steps_down), *(shallow for _, shallow in steps_up)]
         self.kernel_convs = nn.ModuleList(conv(stage, KERNEL_SIZE**2) for stage in stages)
@@ -79,12 +93,12 @@ class ReblurringNet(nn.Module):
         kernels: list[Tensor] = []
 
         def predict_kernel(stage: int, x: Tensor) -> Tensor:
-            kernels.append(torch.softmax(self.kernel_convs[stage](x), dim=1))
+            kernels.append(torch.softmax(convolve(x, self.kernel_convs[stage]), dim=1))
             return x
 
         self._run(padded_blurry, padded_sharp, predict_kernel)
         features = self._run(padded_sharp, padded_sharp, lambda stage, x: dynamic_filter(x, kernels[stage]))
-        return crop_like(self.tail(features), blurry)
+        return crop_like(convolve(features, self.tail), blurry)
 
     def _run(self, first: Tensor, second: Tensor, at_stage: Callable[[int, Tensor], Tensor]) -> Tensor:
         """Run the encoder-decoder; `at_stage(stage, output)` may replace each of the seven stages' outputs."""

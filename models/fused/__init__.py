@@ -1,17 +1,21 @@
-"""The four deformable convolutions of an ASPDC and their attention-weighted sum as one operation."""
+"""Operations that do in one what PyTorch does in several: an ASPDC's weighted sum, convolutions, dynamic filtering."""
 
 from collections.abc import Sequence
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.fused.cpu import TAPS, fused_sum_cpu
+from models.fused.packing import packed
 
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (9, 0)
 
-__all__ = ["fused_problem", "fused_sum"]
+SHORT_TYPES = (torch.bfloat16, torch.float16)
+LARGEST_IMAGE = 2**31  # values; the convolution kernel numbers those of one image with 32 bits
+
+__all__ = ["fused_conv", "fused_conv_type", "fused_filter", "fused_filter_possible", "fused_problem", "fused_sum"]
 
 
 @cache
@@ -85,3 +89,73 @@ def fused_sum(
     from models.fused.triton_op import fused_sum_triton
 
     return fused_sum_triton(f, maps, attention, weights, biases)
+
+
+def fused_conv_type(x: Tensor) -> torch.dtype | None:
+    """Return the 16-bit type in which `fused_conv` can take x, (N, C, H, W), or None where it cannot."""
+    if not x.is_cuda or fused_problem("cuda") or x.numel() == 0:
+        return None
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
+    return dtype if dtype in SHORT_TYPES and x[0].numel() * 8 < LARGEST_IMAGE else None
+
+
+def fused_conv(
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    layer: nn.Conv2d | nn.ConvTranspose2d,
+    slope: float = 1.0,
+    residual: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Return LReLU(convolution of x + residual) in one pass, differentiable in every tensor.
+
+    Args:
+        x: (N, C, H, W), best in channels_last memory.
+        parameters: weights, then as many biases; several of them are convolutions of x whose outputs are concatenated.
+        layer: stride, padding and dilation of the convolution, the same along both axes; a transposed one is 3×3 with
+            stride 2 and doubles the size.
+        slope: of the leaky ReLU; 1 is none.
+        residual: of the result's shape.
+        out_dtype: of the result where it is not that of the products.
+
+    Returns:
+        (N, out, H', W') in the type that `fused_conv_type` names, in channels_last memory.
+    """
+    from models.fused.triton_conv_op import convolution, kernel_form
+
+    dtype = fused_conv_type(x)
+    transposed = isinstance(layer, nn.ConvTranspose2d)
+
+    def build() -> tuple[Tensor, Tensor, Tensor]:
+        count = len(parameters) // 2
+        weight, bias = (
+            (each[0] if count == 1 else torch.cat(each)).to(dtype) for each in (parameters[:count], parameters[count:])
+        )
+        return weight, bias, kernel_form(weight.detach(), transposed)
+
+    weight, bias, ready = packed(parameters, dtype, build)
+    return convolution(
+        x.to(dtype),
+        weight,
+        bias,
+        None if residual is None else residual.to(dtype),
+        ready,
+        layer.stride[0],
+        layer.padding[0],
+        layer.dilation[0],
+        transposed,
+        slope,
+        out_dtype or dtype,
+    )
+
+
+def fused_filter_possible(x: Tensor) -> bool:
+    """Say whether `fused_filter` can take x, (N, C, H, W): on CUDA and in channels_last memory."""
+    return x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and fused_problem("cuda") is None
+
+
+def fused_filter(x: Tensor, kernel: Tensor) -> Tensor:
+    """Compute `models.reblurring_net.dynamic_filter`, see there, in one pass over memory."""
+    from models.fused.triton_filter_op import filtered
+
+    return filtered(x, kernel)

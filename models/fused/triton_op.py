@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models.fused.packing import packed
 from models.fused.triton_launch import DTYPES, MODULES, TAPS_OF_A_MODULE, backward_launch, forward_launch, nhwc
 
 
@@ -82,8 +83,7 @@ product.register_autograd(_backward, setup_context=_setup)
 
 
 def pack(weights, biases, dtype):
-    """Four (Cout, C, 3, 3) weights -> (Cout, 36*C), tap by tap and channels innermost; biases -> (4, Cout).
-    Keep the result between calls when the weights stand still."""
+    """Four (Cout, C, 3, 3) weights -> (Cout, 36*C), tap by tap and channels innermost; biases -> (4, Cout)."""
     cout = weights[0].shape[0]
     return (
         torch.cat([w.to(dtype).permute(0, 2, 3, 1).reshape(cout, -1) for w in weights], 1),
@@ -111,7 +111,7 @@ def fused_sum_triton(
         raise TypeError(f"f should be float32, bfloat16, float16 or float64, got {f.dtype}")
     coordinates = torch.promote_types(f.dtype, torch.float32)
     precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 or f.dtype.itemsize == 2 else "ieee"
-    weight, bias = pack(weights, biases, f.dtype)
+    weight, bias = packed([*weights, *biases], f.dtype, lambda: pack(weights, biases, f.dtype))
     return product(
         f,
         *(each.to(coordinates) for each in maps),

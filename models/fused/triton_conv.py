@@ -1,0 +1,127 @@
+"""Triton kernels for the convolutions around the fused operation: one pass does convolution, bias, addition, activation.
+
+A convolution of NHWC rows is a matrix product whose left operand is read straight from the feature map, tap by tap. A
+transposed convolution of stride 2 is a 2x2 convolution with four times the outputs, one group for each output parity.
+Sums are fp32, whatever the operands are.
+"""
+
+import triton
+import triton.language as tl
+
+from models.fused.triton_forward import PLAIN
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def conv_kernel(
+    x,
+    weight,
+    bias,
+    residual,
+    out,
+    H,
+    W,
+    out_h,
+    out_w,
+    tiles_x,
+    tiles_y,
+    C: tl.constexpr,
+    COUT: tl.constexpr,
+    SIDE: tl.constexpr,
+    STRIDE: tl.constexpr,
+    DILATION: tl.constexpr,
+    PADDING: tl.constexpr,
+    SLOPE: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    UP: tl.constexpr,
+    TH: tl.constexpr,
+    TW: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+    STAGES: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """out[tile, BN] = LReLU(conv(x) + bias + residual) (grid: tiles of TH x TW outputs, COUT / BN).
+
+    weight: (COUT, SIDE * SIDE * C), taps row-major and channels innermost. out_h, out_w: the tiled grid of outputs; with
+    UP each of its pixels stands for 2x2 of the result, COUT counts all four, and so the result has COUT / 4 channels.
+    BK divides C, or covers a piece of the taps' and channels' joint range where C is no multiple of 16.
+    SLOPE 1 is no activation.
+    """
+    pid = tl.program_id(0)
+    n = (pid // (tiles_x * tiles_y)).to(tl.int64)
+    row = tl.arange(0, TH * TW)
+    py = ((pid // tiles_x) % tiles_y) * TH + row // TW
+    px = (pid % tiles_x) * TW + row % TW
+    cout = tl.program_id(1) * BN + tl.arange(0, BN)
+    wanted = cout < COUT
+    ch = tl.arange(0, BK)
+    iy, ix = py * STRIDE - PADDING, px * STRIDE - PADDING
+    K: tl.constexpr = SIDE * SIDE * C
+    x += n * H * W * C
+    wrow = weight + cout[None, :] * K + ch[:, None]
+    acc = tl.zeros((TH * TW, BN), dtype=tl.float32)
+    if C % BK == 0:
+        base = x + (iy * W + ix)[:, None] * C + ch[None, :]
+        for k in tl.range(0, K // BK, num_stages=STAGES):
+            tap = k // (C // BK)
+            dy, dx = (tap // SIDE) * DILATION, (tap % SIDE) * DILATION
+            inside = (iy + dy >= 0) & (iy + dy < H) & (ix + dx >= 0) & (ix + dx < W)
+            a = tl.load(base + ((dy * W + dx) * C + (k % (C // BK)) * BK), mask=inside[:, None], other=0.0)
+            b = tl.load(wrow + k * BK, mask=wanted[None, :], other=0.0)
+            if UPCAST:
+                a, b = a.to(tl.float32), b.to(tl.float32)
+            acc = tl.dot(a, b, acc)
+    else:
+        for k in tl.range(0, K, BK):
+            tap, c = (k + ch) // C, (k + ch) % C
+            y, z = iy[:, None] + ((tap // SIDE) * DILATION)[None, :], ix[:, None] + ((tap % SIDE) * DILATION)[None, :]
+            real = (k + ch) < K
+            inside = real[None, :] & (y >= 0) & (y < H) & (z >= 0) & (z < W)
+            a = tl.load(x + (y * W + z) * C + c[None, :], mask=inside, other=0.0)
+            b = tl.load(wrow + k, mask=wanted[None, :] & real[:, None], other=0.0)
+            if UPCAST:
+                a, b = a.to(tl.float32), b.to(tl.float32)
+            acc = tl.dot(a, b, acc)
+
+    live = ((py < out_h) & (px < out_w))[:, None] & wanted[None, :]
+    if UP:
+        CO: tl.constexpr = COUT // 4
+        phase, c = cout // CO, cout % CO
+        at = ((py * 2)[:, None] + (phase // 2)[None, :]) * (out_w * 2) + (px * 2)[:, None] + (phase % 2)[None, :]
+        o = at * CO + c[None, :]
+        acc += tl.load(bias + c, mask=wanted, other=0.0).to(tl.float32)[None, :]
+    else:
+        o = (py * out_w + px)[:, None] * COUT + cout[None, :]
+        acc += tl.load(bias + cout, mask=wanted, other=0.0).to(tl.float32)[None, :]
+    image = n * out_h * out_w * COUT
+    if RESIDUAL:
+        acc += tl.load(residual + image + o, mask=live, other=0.0).to(tl.float32)
+    if SLOPE != 1.0:
+        acc = tl.where(acc >= 0, acc, acc * SLOPE)
+    tl.store(out + image + o, acc.to(out.dtype.element_ty), mask=live)
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def activation_grad_kernel(
+    g, out, through, sums, P, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr, ROUNDS: tl.constexpr,
+    SLOPE: tl.constexpr, SUMS: tl.constexpr
+):  # fmt: skip
+    """through = g where out > 0, else SLOPE * g; sums[program, C] = the program's part of the bias' gradient.
+
+    g, out, through: NHWC rows of C values, P rows; a program takes BP rows ROUNDS times. SLOPE 1: through is not
+    written."""
+    ch = tl.arange(0, BC)
+    acc = tl.zeros((BP, BC), dtype=tl.float32)
+    first = tl.program_id(0).to(tl.int64) * (BP * ROUNDS)
+    for r in range(ROUNDS):
+        row = first + r * BP + tl.arange(0, BP)
+        live = (row < P)[:, None] & (ch < C)[None, :]
+        at = row[:, None] * C + ch[None, :]
+        v = tl.load(g + at, mask=live, other=0.0)
+        if SLOPE != 1.0:
+            v = tl.where(tl.load(out + at, mask=live, other=0.0) > 0, v, (v.to(tl.float32) * SLOPE).to(v.dtype))
+            tl.store(through + at, v, mask=live)
+        if SUMS:
+            acc += v.to(tl.float32)
+    if SUMS:
+        tl.store(sums + tl.program_id(0) * C + ch, tl.sum(acc, 0), mask=ch < C)

@@ -1,0 +1,70 @@
+"""Triton kernels of dynamic filtering: every pixel with a 3x3 kernel of its own, reflected borders, one pass over memory.
+
+x, out, g: NHWC rows of C values. kernel: NHWC rows of 9 taps, row-major.
+"""
+
+import triton
+import triton.language as tl
+
+from models.fused.triton_forward import PLAIN
+
+
+@triton.jit
+def reflect(i, size):
+    """Index -1 or size -> the pixel it mirrors; all others stay."""
+    i = tl.where(i < 0, -i, i)
+    return tl.where(i >= size, 2 * size - 2 - i, i)
+
+
+@triton.jit
+def place(P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
+    """(pixel numbers, n, y, x, channels, pixel exists?, value exists?) of a program's BP pixels."""
+    p = tl.program_id(0).to(tl.int64) * BP + tl.arange(0, BP)
+    ch = tl.arange(0, BC)[None, :]
+    live = p < P
+    return p, p // (H * W), ((p // W) % H).to(tl.int32), (p % W).to(tl.int32), ch, live, live[:, None] & (ch < C)
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def filter_kernel(x, kernel, out, P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
+    """out[p] = sum over taps k of kernel[p, k] * x[reflected p + k]."""
+    p, n, py, px, ch, live, real = place(P, H, W, C, BC, BP)
+    acc = tl.zeros((BP, BC), dtype=tl.float32)
+    for k in tl.static_range(9):
+        q = (n * H + reflect(py + k // 3 - 1, H)) * W + reflect(px + k % 3 - 1, W)
+        v = tl.load(x + q[:, None] * C + ch, mask=real, other=0.0).to(tl.float32)
+        acc += tl.load(kernel + p * 9 + k, mask=live, other=0.0).to(tl.float32)[:, None] * v
+    tl.store(out + p[:, None] * C + ch, acc.to(out.dtype.element_ty), mask=real)
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def filter_backward_kernel(
+    g, x, kernel, dx, dkernel, P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr
+):  # fmt: skip
+    """dkernel[p, k] = <g[p], x[reflected p + k]>; dx[q] = sum of kernel[p, k] * g[p] over the p that read q through k.
+
+    Along each axis q is read by its three neighbours (d = 0..2) and, next to a border, once more by reflection: the
+    first row reads the second through the tap above it (d = 3), the last the last but one through the tap below it
+    (d = 4)."""
+    p, n, py, px, ch, live, real = place(P, H, W, C, BC, BP)
+    grad = tl.load(g + p[:, None] * C + ch, mask=real, other=0.0).to(tl.float32)
+    for k in tl.static_range(9):
+        q = (n * H + reflect(py + k // 3 - 1, H)) * W + reflect(px + k % 3 - 1, W)
+        v = tl.load(x + q[:, None] * C + ch, mask=real, other=0.0).to(tl.float32)
+        tl.store(dkernel + p * 9 + k, tl.sum(grad * v, 1).to(dkernel.dtype.element_ty), mask=live)
+
+    acc = tl.zeros((BP, BC), dtype=tl.float32)
+    border = live & ((py == 1) | (py == H - 2) | (px == 1) | (px == W - 2))
+    sources = tl.where(tl.max(border.to(tl.int32), 0) > 0, 5, 3)  # most programs touch no border
+    for a in range(sources):
+        ky = tl.where(a < 3, a, (a - 3) * 2)
+        sy = tl.where(a < 3, py - a + 1, tl.where(a == 3, 0, H - 1))
+        read_y = tl.where(a < 3, (sy >= 0) & (sy < H), tl.where(a == 3, py == 1, py == H - 2))
+        for b in range(sources):
+            kx = tl.where(b < 3, b, (b - 3) * 2)
+            sx = tl.where(b < 3, px - b + 1, tl.where(b == 3, 0, W - 1))
+            read = live & read_y & tl.where(b < 3, (sx >= 0) & (sx < W), tl.where(b == 3, px == 1, px == W - 2))
+            s = (n * H + sy) * W + sx
+            w = tl.load(kernel + s * 9 + ky * 3 + kx, mask=read, other=0.0).to(tl.float32)
+            acc += w[:, None] * tl.load(g + s[:, None] * C + ch, mask=read[:, None] & real, other=0.0).to(tl.float32)
+    tl.store(dx + p[:, None] * C + ch, acc.to(dx.dtype.element_ty), mask=real)
