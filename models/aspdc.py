@@ -8,7 +8,14 @@ from torch.nn import functional as F
 
 from models.blocks import Chain, ResBlock, conv, convolve, leaky_relu
 from models.deform_conv import ModulatedDeformConv2d, resolve_deform_op
-from models.fused import fused_conv, fused_conv_type, fused_problem, fused_sum
+from models.fused import (
+    fused_conv,
+    fused_conv_type,
+    fused_predictions,
+    fused_problem,
+    fused_sum,
+    side_by_side,
+)
 
 TAPS = 9  # of a 3×3 kernel
 DILATIONS = (1, 2, 4)  # of the predictors of modules 1, 2 and 3; the deformable convolutions themselves have 1
@@ -96,6 +103,11 @@ class DeformableModule(nn.Module):
         self.modulation_conv = nn.Conv2d(channels, TAPS, 3, padding=padding, dilation=reach)
         self.deform_conv = ModulatedDeformConv2d(channels, channels, 3, padding=1, deform_op=deform_op)
 
+    @property
+    def predictors(self) -> list[nn.Conv2d]:
+        """The convolutions behind the offsets, where there are any, and the modulation."""
+        return [layer for layer in (self.offset_conv, self.modulation_conv) if layer is not None]
+
     def predict(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the offsets, (N, 18, H, W) in px or None for none, and the modulation, (N, 9, H, W) in [0, 1]."""
         modulation = torch.sigmoid(self._read(self.modulation_conv(x)))
@@ -107,7 +119,7 @@ class DeformableModule(nn.Module):
         (N, 27, H, W), or (N, 9, H, W) where the module has no offsets. In fp32 where 16-bit operands have fp32 sums: a
         pixel's coordinate needs more digits than they have.
         """
-        layers = [layer for layer in (self.offset_conv, self.modulation_conv) if layer is not None]
+        layers = self.predictors
         weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
         if fused_conv_type(x) is not None:
             return self._read(fused_conv(x, weights + biases, layers[0], out_dtype=torch.float32))
@@ -158,15 +170,21 @@ class ASPDC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the refined features, (N, C, H, W) as x."""
-        f, attention = self.feature(x), self.afim(x)
         if resolve_aspdc_op(self.deform_op, x.device) == "fused":
-            maps = [module.predict_merged(f) for module in self.deformable]
+            attention, (f, maps) = side_by_side(lambda: self.afim(x), lambda: self._features_and_maps(x), x)
             weights = [module.deform_conv.weight for module in self.deformable]
             biases = [module.deform_conv.bias for module in self.deformable]
             total = fused_sum(f, maps, attention, weights, biases)
         else:
+            f, attention = self.feature(x), self.afim(x)
             total = sum(attention[:, i : i + 1] * module(f) for i, module in enumerate(self.deformable))
         return convolve(total, self.fusion, residual=x)
+
+    def _features_and_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return what the modules sample, and what each of them predicts from it."""
+        f = self.feature(x)
+        maps = fused_predictions(f, [module.predictors for module in self.deformable])
+        return f, maps or [module.predict_merged(f) for module in self.deformable]
 
     def forward_with_maps(self, x: Tensor) -> tuple[Tensor, ASPDCMaps]:
         """Return `forward`'s result and the maps behind it."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.fused.cpu import TAPS, fused_sum_cpu
 from models.fused.packing import packed
+from models.fused.streams import side_by_side
 
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (9, 0)
@@ -15,7 +16,19 @@ OLDEST_GPU = (9, 0)
 SHORT_TYPES = (torch.bfloat16, torch.float16)
 LARGEST_IMAGE = 2**31  # values; the convolution kernel numbers those of one image with 32 bits
 
-__all__ = ["fused_conv", "fused_conv_type", "fused_filter", "fused_filter_possible", "fused_problem", "fused_sum"]
+_switch = {"enabled": True}
+
+__all__ = [
+    "fused_conv",
+    "fused_conv_type",
+    "fused_filter",
+    "fused_filter_possible",
+    "fused_predictions",
+    "fused_problem",
+    "fused_sum",
+    "side_by_side",
+    "use_fused_operations",
+]
 
 
 @cache
@@ -91,9 +104,14 @@ def fused_sum(
     return fused_sum_triton(f, maps, attention, weights, biases)
 
 
+def use_fused_operations(enabled: bool) -> None:
+    """Turn `fused_conv`, `fused_predictions` and `fused_filter` on or off in this process; they are on at first."""
+    _switch["enabled"] = enabled
+
+
 def fused_conv_type(x: Tensor) -> torch.dtype | None:
     """Return the 16-bit type in which `fused_conv` can take x, (N, C, H, W), or None where it cannot."""
-    if not x.is_cuda or fused_problem("cuda") or x.numel() == 0:
+    if not x.is_cuda or not _switch["enabled"] or fused_problem("cuda") or x.numel() == 0:
         return None
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
     return dtype if dtype in SHORT_TYPES and x[0].numel() * 8 < LARGEST_IMAGE else None
@@ -149,13 +167,44 @@ def fused_conv(
     )
 
 
+def fused_predictions(x: Tensor, layers: Sequence[Sequence[nn.Conv2d]]) -> list[Tensor] | None:
+    """Return what the four modules of an ASPDC predict from x, (N, C, H, W), or None where one launch cannot do it.
+
+    Without gradients, in 16-bit types on CUDA.
+
+    Args:
+        x: features, C a multiple of 16.
+        layers: each module's 3×3 predictors, whose dilations are 1, 1, 2 and 4: 9 outputs for the first module, 27 in
+            all for each of the others.
+
+    Returns:
+        (N, 9, H, W) and three times (N, 27, H, W) in fp32.
+    """
+    flat = [layer for module in layers for layer in module]
+    dtype = fused_conv_type(x)
+    plain = all(layer.padding == layer.dilation for layer in flat)
+    if dtype is None or torch.is_grad_enabled() or x.shape[1] % 16 or not plain:
+        return None
+    from models.fused.triton_conv_op import predict_form, predictions
+
+    def build() -> tuple[Tensor, Tensor]:
+        return tuple(
+            predict_form([[getattr(layer, name).to(dtype) for layer in module] for module in layers])
+            for name in ("weight", "bias")
+        )
+
+    sources = [parameter for layer in flat for parameter in (layer.weight, layer.bias)]
+    return list(predictions(x.to(dtype), *packed(sources, dtype, build)))
+
+
 def fused_filter_possible(x: Tensor) -> bool:
-    """Say whether `fused_filter` can take x, (N, C, H, W): on CUDA and in channels_last memory."""
-    return x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and fused_problem("cuda") is None
+    """Say whether `fused_filter` can take x, (N, C, H, W)."""
+    return x.is_cuda and _switch["enabled"] and fused_problem("cuda") is None
 
 
 def fused_filter(x: Tensor, kernel: Tensor) -> Tensor:
     """Compute `models.reblurring_net.dynamic_filter`, see there, in one pass over memory."""
     from models.fused.triton_filter_op import filtered
+    from models.fused.triton_launch import memory_format_of
 
-    return filtered(x, kernel)
+    return filtered(x, kernel).contiguous(memory_format=memory_format_of(x))

@@ -8,7 +8,7 @@ Sums are fp32, whatever the operands are.
 import triton
 import triton.language as tl
 
-from models.fused.triton_forward import PLAIN
+from models.fused.triton_forward import PLAIN, pick
 
 
 @triton.jit(do_not_specialize=PLAIN)
@@ -42,9 +42,10 @@ def conv_kernel(
 ):
     """out[tile, BN] = LReLU(conv(x) + bias + residual) (grid: tiles of TH x TW outputs, COUT / BN).
 
-    weight: (COUT, SIDE * SIDE * C), taps row-major and channels innermost. out_h, out_w: the tiled grid of outputs; with
-    UP each of its pixels stands for 2x2 of the result, COUT counts all four, and so the result has COUT / 4 channels.
-    BK divides C, or covers a piece of the taps' and channels' joint range where C is no multiple of 16.
+    weight: (COUT, SIDE * SIDE * C), taps row-major and channels innermost. Where BK divides C it is a descriptor of
+    blocks of (BN, BK); elsewhere a pointer, and BK covers a piece of the taps' and channels' joint range.
+    out_h, out_w: the tiled grid of outputs; with UP each of its pixels stands for 2x2 of the result, COUT counts all
+    four, and so the result has COUT / 4 channels.
     SLOPE 1 is no activation.
     """
     pid = tl.program_id(0)
@@ -58,7 +59,7 @@ def conv_kernel(
     iy, ix = py * STRIDE - PADDING, px * STRIDE - PADDING
     K: tl.constexpr = SIDE * SIDE * C
     x += n * H * W * C
-    wrow = weight + cout[None, :] * K + ch[:, None]
+    first = tl.program_id(1) * BN
     acc = tl.zeros((TH * TW, BN), dtype=tl.float32)
     if C % BK == 0:
         base = x + (iy * W + ix)[:, None] * C + ch[None, :]
@@ -67,11 +68,12 @@ def conv_kernel(
             dy, dx = (tap // SIDE) * DILATION, (tap % SIDE) * DILATION
             inside = (iy + dy >= 0) & (iy + dy < H) & (ix + dx >= 0) & (ix + dx < W)
             a = tl.load(base + ((dy * W + dx) * C + (k % (C // BK)) * BK), mask=inside[:, None], other=0.0)
-            b = tl.load(wrow + k * BK, mask=wanted[None, :], other=0.0)
+            b = weight.load([first, k * BK])
             if UPCAST:
                 a, b = a.to(tl.float32), b.to(tl.float32)
-            acc = tl.dot(a, b, acc)
+            acc = tl.dot(a, b.T, acc)
     else:
+        wrow = weight + cout[None, :] * K + ch[:, None]
         for k in tl.range(0, K, BK):
             tap, c = (k + ch) // C, (k + ch) % C
             y, z = iy[:, None] + ((tap // SIDE) * DILATION)[None, :], ix[:, None] + ((tap % SIDE) * DILATION)[None, :]
@@ -102,14 +104,75 @@ def conv_kernel(
 
 
 @triton.jit(do_not_specialize=PLAIN)
+def predict_kernel(
+    x,
+    weight,
+    bias,
+    out0,
+    out1,
+    out2,
+    out3,
+    H,
+    W,
+    tiles_x,
+    tiles_y,
+    C: tl.constexpr,
+    TH: tl.constexpr,
+    TW: tl.constexpr,
+    BK: tl.constexpr,
+    STAGES: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """The predictors of an ASPDC: out_m = 3x3 convolution of x with dilation 1, 1, 2, 4 (grid: tiles, 4 modules).
+
+    weight: descriptor of (4 * 32, 9 * C) in blocks of (32, BK), taps row-major and channels innermost; a module's rows
+    are filled up with zeros. bias: (4 * 32). out_0: rows of 9 values, the others: rows of 27."""
+    m = tl.program_id(1)
+    pid = tl.program_id(0)
+    n = (pid // (tiles_x * tiles_y)).to(tl.int64)
+    row = tl.arange(0, TH * TW)
+    py = ((pid // tiles_x) % tiles_y) * TH + row // TW
+    px = (pid % tiles_x) * TW + row % TW
+    ch = tl.arange(0, BK)
+    dilation = tl.where(m < 2, 1, 2 * m - 2)
+    base = x + n * H * W * C + (py * W + px)[:, None] * C + ch[None, :]
+    acc = tl.zeros((TH * TW, 32), dtype=tl.float32)
+    for k in tl.range(0, 9 * C // BK, num_stages=STAGES):
+        tap = k // (C // BK)
+        dy, dx = (tap // 3 - 1) * dilation, (tap % 3 - 1) * dilation
+        inside = (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
+        a = tl.load(base + ((dy * W + dx) * C + (k % (C // BK)) * BK), mask=inside[:, None], other=0.0)
+        b = weight.load([m * 32, k * BK])
+        if UPCAST:
+            a, b = a.to(tl.float32), b.to(tl.float32)
+        acc = tl.dot(a, b.T, acc)
+    c = tl.arange(0, 32)
+    acc += tl.load(bias + m * 32 + c).to(tl.float32)[None, :]
+    channels = tl.where(m == 0, 9, 27)
+    out = pick(m, out0, out1, out2, out3) + ((n * H + py) * W + px)[:, None] * channels + c[None, :]
+    tl.store(out, acc, mask=((py < H) & (px < W))[:, None] & (c < channels)[None, :])
+
+
+@triton.jit(do_not_specialize=PLAIN)
 def activation_grad_kernel(
-    g, out, through, sums, P, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr, ROUNDS: tl.constexpr,
-    SLOPE: tl.constexpr, SUMS: tl.constexpr
-):  # fmt: skip
+    g,
+    out,
+    through,
+    sums,
+    P,
+    C: tl.constexpr,
+    CP: tl.constexpr,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+    ROUNDS: tl.constexpr,
+    SLOPE: tl.constexpr,
+    THROUGH: tl.constexpr,
+    SUMS: tl.constexpr,
+):
     """through = g where out > 0, else SLOPE * g; sums[program, C] = the program's part of the bias' gradient.
 
-    g, out, through: NHWC rows of C values, P rows; a program takes BP rows ROUNDS times. SLOPE 1: through is not
-    written."""
+    g, out: NHWC rows of C values, P rows, of which a program takes BP rows ROUNDS times. through: rows of CP values,
+    those from C on are zero."""
     ch = tl.arange(0, BC)
     acc = tl.zeros((BP, BC), dtype=tl.float32)
     first = tl.program_id(0).to(tl.int64) * (BP * ROUNDS)
@@ -117,11 +180,13 @@ def activation_grad_kernel(
         row = first + r * BP + tl.arange(0, BP)
         live = (row < P)[:, None] & (ch < C)[None, :]
         at = row[:, None] * C + ch[None, :]
-        v = tl.load(g + at, mask=live, other=0.0)
+        v = tl.load(g + at, mask=live, other=0.0).to(tl.float32)
         if SLOPE != 1.0:
-            v = tl.where(tl.load(out + at, mask=live, other=0.0) > 0, v, (v.to(tl.float32) * SLOPE).to(v.dtype))
-            tl.store(through + at, v, mask=live)
+            v = tl.where(tl.load(out + at, mask=live, other=0.0) > 0, v, v * SLOPE)
+        if THROUGH:
+            to = row[:, None] * CP + ch[None, :]
+            tl.store(through + to, v.to(through.dtype.element_ty), mask=(row < P)[:, None] & (ch < CP)[None, :])
         if SUMS:
-            acc += v.to(tl.float32)
+            acc += v
     if SUMS:
         tl.store(sums + tl.program_id(0) * C + ch, tl.sum(acc, 0), mask=ch < C)

@@ -1,13 +1,20 @@
 """Convolution, bias, addition and activation as one autograd operation on CUDA: Triton forward, cuDNN backward."""
 
+from collections.abc import Sequence
+
 import torch
 import triton
 from torch import Tensor
 from torch.nn import functional as F
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-from models.fused.triton_conv import activation_grad_kernel, conv_kernel
+from models.fused.triton_conv import activation_grad_kernel, conv_kernel, predict_kernel
 from models.fused.triton_launch import INTERPRET, nhwc, on
 
+ALIGNED_CHANNELS = 8  # 16 bytes; cuDNN's and cuBLAS' 16-bit kernels for others are many times slower
+GRADIENT_PROGRAMS = 264  # programs that add up a bias' gradient: two for each multiprocessor of an H100 or H200
+PREDICT_ROWS = 32  # of a module's predictors, of which 9 or 27 are used
+PREDICT_CONFIG = {"TH": 8, "TW": 16, "num_warps": 4, "STAGES": 3}
 CONFIG = {"TH": 8, "TW": 16, "num_warps": 4, "STAGES": 3}
 
 
@@ -27,9 +34,8 @@ def phase_weight(weight: Tensor) -> Tensor:
     """
     cin, cout = weight.shape[:2]
     taps = F.pad(weight.permute(2, 3, 1, 0), (0, 0, 0, 0, 0, 1, 0, 1))  # (4, 4, out, in); row and column 3 are zero
-    kernel_row = torch.tensor([[1, 3], [2, 0]], device=weight.device)  # [parity, window position]
-    by_row = taps[kernel_row]  # (2, 2, 4, out, in)
-    both = by_row[:, :, kernel_row]  # (row parity, row position, column parity, column position, out, in)
+    by_row = torch.stack([taps[1::2], taps[0::2].flip(0)])  # [parity, window position]: kernel rows 1, -; 2, 0
+    both = torch.stack([by_row[:, :, 1::2], by_row[:, :, 0::2].flip(2)], 2)  # (2, 2, parity, position, out, in)
     return both.permute(0, 2, 4, 1, 3, 5).reshape(4 * cout, 4 * cin)
 
 
@@ -73,7 +79,7 @@ def conv_launch(
     with on(x):
         conv_kernel[(n * tiles_x * tiles_y, triton.cdiv(outputs, bn))](
             x,
-            ready,
+            TensorDescriptor.from_tensor(ready, [bn, bk]) if c % bk == 0 else ready,
             bias,
             out if residual is None else residual,
             out,
@@ -98,22 +104,68 @@ def conv_launch(
             BK=bk,
             STAGES=cfg["STAGES"],
             UPCAST=INTERPRET and x.dtype == torch.bfloat16,
-            num_warps=cfg["num_warps"],
+            **{key: cfg[key] for key in ("num_warps", "maxnreg") if key in cfg},
         )
     return out
 
 
+def predict_form(layers: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Stack each module's predictors, weights (out, C, 3, 3) or biases (out,), as `predict_kernel` takes them."""
+    rows = [torch.cat([kernel_form(each, False) if each.dim() == 4 else each for each in module]) for module in layers]
+    return torch.cat([F.pad(each, (0, 0) * (each.dim() - 1) + (0, PREDICT_ROWS - len(each))) for each in rows])
+
+
+@torch.library.custom_op("aspdc::predict", mutates_args=())
+def predictions(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    cfg = PREDICT_CONFIG
+    n, c, h, w = x.shape
+    x = x.contiguous(memory_format=torch.channels_last)
+    maps = [nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27)]
+    bk = min(64, c & -c)
+    tiles_x, tiles_y = triton.cdiv(w, cfg["TW"]), triton.cdiv(h, cfg["TH"])
+    with on(x):
+        predict_kernel[(n * tiles_x * tiles_y, len(maps))](
+            x,
+            TensorDescriptor.from_tensor(weight, [PREDICT_ROWS, bk]),
+            bias,
+            *maps,
+            h,
+            w,
+            tiles_x,
+            tiles_y,
+            C=c,
+            BK=bk,
+            UPCAST=INTERPRET and x.dtype == torch.bfloat16,
+            **cfg,
+        )
+    return tuple(maps)
+
+
+@predictions.register_fake
+def _(x, weight, bias):
+    n, _, h, w = x.shape
+    return tuple(nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27))
+
+
 @torch.library.custom_op("aspdc::activation_grad", mutates_args=())
-def activation_grad(g: Tensor, out: Tensor | None, slope: float, need_bias: bool) -> tuple[Tensor, Tensor]:
-    """Return the gradient before the activation and the bias' gradient, (C,) in fp32; each empty where not needed."""
+def activation_grad(
+    g: Tensor, out: Tensor | None, slope: float, channels: int, dtype: torch.dtype, need_bias: bool
+) -> tuple[Tensor, Tensor]:
+    """Take the gradient g, (N, C, H, W), through the activation that gave `out`, None for none.
+
+    Returns:
+        (N, channels, H, W) in `dtype`, zero from channel C on, empty where that would be g itself; the sums over
+        pixels, (C,) in fp32, empty unless `need_bias`.
+    """
     g = g.contiguous(memory_format=torch.channels_last)
     n, c, h, w = g.shape
-    pixels, block = n * h * w, triton.next_power_of_2(c)
+    needed = out is not None or channels != c or dtype != g.dtype
+    pixels, block = n * h * w, triton.next_power_of_2(channels)
     rows = max(1, 4096 // block)
-    rounds = max(1, pixels // (rows * 1024))
+    rounds = triton.cdiv(pixels, rows * GRADIENT_PROGRAMS)
     programs = triton.cdiv(pixels, rows * rounds)
-    through = g.new_empty(0) if out is None else torch.empty_like(g)
-    sums = torch.empty(programs if need_bias else 0, c, device=g.device, dtype=torch.float32)
+    through = nhwc(n, h, w, channels, g, dtype) if needed else g.new_empty(0, dtype=dtype)
+    sums = torch.empty(programs, c, device=g.device) if need_bias else torch.empty(0, 0, device=g.device)
     with on(g):
         activation_grad_kernel[(programs,)](
             g,
@@ -122,10 +174,12 @@ def activation_grad(g: Tensor, out: Tensor | None, slope: float, need_bias: bool
             sums,
             pixels,
             C=c,
+            CP=channels,
             BC=block,
             BP=rows,
             ROUNDS=rounds,
             SLOPE=1.0 if out is None else slope,
+            THROUGH=needed,
             SUMS=need_bias,
             num_warps=4,
         )
@@ -133,9 +187,11 @@ def activation_grad(g: Tensor, out: Tensor | None, slope: float, need_bias: bool
 
 
 @activation_grad.register_fake
-def _(g, out, slope, need_bias):
+def _(g, out, slope, channels, dtype, need_bias):
     n, c, h, w = g.shape
-    return g.new_empty(0) if out is None else nhwc(n, h, w, c, g), g.new_empty(c, dtype=torch.float32)
+    needed = out is not None or channels != c or dtype != g.dtype
+    through = nhwc(n, h, w, channels, g, dtype) if needed else g.new_empty(0, dtype=dtype)
+    return through, g.new_empty(c if need_bias else 0, dtype=torch.float32)
 
 
 @torch.library.custom_op("aspdc::conv", mutates_args=())
@@ -173,12 +229,16 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, g):
     x, weight, *out = ctx.saved_tensors
     need_x, need_weight, need_bias, need_residual = ctx.needs_input_grad[:4]
-    before, bias_grad = g, None
-    if out or need_bias:
-        through, bias_grad = activation_grad(g, out[0] if out else None, ctx.slope, need_bias)
-        before = through if out else g
+    out_axis = 1 if ctx.transposed else 0
+    cout = weight.shape[out_axis]
+    extra = -cout % ALIGNED_CHANNELS
+    if extra:
+        weight = F.pad(weight, (0, 0, 0, 0, *((0, extra) if ctx.transposed else (0, 0, 0, extra))))
+    activation = out[0] if out else None
+    through, bias_grad = activation_grad(g, activation, ctx.slope, cout + extra, x.dtype, need_bias)
+    through = through if through.numel() else g
     dx, dweight, _ = torch.ops.aten.convolution_backward(
-        before.to(x.dtype),
+        through,
         x,
         weight,
         None,
@@ -190,8 +250,13 @@ def _backward(ctx, g):
         1,
         [need_x, need_weight, False],
     )
-    bias_grad = bias_grad.to(ctx.bias_dtype) if need_bias else None
-    return dx, dweight, bias_grad, before if need_residual else None, *[None] * 7
+    return (
+        dx,
+        dweight.narrow(out_axis, 0, cout) if need_weight else None,
+        bias_grad.to(ctx.bias_dtype) if need_bias else None,
+        through[:, :cout] if need_residual else None,
+        *[None] * 7,
+    )
 
 
 convolution.register_autograd(_backward, setup_context=_setup)

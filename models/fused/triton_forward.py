@@ -4,7 +4,8 @@ Words used in both kernel files:
   tap t    0..35 = module * 9 + (row-major position in the 3x3 window)
   record   what one tap of one pixel reads: the index of its clamped upper left corner in the image, whether the
            right and lower corners are other pixels, and four corner weights that already hold
-           attention * modulation * bilinear weight (0 for a corner outside the image)
+           attention * modulation * bilinear weight (0 for a corner outside the image); 16-bit ones packed into one
+           64-bit number
   tile     TH x TW pixels of one image, worked on by one program. Square-ish tiles share corners through L1.
 Records lie tile after tile, so a program reads its own with unit stride: rec_i[t, slot], rec_w[t, corner, slot].
 """
@@ -85,6 +86,18 @@ def tap_place(at, sc, m, k, py, px, mask):
     return y, x, mod
 
 
+@triton.jit
+def bits(w, place: tl.constexpr, TYPE: tl.constexpr):
+    """The 16 bits of a weight as part `place` of a packed record."""
+    return w.to(TYPE).to(tl.uint16, bitcast=True).to(tl.int64) << (16 * place)
+
+
+@triton.jit
+def unpacked(w, place: tl.constexpr, TYPE: tl.constexpr):
+    """Weight `place` of a packed record, as a column for the channels to share."""
+    return ((w >> (16 * place)) & 0xFFFF).to(tl.uint16).to(TYPE, bitcast=True)[:, None]
+
+
 @triton.jit(do_not_specialize=PLAIN)
 def locate_kernel(
     p0,
@@ -121,6 +134,7 @@ def locate_kernel(
     slots,
     TH: tl.constexpr,
     TW: tl.constexpr,
+    PACKED: tl.constexpr,
 ):
     """Records of one tile and module (grid: tiles, 4)."""
     m = tl.program_id(1)
@@ -146,12 +160,16 @@ def locate_kernel(
     real = k < 9
     four = real & (m > 0)  # module 0 lies on the grid: one corner
     tl.store(rec_i + t * slots + slot, tl.where(mask, (ya * W + xa) * 4 + (yb - ya) * 2 + (xb - xa), 0), mask=real)
-    out = rec_w + t * 4 * slots + slot
-    ty = rec_w.dtype.element_ty
-    tl.store(out, (wya * wxa).to(ty), mask=real)
-    tl.store(out + slots, (wya * wxb).to(ty), mask=four)
-    tl.store(out + 2 * slots, (wyb * wxa).to(ty), mask=four)
-    tl.store(out + 3 * slots, (wyb * wxb).to(ty), mask=four)
+    wa, wb, wc, wd = wya * wxa, wya * wxb, wyb * wxa, wyb * wxb
+    if PACKED is not None:
+        w = bits(wa, 0, PACKED) | bits(wb, 1, PACKED) | bits(wc, 2, PACKED) | bits(wd, 3, PACKED)
+        tl.store(rec_w + t * slots + slot, w, mask=real)
+    else:
+        out = rec_w + t * 4 * slots + slot
+        tl.store(out, wa.to(rec_w.dtype.element_ty), mask=real)
+        tl.store(out + slots, wb.to(rec_w.dtype.element_ty), mask=four)
+        tl.store(out + 2 * slots, wc.to(rec_w.dtype.element_ty), mask=four)
+        tl.store(out + 3 * slots, wd.to(rec_w.dtype.element_ty), mask=four)
 
 
 @triton.jit
@@ -208,7 +226,11 @@ def sample0(f, rec_w, t, slots, i, ch, C: tl.constexpr, BLEND: tl.constexpr, WID
     i = i >> 2
     if WIDE:
         i = i.to(tl.int64)
-    return blend1(tl.load(f + (i * C)[:, None] + ch[None, :]), tl.load(rec_w + t * 4 * slots)[:, None], BLEND)
+    v = tl.load(f + (i * C)[:, None] + ch[None, :])
+    if rec_w.dtype.element_ty == tl.int64:
+        return blend1(v, unpacked(tl.load(rec_w + t * slots), 0, v.dtype), BLEND)
+    else:
+        return blend1(v, tl.load(rec_w + t * 4 * slots)[:, None], BLEND)
 
 
 @triton.jit
@@ -220,18 +242,24 @@ def sample(f, rec_w, t, slots, i, W, ch, C: tl.constexpr, BLEND: tl.constexpr, W
     if WIDE:
         i = i.to(tl.int64)
     q = f + (i * C)[:, None] + ch[None, :]
-    w = rec_w + t * 4 * slots
     va, vb, vc, vd = tl.load(q), tl.load(q + right), tl.load(q + below), tl.load(q + below + right)
-    wa, wb, wc, wd = tl.load(w), tl.load(w + slots), tl.load(w + 2 * slots), tl.load(w + 3 * slots)
-    return blend4(va, vb, vc, vd, wa[:, None], wb[:, None], wc[:, None], wd[:, None], BLEND)
+    T: tl.constexpr = va.dtype
+    if rec_w.dtype.element_ty == tl.int64:
+        w = tl.load(rec_w + t * slots)
+        wa, wb, wc, wd = unpacked(w, 0, T), unpacked(w, 1, T), unpacked(w, 2, T), unpacked(w, 3, T)
+    else:
+        w = rec_w + t * 4 * slots
+        wa, wb = tl.load(w)[:, None], tl.load(w + slots)[:, None]
+        wc, wd = tl.load(w + 2 * slots)[:, None], tl.load(w + 3 * slots)[:, None]
+    return blend4(va, vb, vc, vd, wa, wb, wc, wd, BLEND)
 
 
 @triton.jit
-def multiply(a, wrow, mask, acc, EVEN: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    b = tl.load(wrow) if EVEN else tl.load(wrow, mask=mask, other=0.0)
+def multiply(a, weight, cout, k, acc, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+    b = weight.load([cout, k])
     if UPCAST:
         a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, acc, input_precision=PRECISION, out_dtype=acc.dtype)
+    return tl.dot(a, b.T, acc, input_precision=PRECISION, out_dtype=acc.dtype)
 
 
 @triton.jit(do_not_specialize=PLAIN)
@@ -261,49 +289,47 @@ def product_kernel(
     BLEND: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDE: tl.constexpr,
-    EVEN: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
     """out[tile, BN outputs] = sum over taps and channels of sample * weight, + sum_i a_i b_i (grid: tiles, Cout/BN).
 
-    f, out: NHWC. weight: (Cout, 36, C). BK channels at a time, all taps of them before the next BK: the part of the
-    image in use stays small enough for L1.
+    f, out: NHWC. weight: descriptor of (Cout, 36 * C) in blocks of (BN, BK), which the copy engine brings to shared
+    memory past L1 and the registers. BK channels at a time, all taps of them before the next BK: the part of the image
+    in use stays small enough for L1.
     Samples are carried around the loop (made for tap t+1 after the product of tap t). Besides the order of work this
     fixes their layout in Triton: made and used in one iteration, each of the four corners is moved to the matrix
     units' layout through shared memory before the blend (18 barriers an iteration where this form has 2).
-    WIDE: an image has 2^31 or more values, so offsets into it need 64 bits. EVEN: Cout is a multiple of BN.
+    WIDE: an image has 2^31 or more values, so offsets into it need 64 bits.
     UPCAST: the interpreter's dot takes bf16 for integers, so there the rounded operands go in as fp32.
     """
     BM: tl.constexpr = TH * TW
     pid = tl.program_id(0).to(tl.int64)
     row = tl.arange(0, BM)
     n, py, px = tile_pixel(pid, tiles_x, tiles_y, TH, TW)
-    cout = tl.program_id(1) * BN + tl.arange(0, BN)
+    first = tl.program_id(1) * BN
+    cout = first + tl.arange(0, BN)
     ch = tl.arange(0, BK)
     f += n * H * W * C
     rec_i += pid * BM + row
     rec_w += pid * BM + row
-    wrow = weight + cout[None, :] * (36 * C) + ch[:, None]
-    wmask = (cout < COUT)[None, :]
     ty: tl.constexpr = tl.float64 if f.dtype.element_ty == tl.float64 else tl.float32
     acc = tl.zeros((BM, BN), dtype=ty)
 
-    for _ in tl.range(0, C, BK, num_stages=1):
+    for c in tl.range(0, C, BK, num_stages=1):
         a = sample0(f, rec_w, 0, slots, tl.load(rec_i), ch, C, BLEND, WIDE)
         i = tl.load(rec_i + slots)  # records one tap ahead of the samples
         for t in tl.range(0, 9, num_stages=1):
-            acc = multiply(a, wrow + t * C, wmask, acc, EVEN, PRECISION, UPCAST)
+            acc = multiply(a, weight, first, t * C + c, acc, PRECISION, UPCAST)
             a = sample0(f, rec_w, tl.minimum(t + 1, 8), slots, i, ch, C, BLEND, WIDE)
             i = tl.load(rec_i + tl.minimum(t + 2, 8) * slots)
 
         a = sample(f, rec_w, 9, slots, tl.load(rec_i + 9 * slots), W, ch, C, BLEND, WIDE)
         i = tl.load(rec_i + 10 * slots)
         for t in tl.range(9, 36, num_stages=1):
-            acc = multiply(a, wrow + t * C, wmask, acc, EVEN, PRECISION, UPCAST)
+            acc = multiply(a, weight, first, t * C + c, acc, PRECISION, UPCAST)
             a = sample(f, rec_w, tl.minimum(t + 1, 35), slots, i, W, ch, C, BLEND, WIDE)
             i = tl.load(rec_i + tl.minimum(t + 2, 35) * slots)
         ch += BK
-        wrow += BK
 
     inside = (py < H) & (px < W)
     at = att + n * an + py.to(tl.int64) * ay + px.to(tl.int64) * ax
@@ -312,4 +338,4 @@ def product_kernel(
         b_m = tl.load(bias + m * COUT + cout, mask=cout < COUT, other=0.0).to(ty)
         acc += a_m[:, None] * b_m[None, :]
     o = out + ((n * H + py) * W + px)[:, None] * COUT + cout[None, :]
-    tl.store(o, acc.to(out.dtype.element_ty), mask=inside[:, None] & wmask)
+    tl.store(o, acc.to(out.dtype.element_ty), mask=inside[:, None] & (cout < COUT)[None, :])

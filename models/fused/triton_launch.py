@@ -5,7 +5,9 @@ import os
 
 import torch
 import triton
+import triton.language as tl
 from torch.nn import functional as F
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from models.fused import triton_backward as kb
 from models.fused import triton_forward as kf
@@ -22,7 +24,7 @@ CONFIG = {
     torch.bfloat16: {"TH": 8, "TW": 16, "BK": 64, "BLEND": "bf16x2", "num_warps": 8, "maxnreg": 128},
     torch.float16: {"TH": 8, "TW": 16, "BK": 64, "BLEND": "f16x2", "num_warps": 8, "maxnreg": 128},
     torch.float32: {"TH": 8, "TW": 16, "BK": 32, "BLEND": "own", "num_warps": 8, "maxnreg": 128},  # tf32
-    (torch.float32, "ieee"): {"TH": 8, "TW": 8, "BK": 32, "BLEND": "own", "num_warps": 8, "maxnreg": 128},
+    (torch.float32, "ieee"): {"TH": 8, "TW": 8, "BK": 32, "BLEND": "own", "num_warps": 4, "maxnreg": 168},
     torch.float64: {"TH": 4, "TW": 4, "BK": 16, "BLEND": "own", "num_warps": 4},
 }
 BACKWARD = {"TH": 4, "TW": 4, "num_warps": 4}
@@ -51,11 +53,21 @@ def tiling(n, h, w, th, tw):
     return n * tx * ty, tx, ty, slots
 
 
-def locate(preds, att, shape, th, tw, dtype):
+def memory_format_of(x):
+    """The layout x lies in, so that what follows finds its result in the same."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def locate(preds, att, shape, th, tw, packed=None):
+    """(indices, corner weights) of every tap; `packed` is the 16-bit type of the weights where they share a number."""
     n, _, h, w = shape
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
     rec_i = torch.empty(TAPS, slots, device=att.device, dtype=torch.int32)
-    rec_w = torch.empty(TAPS, 4, slots, device=att.device, dtype=dtype)
+    if packed is None:
+        rec_w = torch.empty(TAPS, 4, slots, device=att.device, dtype=preds[0].dtype)
+    else:
+        rec_w = torch.empty(TAPS, slots, device=att.device, dtype=torch.int64)
     kf.locate_kernel[(tiles, MODULES)](
         *preds,
         *[s for p in preds for s in strides(p)],
@@ -70,6 +82,7 @@ def locate(preds, att, shape, th, tw, dtype):
         slots,
         TH=th,
         TW=tw,
+        PACKED={torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(packed),
         num_warps=4,
     )
     return rec_i, rec_w
@@ -92,13 +105,12 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
     extra = {"maxnreg": cfg["maxnreg"]} if cfg.get("maxnreg") else {}
     with on(f):
-        # the packed blends take weights in f's type, the others in that of the coordinates
-        rec_i, rec_w = locate((p0, p1, p2, p3), att, f.shape, th, tw, f.dtype if "x2" in cfg["BLEND"] else p0.dtype)
+        rec_i, rec_w = locate((p0, p1, p2, p3), att, f.shape, th, tw, f.dtype if f.dtype.itemsize == 2 else None)
         kf.product_kernel[(tiles, triton.cdiv(cout, bn))](
             f,
             rec_i,
             rec_w,
-            weight,
+            TensorDescriptor.from_tensor(weight, [bn, bk]),
             att,
             *strides(att),
             bias,
@@ -117,7 +129,6 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
             BLEND=cfg["BLEND"],
             PRECISION=precision,
             WIDE=cfg.get("WIDE", h * w * c >= 2**31),
-            EVEN=cout % bn == 0,
             UPCAST=INTERPRET and f.dtype == torch.bfloat16,
             num_warps=cfg["num_warps"],
             num_stages=1,
@@ -144,7 +155,7 @@ def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
     dots = torch.empty(TAPS, 4, slots, device=f.device, dtype=p0.dtype)
     with on(f):
-        rec_i, rec_w = locate(preds, att, f.shape, th, tw, p0.dtype)
+        rec_i, rec_w = locate(preds, att, f.shape, th, tw)
         for first, modules in ((True, 1), (False, 3)):
             kb.taps_kernel[(tiles, modules)](
                 f,

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from models.fused.packing import packed
-from models.fused.triton_launch import DTYPES, MODULES, TAPS_OF_A_MODULE, backward_launch, forward_launch, nhwc
+from models.fused.triton_launch import (
+    DTYPES,
+    MODULES,
+    TAPS_OF_A_MODULE,
+    backward_launch,
+    forward_launch,
+    memory_format_of,
+    nhwc,
+)
 
 
 @torch.library.custom_op("aspdc::fused_sum", mutates_args=())
@@ -112,7 +120,7 @@ def fused_sum_triton(
     coordinates = torch.promote_types(f.dtype, torch.float32)
     precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 or f.dtype.itemsize == 2 else "ieee"
     weight, bias = packed([*weights, *biases], f.dtype, lambda: pack(weights, biases, f.dtype))
-    return product(
+    out = product(
         f,
         *(each.to(coordinates) for each in maps),
         attention.to(coordinates),
@@ -121,3 +129,4 @@ def fused_sum_triton(
         precision,
         torch.are_deterministic_algorithms_enabled(),
     )
+    return out.contiguous(memory_format=memory_format_of(f))
