@@ -23,6 +23,7 @@ from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
+from utils.capture import Captured
 from utils.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net, save_network
 from utils.device import pick_deform_op, pick_device
 from utils.errors import UserError, user_errors_end_the_program
@@ -31,6 +32,7 @@ from utils.interruption import interruption
 from utils.precision import PRECISIONS, autocast, set_precision
 from utils.run_log import RunLog
 
+WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
 MAX_WIDTH = 512  # 3.8 billion parameters
 STAGE_LR = {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}  # the paper gives finetune's only
 
@@ -64,10 +66,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="where each stage makes a folder with its arguments, text log and TensorBoard events")
     add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
     add("--deform_op", choices=ASPDC_OPS, default="auto",
-        help="back end of the deformable convolutions; auto is fused on the CPU; on CUDA mmcv if installed, else "
-             "torchvision")
+        help="back end of the deformable convolutions; auto is fused on the CPU and on GPUs from Hopper on, elsewhere "
+             "mmcv if installed, else torchvision")
     add("--precision", choices=PRECISIONS, default="fp32",
         help="number format of convolutions and products; weights, losses and the optimiser stay fp32")
+    add("--eager", action="store_true",
+        help="launch each kernel by itself, where fused steps on CUDA are else recorded once and replayed")
     add("--batch_size", type=int, default=6, help="patches in a step")
     add("--patch_size", type=int, default=256, help="side of the square patches in px")
     add("--n_epochs", type=int, default=1000, help="passes over the frames, in each stage")
@@ -159,19 +163,37 @@ def train_stage(stage: str, args: argparse.Namespace, image_sets: list[ImageSet]
     network, stage_losses = STAGES[stage](args, device)
     network.to(memory_format=torch.channels_last).train()
     lr = STAGE_LR[stage] if args.lr is None else args.lr
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=device.type == "cuda")
+    on_cuda = device.type == "cuda"
+    optimizer = torch.optim.Adam(
+        network.parameters(), torch.tensor(lr, device=device) if on_cuda else lr, fused=on_cuda, capturable=on_cuda
+    )
     scaler = torch.amp.GradScaler(device.type, enabled=args.precision == "fp16")
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, args.n_steps, args.gamma)
     used_sets = [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
     patches = TrainingPatches(used_sets, args.patch_size, FrameCache(args.cache_dir) if args.cache_dir else None)
-    loader, order = training_loader(patches, args.batch_size, args.seed, args.num_workers, device.type == "cuda")
+    loader, order = training_loader(patches, args.batch_size, args.seed, args.num_workers, on_cuda)
     n_steps_total = min(args.n_epochs * len(loader), args.max_steps or sys.maxsize)
     output = args.output_dir / STAGE_FILES[stage]
+
+    def train_on(**batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with autocast(args.precision, device):
+            restored, loss, parts = stage_losses(network, batch)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return restored.detach(), {name: each.detach() for name, each in ({"total": loss} | parts).items()}
+
+    width = args.width if stage == "reblur" else network.arguments["width"]
+    deform_op = pick_deform_op(args.deform_op, device, width)
+    recorded = on_cuda and deform_op == "fused" and not args.eager
+    run_step = Captured(train_on, WARMUP_STEPS) if recorded else train_on
     step = 0
     with RunLog(args.log_dir, stage, vars(args), n_steps_total) as log, interruption() as stop:
         log.line(
             f"{len(patches):,} frames, {n_steps_total:,} steps of {args.batch_size} patches of "
-            f"{args.patch_size}×{args.patch_size} px, learning rate {lr:g}, on {device}"
+            f"{args.patch_size}×{args.patch_size} px, learning rate {lr:g}, {args.precision} on {device}, deformable "
+            f"convolutions {deform_op}"
         )
         while step < n_steps_total and not stop.requested:
             order.epoch, first = step // len(loader), step
@@ -179,16 +201,9 @@ def train_stage(stage: str, args: argparse.Namespace, image_sets: list[ImageSet]
                 if stop.requested:
                     break
                 batch = to_device(loaded, device)
-
-                with autocast(args.precision, device):
-                    restored, loss, parts = stage_losses(network, batch)
-                optimizer.zero_grad(set_to_none=True)
-                scaler.scale(loss).backward()
-                scaler.step(optimizer)
-                scaler.update()
-
+                restored, losses = run_step(**batch)
                 step += 1
-                losses = log.step(step, {"total": loss, **parts}, scheduler.get_last_lr()[0])
+                losses = log.step(step, losses, float(scheduler.get_last_lr()[0]))
                 refuse_divergence(losses, step, output)
                 if step == n_steps_total:
                     break
@@ -236,7 +251,7 @@ def main(args: argparse.Namespace) -> None:
     """Find the images, then train the stages asked for."""
     stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
     device = pick_device(args.device)
-    args.deform_op = pick_deform_op(args.deform_op, device)
+    pick_deform_op(args.deform_op, device, args.width)
     set_precision(args.precision, device)
     check_outputs(stages, args)
     image_sets = []
@@ -252,7 +267,6 @@ def main(args: argparse.Namespace) -> None:
         used_sets = [image_set for image_set in image_sets if image_set.paired or "finetune" in stages]
         sources = [path for image_set in used_sets for path in (*image_set.blurry, *(image_set.sharp or ()))]
         FrameCache(args.cache_dir).build(sources, threads=max(args.num_workers, 1))
-    print(f"deformable convolution: {args.deform_op}")
     for stage in stages:
         train_stage(stage, args, image_sets, device)
 

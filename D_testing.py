@@ -11,17 +11,19 @@ import itertools
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from datasets import SPLITS, ImageSet, find_images, parse_source
-from models import DeblurringNet
 from models.aspdc import ASPDC_OPS, MODULATIONS
+from utils.capture import Captured
 from utils.checkpoint import load_deblurring_net
 from utils.device import pick_deform_op, pick_device
 from utils.errors import UserError, user_errors_end_the_program
@@ -51,8 +53,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="reading of module 0; auto is what the weights were trained for")
     add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
     add("--deform_op", choices=ASPDC_OPS, default="auto",
-        help="back end of the deformable convolutions; auto is fused on the CPU; on CUDA mmcv if installed, else "
-             "torchvision")
+        help="back end of the deformable convolutions; auto is fused on the CPU and on GPUs from Hopper on, elsewhere "
+             "mmcv if installed, else torchvision")
     add("--precision", choices=PRECISIONS, default="fp32",
         help="number format of convolutions and products; report results in fp32, bf16 is faster")
     add("--save_dir", type=Path, default=Path("results"), help="where restored images and the scores go")
@@ -66,7 +68,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 @torch.inference_mode()
-def restore(network: DeblurringNet, image: np.ndarray, device: torch.device, precision: str = "fp32") -> np.ndarray:
+def restore(
+    network: Callable[[Tensor], Tensor], image: np.ndarray, device: torch.device, precision: str = "fp32"
+) -> np.ndarray:
     """Return a blurry H×W×3 uint8 image restored, as H×W×3 float32 in [0, 1]."""
     blurry = to_tensor(image).unsqueeze(0).to(device, memory_format=torch.channels_last)
     with autocast(precision, device):
@@ -74,7 +78,7 @@ def restore(network: DeblurringNet, image: np.ndarray, device: torch.device, pre
 
 
 def test_set(
-    network: DeblurringNet,
+    network: Callable[[Tensor], Tensor],
     image_set: ImageSet,
     folder: Path,
     device: torch.device,
@@ -179,10 +183,12 @@ def result_folders(image_sets: list[ImageSet], save_dir: Path) -> list[Path]:
 def main(args: argparse.Namespace) -> None:
     """Find the images and check everything that can be wrong, then restore and score."""
     device = pick_device(args.device)
-    deform_op = pick_deform_op(args.deform_op, device)
     set_precision(args.precision, device)
-    network = load_deblurring_net(args.weights, device, args.modulation, deform_op)
+    network = load_deblurring_net(args.weights, device, args.modulation, args.deform_op)
     network.to(memory_format=torch.channels_last)
+    deform_op = pick_deform_op(args.deform_op, device, network.arguments["width"])
+    # images of one size in a row, such as a video's or a benchmark's, replay one recording
+    forward = Captured(network, warmup=1) if deform_op == "fused" and device.type == "cuda" else network
     image_sets = [find_images(path, "test", kind, args.blur_dir) for kind, path in map(parse_source, args.testset_dir)]
     folders = result_folders(image_sets, args.save_dir)
     check_writable(args.save_dir, "--save_dir")
@@ -205,7 +211,7 @@ def main(args: argparse.Namespace) -> None:
     for image_set, folder in zip(image_sets, folders, strict=True):
         rows: list[Row] = []
         try:
-            test_set(network, image_set, folder, device, args, rows)
+            test_set(forward, image_set, folder, device, args, rows)
         finally:  # an unreadable image or Ctrl-C does not lose the scores before it
             all_rows += rows
             complete = len(rows) == min(len(image_set), args.limit or len(image_set))

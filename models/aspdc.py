@@ -23,12 +23,13 @@ MODULATIONS = ("aligned", "released")
 ASPDC_OPS = ("auto", "fused", "mmcv", "torchvision")
 
 
-def resolve_aspdc_op(deform_op: str, device: torch.device | str) -> str:
+def resolve_aspdc_op(deform_op: str, device: torch.device | str, channels: int | None = None) -> str:
     """Return the back end that `deform_op` means for an ASPDC on `device`: "fused", "mmcv" or "torchvision".
 
     Args:
-        deform_op: one of `ASPDC_OPS`; "auto" is fused on the CPU, elsewhere mmcv where it is usable, else torchvision.
+        deform_op: one of `ASPDC_OPS`; "auto" is fused where that can run, else mmcv where usable, else torchvision.
         device: where the tensors lie.
+        channels: of the ASPDC, where known.
 
     Raises:
         ValueError: unknown name.
@@ -36,14 +37,12 @@ def resolve_aspdc_op(deform_op: str, device: torch.device | str) -> str:
     """
     if deform_op not in ASPDC_OPS:
         raise ValueError(f"deform_op should be one of {', '.join(ASPDC_OPS)}, got {deform_op!r}")
-    device_type = torch.device(device).type
-    # On CUDA the fused kernels have to be asked for by name until they have been measured on a GPU.
-    if deform_op == "auto" and device_type == "cpu":
-        return "fused"
-    if deform_op == "fused":
-        if problem := fused_problem(device_type):
+    if deform_op in ("auto", "fused"):
+        problem = fused_problem(torch.device(device).type, channels)
+        if problem is None:
+            return "fused"
+        if deform_op == "fused":
             raise RuntimeError(f"deform_op fused is not usable: {problem}")
-        return "fused"
     return resolve_deform_op(deform_op, device)
 
 
@@ -121,7 +120,7 @@ class DeformableModule(nn.Module):
         """
         layers = self.predictors
         weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
-        if fused_conv_type(x) is not None:
+        if fused_conv_type(x, layers[0]) is not None:
             return self._read(fused_conv(x, weights + biases, layers[0], out_dtype=torch.float32))
         padding, dilation = layers[0].padding, layers[0].dilation
         return self._read(F.conv2d(x, torch.cat(weights), torch.cat(biases), padding=padding, dilation=dilation))
@@ -170,7 +169,7 @@ class ASPDC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the refined features, (N, C, H, W) as x."""
-        if resolve_aspdc_op(self.deform_op, x.device) == "fused":
+        if resolve_aspdc_op(self.deform_op, x.device, x.shape[1]) == "fused":
             attention, (f, maps) = side_by_side(lambda: self.afim(x), lambda: self._features_and_maps(x), x)
             weights = [module.deform_conv.weight for module in self.deformable]
             biases = [module.deform_conv.bias for module in self.deformable]

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.fused import fused_conv, fused_conv_type
+from models.fused import fused_conv, fused_conv_type, fused_joined_conv
 
 LRELU_SLOPE = 0.1
 MIN_SIZE = 8  # px; reflection needs more pixels than it adds, and the reblurring network adds up to 7
@@ -27,18 +28,29 @@ def leaky_relu() -> nn.LeakyReLU:
 
 
 def convolve(
-    x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d, activate: bool = False, residual: Tensor | None = None
+    x: Tensor,
+    layer: nn.Conv2d | nn.ConvTranspose2d,
+    activate: bool = False,
+    residual: Tensor | None = None,
+    exact: bool = False,
 ) -> Tensor:
     """Return LReLU(layer(x) + residual), of which the activation and the addition are optional.
 
-    In 16-bit types on CUDA that is one operation, see `models.fused.fused_conv`.
+    On CUDA that is one operation, see `models.fused.fused_conv`, and `exact` leaves its result in fp32.
     """
-    if fused_conv_type(x) is not None:
-        return fused_conv(x, [layer.weight, layer.bias], layer, LRELU_SLOPE if activate else 1.0, residual)
+    if fused_conv_type(x, layer) is not None:
+        slope, dtype = LRELU_SLOPE if activate else 1.0, torch.float32 if exact else None
+        return fused_conv(x, [layer.weight, layer.bias], layer, slope, residual, dtype)
     y = layer(x)
     if residual is not None:
         y = residual + y
     return F.leaky_relu(y, LRELU_SLOPE, inplace=True) if activate else y
+
+
+def convolve_joined(parts: Sequence[Tensor], layer: nn.Conv2d) -> Tensor:
+    """Return LReLU(layer(x)), where x are the parts' channels taken together; each part is (N, C, H, W)."""
+    joined = fused_joined_conv(parts, layer, LRELU_SLOPE)
+    return convolve(torch.cat(list(parts), dim=1), layer, activate=True) if joined is None else joined
 
 
 class Chain(nn.Sequential):
@@ -50,7 +62,7 @@ class Chain(nn.Sequential):
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
             activate = isinstance(following, nn.LeakyReLU)
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                x = convolve(x, layer, activate)
+                x = convolve(x, layer, activate, exact=isinstance(following, nn.Softmax))
             elif isinstance(layer, ResBlock):
                 x = layer(x, activate)
             elif not isinstance(layer, nn.LeakyReLU):

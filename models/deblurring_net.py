@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
 from models.aspdc import ASPDC, ASPDC_OPS, MODULATIONS, ASPDCMaps
@@ -11,6 +10,8 @@ from models.blocks import (
     ResBlock,
     check_images,
     conv,
+    convolve,
+    convolve_joined,
     crop_like,
     init_weights,
     leaky_relu,
@@ -93,7 +94,8 @@ class DeblurringNet(nn.Module):
         if not blocks <= set(range(BLOCKS)):
             raise ValueError(f"blocks should be from 0 to {BLOCKS - 1}, got {sorted(blocks)}")
         check_images([blurry], ["blurry"])
-        x = self.head(pad_to_stride(blurry, STRIDE, self.smallest))  # (N, 4·width, H/4, W/4)
+        padded = pad_to_stride(blurry, STRIDE, self.smallest)
+        x = self.head(padded)  # (N, 4·width, H/4, W/4)
         features, maps = [], {}
         for i, (res_blocks, aspdc) in enumerate(zip(self.res_blocks, self.aspdcs, strict=True)):
             if i in blocks:
@@ -101,5 +103,5 @@ class DeblurringNet(nn.Module):
             else:
                 x = aspdc(res_blocks(x))
             features.append(x)
-        x = self.fusion(torch.cat(features, dim=1))  # (N, 4·width, H/4, W/4)
-        return blurry + crop_like(self.tail(x), blurry), maps
+        x = convolve_joined(features, self.fusion[0])  # (N, 4·width, H/4, W/4)
+        return crop_like(convolve(self.tail[:-1](x), self.tail[-1], residual=padded, exact=True), blurry), maps

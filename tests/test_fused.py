@@ -8,8 +8,10 @@ from torchvision.ops import deform_conv2d
 
 from models import DeblurringNet
 from models.aspdc import resolve_aspdc_op
+from models.fused import _device_problem, fused_sum, use_fused_operations
 from models.fused import cpu as fused_cpu
-from models.fused import fused_problem, fused_sum
+from utils.device import pick_deform_op
+from utils.errors import UserError
 
 MODULES = 4
 
@@ -144,14 +146,32 @@ def test_which_back_end_runs_where(monkeypatch):
     assert resolve_aspdc_op("auto", "cpu") == resolve_aspdc_op("fused", "cpu") == "fused"
     assert resolve_aspdc_op("torchvision", "cpu") == "torchvision"
     monkeypatch.setattr("models.deform_conv._mmcv_problem", lambda device: "not here")
-    assert resolve_aspdc_op("auto", "cuda") == "torchvision"
+    assert resolve_aspdc_op("auto", "meta") == "torchvision"
     with pytest.raises(RuntimeError, match="fused is not usable: .* runs on the CPU and on CUDA, not on meta"):
         resolve_aspdc_op("fused", "meta")
     monkeypatch.setitem(sys.modules, "triton", None)
-    fused_problem.cache_clear()
+    _device_problem.cache_clear()
     with pytest.raises(RuntimeError, match="fused is not usable: .* needs Triton on CUDA, which cannot be imported"):
         resolve_aspdc_op("fused", "cuda")
-    fused_problem.cache_clear()
+    assert resolve_aspdc_op("auto", "cuda") == "torchvision"
+    _device_problem.cache_clear()
+
+
+def test_widths_that_the_kernels_cannot_take_use_another_back_end_on_cuda(monkeypatch, capsys):
+    monkeypatch.setattr("models.fused._device_problem", lambda device: None)
+    monkeypatch.setattr("models.deform_conv._mmcv_problem", lambda device: "not here")
+    try:
+        assert pick_deform_op("auto", torch.device("cuda"), width=6) == "torchvision"
+        assert (
+            "by torchvision, not fused: the fused kernels take multiples of 16 channels, not 24"
+            in capsys.readouterr().out
+        )
+        with pytest.raises(UserError, match="multiples of 16 channels, not 24; or use --deform_op torchvision"):
+            pick_deform_op("fused", torch.device("cuda"), width=6)
+        assert pick_deform_op("auto", torch.device("cuda"), width=32) == "fused"
+        assert pick_deform_op("auto", torch.device("cpu"), width=6) == "fused"
+    finally:
+        use_fused_operations(True)
 
 
 def test_networks_differ_by_rounding_alone():

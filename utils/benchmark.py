@@ -25,6 +25,8 @@ from utils.device import pick_deform_op, pick_device
 from utils.errors import user_errors_end_the_program
 from utils.precision import PRECISIONS, set_precision
 
+WIDTH = 32  # of the deblurring network
+WARMUP_RUNS = 3  # of each configuration: compilation, choice of algorithms, recording
 _PEAK_RSS = "VmHWM:"
 
 
@@ -100,17 +102,21 @@ def _peak_gib(device: torch.device) -> float | None:
 def measure(
     runs: dict[str, tuple[Configuration, Callable[[], None]]], device: torch.device, repeats: int
 ) -> list[Measurement]:
-    """Run each configuration once to warm up, then alternately `repeats` times."""
+    """Warm each configuration up, then run them alternately `repeats` times.
+
+    A configuration's peak memory is that of all its runs: a replayed recording allocates nothing.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     peaks: dict[str, float | None] = {}
-    for repeat in range(-1, repeats):
+    warmup = WARMUP_RUNS if device.type == "cuda" else 1
+    for repeat in range(-warmup, repeats):
         for name, (configuration, run) in runs.items():
             configuration.set_flags(device)
             _reset_peak(device)
             seconds = _clock(run, device)
+            peaks[name] = max(filter(None, (peaks.get(name), _peak_gib(device))), default=None)
             if repeat >= 0:
                 times[name].append(seconds)
-                peaks[name] = max(filter(None, (peaks.get(name), _peak_gib(device))), default=None)
     return [Measurement(name, median(each), min(each), max(each), repeats, peaks[name]) for name, each in times.items()]
 
 
@@ -133,7 +139,7 @@ def _named(work: str, deform_op: str, precision: str) -> str:
 def main(args: argparse.Namespace) -> None:
     """Measure and print."""
     device = pick_device("cpu" if args.work == "data" else args.device)
-    deform_op = pick_deform_op(args.deform_op, device)
+    deform_op = pick_deform_op(args.deform_op, device, WIDTH)
     set_precision(args.precision, device)
     if args.threads or args.work == "data":
         torch.set_num_threads(1 if args.work == "data" else args.threads)

@@ -13,6 +13,8 @@ from torch import nn
 from datasets import FrameCache, TrainingPatches, find_images
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
+from models.fused import use_fused_operations
+from utils.capture import Captured
 from utils.images import read_image, to_tensor
 from utils.precision import autocast, set_precision
 
@@ -29,7 +31,8 @@ class Configuration:
     channels_last: bool
 
     def set_flags(self, device: torch.device) -> None:
-        """Set the process's TF32 flags as this configuration wants them."""
+        """Set the process's TF32 flags, and whether it uses fused operations, as this configuration wants them."""
+        use_fused_operations(self.deform_op == "fused")
         if self.precision is None:  # the defaults of PyTorch
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = True
@@ -39,6 +42,10 @@ class Configuration:
     def prepare(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Move a network to the device, in this configuration's memory layout."""
         return network.to(device, memory_format=self.memory_format)
+
+    def recorded(self, function: Callable[..., object], device: torch.device) -> Callable[..., object]:
+        """Return a function of tensors as the scripts run it: replayed from a recording where it is fused on CUDA."""
+        return Captured(function, warmup=1) if device.type == "cuda" and self.deform_op == "fused" else function
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -65,11 +72,12 @@ def deblur(configuration: Configuration, batch: int, size: Size, device: torch.d
     """Restore a batch with the deblurring network."""
     network = configuration.prepare(DeblurringNet(deform_op=configuration.deform_op).eval(), device)
     (blurry,) = _images(configuration, 1, batch, size, device)
+    forward = configuration.recorded(network, device)
 
     @torch.inference_mode()
     def run() -> None:
         with autocast(configuration.precision or "fp32", device):
-            network(blurry)
+            forward(blurry)
 
     return run
 
@@ -78,11 +86,12 @@ def reblur(configuration: Configuration, batch: int, size: Size, device: torch.d
     """Blur a batch with the reblurring network."""
     network = configuration.prepare(ReblurringNet().eval(), device)
     blurry, sharp = _images(configuration, 2, batch, size, device)
+    forward = configuration.recorded(network, device)
 
     @torch.inference_mode()
     def run() -> None:
         with autocast(configuration.precision or "fp32", device):
-            network(blurry, sharp)
+            forward(blurry, sharp)
 
     return run
 
@@ -92,11 +101,11 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
     consistency = configuration.prepare(ReblurringConsistencyLoss(ReblurringNet()), device)
     criterion = NormalizedMSELoss().to(device)
     fused = device.type == "cuda" and configuration.precision is not None
-    optimizer = torch.optim.Adam(network.parameters(), 1e-5, fused=fused)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-5, fused=fused, capturable=fused)
     scaler = torch.amp.GradScaler(device.type, enabled=configuration.precision == "fp16")
     blurry, sharp = _images(configuration, 2, batch, size, device)
 
-    def run() -> None:
+    def step(blurry: torch.Tensor, sharp: torch.Tensor) -> torch.Tensor:
         with autocast(configuration.precision or "fp32", device):
             deblurred = network(blurry)
             loss = criterion(deblurred, sharp)
@@ -106,8 +115,10 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
+        return loss.detach()
 
-    return run
+    run_step = configuration.recorded(step, device)
+    return lambda: run_step(blurry, sharp)
 
 
 def deblur_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:

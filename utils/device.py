@@ -1,8 +1,11 @@
 """Where to run, and on which back end."""
 
+from functools import cache
+
 import torch
 
 from models.aspdc import resolve_aspdc_op
+from models.fused import fused_problem, use_fused_operations
 from utils.errors import UserError
 
 
@@ -25,13 +28,31 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_deform_op(name: str, device: torch.device) -> str:
-    """Return the back end of the deformable convolutions that `name` means on `device`.
+def pick_deform_op(name: str, device: torch.device, width: int) -> str:
+    """Return the back end of the deformable convolutions that `name` means on `device`, and set the process up for it.
+
+    PyTorch's own operations do the rest of the networks' work unless it is fused. Where "auto" cannot be fused, a line
+    says why.
+
+    Args:
+        name: one of `models.aspdc.ASPDC_OPS`.
+        device: where the networks run.
+        width: of the deblurring network.
 
     Raises:
         UserError: it cannot run here.
     """
+    channels = 4 * width
     try:
-        return resolve_aspdc_op(name, device)
+        chosen = resolve_aspdc_op(name, device, channels)
     except RuntimeError as error:
         raise UserError(f"--deform_op {name}: {error}; or use --deform_op torchvision") from error
+    if name == "auto" and chosen != "fused":
+        _print_once(f"deformable convolutions by {chosen}, not fused: {fused_problem(device.type, channels)}")
+    use_fused_operations(chosen == "fused")
+    return chosen
+
+
+@cache
+def _print_once(line: str) -> None:
+    print(line)

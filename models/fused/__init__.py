@@ -12,9 +12,10 @@ from models.fused.streams import side_by_side
 
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (9, 0)
+CHANNEL_MULTIPLE = 16
 
-SHORT_TYPES = (torch.bfloat16, torch.float16)
-LARGEST_IMAGE = 2**31  # values; the convolution kernel numbers those of one image with 32 bits
+CONV_TYPES = (torch.bfloat16, torch.float16, torch.float32)
+LARGEST_IMAGE = 2**31  # values; the convolution kernels number those of one image with 32 bits
 
 _switch = {"enabled": True}
 
@@ -23,6 +24,7 @@ __all__ = [
     "fused_conv_type",
     "fused_filter",
     "fused_filter_possible",
+    "fused_joined_conv",
     "fused_predictions",
     "fused_problem",
     "fused_sum",
@@ -31,9 +33,16 @@ __all__ = [
 ]
 
 
+def fused_problem(device_type: str, channels: int | None = None) -> str | None:
+    """Return why the fused operation cannot run on this kind of device, on so many channels, or None where it can."""
+    problem = _device_problem(device_type)
+    if problem is None and device_type == "cuda" and channels is not None and channels % CHANNEL_MULTIPLE:
+        return f"the fused kernels take multiples of {CHANNEL_MULTIPLE} channels, not {channels}"
+    return problem
+
+
 @cache
-def fused_problem(device_type: str) -> str | None:
-    """Return why the fused operation cannot run on this kind of device, or None where it can."""
+def _device_problem(device_type: str) -> str | None:
     if device_type == "cpu":
         return None
     if device_type != "cuda":
@@ -109,12 +118,14 @@ def use_fused_operations(enabled: bool) -> None:
     _switch["enabled"] = enabled
 
 
-def fused_conv_type(x: Tensor) -> torch.dtype | None:
-    """Return the 16-bit type in which `fused_conv` can take x, (N, C, H, W), or None where it cannot."""
-    if not x.is_cuda or not _switch["enabled"] or fused_problem("cuda") or x.numel() == 0:
+def fused_conv_type(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d) -> torch.dtype | None:
+    """Return the type in which `fused_conv` multiplies x, (N, C, H, W), or None where it cannot take it."""
+    if not x.is_cuda or not _switch["enabled"] or x.numel() == 0 or fused_problem("cuda"):
         return None
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
-    return dtype if dtype in SHORT_TYPES and x[0].numel() * 8 < LARGEST_IMAGE else None
+    growth = 4 if isinstance(layer, nn.ConvTranspose2d) else 1
+    values = x.shape[2] * x.shape[3] * max(x.shape[1], growth * layer.out_channels)
+    return dtype if dtype in CONV_TYPES and values < LARGEST_IMAGE else None
 
 
 def fused_conv(
@@ -133,15 +144,16 @@ def fused_conv(
         layer: stride, padding and dilation of the convolution, the same along both axes; a transposed one is 3×3 with
             stride 2 and doubles the size.
         slope: of the leaky ReLU; 1 is none.
-        residual: of the result's shape.
+        residual: of the result's shape and any type.
         out_dtype: of the result where it is not that of the products.
 
     Returns:
         (N, out, H', W') in the type that `fused_conv_type` names, in channels_last memory.
     """
-    from models.fused.triton_conv_op import convolution, kernel_form
+    from models.fused.triton_conv_launch import kernel_form
+    from models.fused.triton_conv_op import convolution
 
-    dtype = fused_conv_type(x)
+    dtype = fused_conv_type(x, layer)
     transposed = isinstance(layer, nn.ConvTranspose2d)
 
     def build() -> tuple[Tensor, Tensor, Tensor]:
@@ -151,12 +163,12 @@ def fused_conv(
         )
         return weight, bias, kernel_form(weight.detach(), transposed)
 
-    weight, bias, ready = packed(parameters, dtype, build)
+    weight, bias, ready = packed("convolution", parameters, dtype, build)
     return convolution(
         x.to(dtype),
         weight,
         bias,
-        None if residual is None else residual.to(dtype),
+        residual,
         ready,
         layer.stride[0],
         layer.padding[0],
@@ -167,10 +179,28 @@ def fused_conv(
     )
 
 
+def fused_joined_conv(parts: Sequence[Tensor], layer: nn.Conv2d, slope: float) -> Tensor | None:
+    """Return LReLU(3×3 convolution of the parts' channels taken together), or None where one launch cannot do it.
+
+    Without gradients, on CUDA, of six parts (N, C, H, W), C a multiple of 16.
+    """
+    dtype = fused_conv_type(parts[0], layer)
+    if dtype is None or torch.is_grad_enabled() or len(parts) != 6 or parts[0].shape[1] % CHANNEL_MULTIPLE:
+        return None
+    from models.fused.triton_conv_launch import kernel_form
+    from models.fused.triton_conv_op import joined_convolution
+
+    def build() -> tuple[Tensor, Tensor]:
+        return kernel_form(layer.weight.to(dtype), False, len(parts)), layer.bias.to(dtype)
+
+    ready, bias = packed("joined", [layer.weight, layer.bias], dtype, build)
+    return joined_convolution([part.to(dtype) for part in parts], ready, bias, slope)
+
+
 def fused_predictions(x: Tensor, layers: Sequence[Sequence[nn.Conv2d]]) -> list[Tensor] | None:
     """Return what the four modules of an ASPDC predict from x, (N, C, H, W), or None where one launch cannot do it.
 
-    Without gradients, in 16-bit types on CUDA.
+    Without gradients, on CUDA.
 
     Args:
         x: features, C a multiple of 16.
@@ -181,11 +211,12 @@ def fused_predictions(x: Tensor, layers: Sequence[Sequence[nn.Conv2d]]) -> list[
         (N, 9, H, W) and three times (N, 27, H, W) in fp32.
     """
     flat = [layer for module in layers for layer in module]
-    dtype = fused_conv_type(x)
+    dtype = fused_conv_type(x, flat[-1])
     plain = all(layer.padding == layer.dilation for layer in flat)
-    if dtype is None or torch.is_grad_enabled() or x.shape[1] % 16 or not plain:
+    if dtype is None or torch.is_grad_enabled() or x.shape[1] % CHANNEL_MULTIPLE or not plain:
         return None
-    from models.fused.triton_conv_op import predict_form, predictions
+    from models.fused.triton_conv_launch import predict_form
+    from models.fused.triton_conv_op import predictions
 
     def build() -> tuple[Tensor, Tensor]:
         return tuple(
@@ -194,7 +225,7 @@ def fused_predictions(x: Tensor, layers: Sequence[Sequence[nn.Conv2d]]) -> list[
         )
 
     sources = [parameter for layer in flat for parameter in (layer.weight, layer.bias)]
-    return list(predictions(x.to(dtype), *packed(sources, dtype, build)))
+    return list(predictions(x.to(dtype), *packed("predictors", sources, dtype, build)))
 
 
 def fused_filter_possible(x: Tensor) -> bool:
@@ -205,6 +236,5 @@ def fused_filter_possible(x: Tensor) -> bool:
 def fused_filter(x: Tensor, kernel: Tensor) -> Tensor:
     """Compute `models.reblurring_net.dynamic_filter`, see there, in one pass over memory."""
     from models.fused.triton_filter_op import filtered
-    from models.fused.triton_launch import memory_format_of
 
-    return filtered(x, kernel).contiguous(memory_format=memory_format_of(x))
+    return filtered(x, kernel)

@@ -11,19 +11,20 @@ Packed = TypeVar("Packed")
 _KEPT = WeakTensorKeyDictionary()
 
 
-def packed(sources: Sequence[Tensor], dtype: torch.dtype, build: Callable[[], Packed]) -> Packed:
+def packed(form: str, sources: Sequence[Tensor], dtype: torch.dtype, build: Callable[[], Packed]) -> Packed:
     """Return `build()`, or what it returned last time where nothing has changed and no gradient is wanted.
 
     Args:
-        sources: the parameters it is built from; the first of them names the entry, which lives as long as it does.
+        form: which form of the weights it is.
+        sources: the parameters it is built from; what is kept lives as long as the first of them.
         dtype: the type it is built in.
         build: makes it.
     """
     if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(each.requires_grad for each in sources)):
         return build()
     key = (dtype, *((each.data_ptr(), each._version) for each in sources))
-    kept = _KEPT.get(sources[0])
-    if kept is None or kept[0] != key:
+    forms = _KEPT.setdefault(sources[0], {})
+    if form not in forms or forms[form][0] != key:
         with torch.inference_mode(False), torch.no_grad():  # training may use it, too
-            kept = _KEPT[sources[0]] = (key, build())
-    return kept[1]
+            forms[form] = (key, build())
+    return forms[form][1]

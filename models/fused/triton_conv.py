@@ -1,4 +1,4 @@
-"""Triton kernels for the convolutions around the fused operation: one pass does convolution, bias, addition, activation.
+"""Triton kernels for the convolutions around the fused operation: bias, addition, activation in one pass.
 
 A convolution of NHWC rows is a matrix product whose left operand is read straight from the feature map, tap by tap. A
 transposed convolution of stride 2 is a 2x2 convolution with four times the outputs, one group for each output parity.
@@ -7,6 +7,7 @@ Sums are fp32, whatever the operands are.
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from models.fused.triton_forward import PLAIN, pick
 
@@ -14,6 +15,11 @@ from models.fused.triton_forward import PLAIN, pick
 @triton.jit(do_not_specialize=PLAIN)
 def conv_kernel(
     x,
+    x1,
+    x2,
+    x3,
+    x4,
+    x5,
     weight,
     bias,
     residual,
@@ -25,12 +31,14 @@ def conv_kernel(
     tiles_x,
     tiles_y,
     C: tl.constexpr,
+    PARTS: tl.constexpr,
     COUT: tl.constexpr,
     SIDE: tl.constexpr,
     STRIDE: tl.constexpr,
     DILATION: tl.constexpr,
     PADDING: tl.constexpr,
     SLOPE: tl.constexpr,
+    BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
     UP: tl.constexpr,
     TH: tl.constexpr,
@@ -38,16 +46,22 @@ def conv_kernel(
     BN: tl.constexpr,
     BK: tl.constexpr,
     STAGES: tl.constexpr,
+    COPIED: tl.constexpr,
+    PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """out[tile, BN] = LReLU(conv(x) + bias + residual) (grid: tiles of TH x TW outputs, COUT / BN).
 
-    weight: (COUT, SIDE * SIDE * C), taps row-major and channels innermost. Where BK divides C it is a descriptor of
-    blocks of (BN, BK); elsewhere a pointer, and BK covers a piece of the taps' and channels' joint range.
+    x: the features, or with PARTS 6 the first of six that count as one with all their channels.
+    weight: (COUT, PARTS * SIDE * SIDE * C), parts and taps row-major, channels innermost; COPIED: a descriptor of
+    blocks of (BN, BK), for the copy engine. BK divides C, or covers a piece of the taps' and channels' joint range.
     out_h, out_w: the tiled grid of outputs; with UP each of its pixels stands for 2x2 of the result, COUT counts all
     four, and so the result has COUT / 4 channels.
     SLOPE 1 is no activation.
     """
+    if PDL:
+        gdc_wait()
     pid = tl.program_id(0)
     n = (pid // (tiles_x * tiles_y)).to(tl.int64)
     row = tl.arange(0, TH * TW)
@@ -58,22 +72,30 @@ def conv_kernel(
     ch = tl.arange(0, BK)
     iy, ix = py * STRIDE - PADDING, px * STRIDE - PADDING
     K: tl.constexpr = SIDE * SIDE * C
-    x += n * H * W * C
     first = tl.program_id(1) * BN
+    wrow = weight if COPIED else weight + cout[None, :] * (PARTS * K) + ch[:, None]
     acc = tl.zeros((TH * TW, BN), dtype=tl.float32)
     if C % BK == 0:
-        base = x + (iy * W + ix)[:, None] * C + ch[None, :]
-        for k in tl.range(0, K // BK, num_stages=STAGES):
-            tap = k // (C // BK)
+        at = n * H * W * C + (iy * W + ix)[:, None] * C + ch[None, :]
+        for k in tl.range(0, PARTS * K // BK, num_stages=STAGES):
+            part, step = k // (K // BK), k % (K // BK)
+            tap = step // (C // BK)
             dy, dx = (tap // SIDE) * DILATION, (tap % SIDE) * DILATION
             inside = (iy + dy >= 0) & (iy + dy < H) & (ix + dx >= 0) & (ix + dx < W)
-            a = tl.load(base + ((dy * W + dx) * C + (k % (C // BK)) * BK), mask=inside[:, None], other=0.0)
-            b = weight.load([first, k * BK])
+            source = x
+            if PARTS == 6:
+                source = tl.where(part == 1, x1, source)
+                source = tl.where(part == 2, x2, source)
+                source = tl.where(part == 3, x3, source)
+                source = tl.where(part == 4, x4, source)
+                source = tl.where(part == 5, x5, source)
+            a = tl.load(source + at + ((dy * W + dx) * C + (step % (C // BK)) * BK), mask=inside[:, None], other=0.0)
+            b = weight.load([first, k * BK]).T if COPIED else tl.load(wrow + k * BK, mask=wanted[None, :], other=0.0)
             if UPCAST:
                 a, b = a.to(tl.float32), b.to(tl.float32)
-            acc = tl.dot(a, b.T, acc)
+            acc = tl.dot(a, b, acc, input_precision=PRECISION)
     else:
-        wrow = weight + cout[None, :] * K + ch[:, None]
+        x += n * H * W * C
         for k in tl.range(0, K, BK):
             tap, c = (k + ch) // C, (k + ch) % C
             y, z = iy[:, None] + ((tap // SIDE) * DILATION)[None, :], ix[:, None] + ((tap % SIDE) * DILATION)[None, :]
@@ -83,18 +105,21 @@ def conv_kernel(
             b = tl.load(wrow + k, mask=wanted[None, :] & real[:, None], other=0.0)
             if UPCAST:
                 a, b = a.to(tl.float32), b.to(tl.float32)
-            acc = tl.dot(a, b, acc)
+            acc = tl.dot(a, b, acc, input_precision=PRECISION)
 
+    if PDL:
+        gdc_launch_dependents()
     live = ((py < out_h) & (px < out_w))[:, None] & wanted[None, :]
     if UP:
         CO: tl.constexpr = COUT // 4
         phase, c = cout // CO, cout % CO
         at = ((py * 2)[:, None] + (phase // 2)[None, :]) * (out_w * 2) + (px * 2)[:, None] + (phase % 2)[None, :]
         o = at * CO + c[None, :]
-        acc += tl.load(bias + c, mask=wanted, other=0.0).to(tl.float32)[None, :]
     else:
+        c = cout
         o = (py * out_w + px)[:, None] * COUT + cout[None, :]
-        acc += tl.load(bias + cout, mask=wanted, other=0.0).to(tl.float32)[None, :]
+    if BIAS:
+        acc += tl.load(bias + c, mask=wanted, other=0.0).to(tl.float32)[None, :]
     image = n * out_h * out_w * COUT
     if RESIDUAL:
         acc += tl.load(residual + image + o, mask=live, other=0.0).to(tl.float32)
@@ -121,12 +146,16 @@ def predict_kernel(
     TW: tl.constexpr,
     BK: tl.constexpr,
     STAGES: tl.constexpr,
+    PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """The predictors of an ASPDC: out_m = 3x3 convolution of x with dilation 1, 1, 2, 4 (grid: tiles, 4 modules).
 
     weight: descriptor of (4 * 32, 9 * C) in blocks of (32, BK), taps row-major and channels innermost; a module's rows
     are filled up with zeros. bias: (4 * 32). out_0: rows of 9 values, the others: rows of 27."""
+    if PDL:
+        gdc_wait()
     m = tl.program_id(1)
     pid = tl.program_id(0)
     n = (pid // (tiles_x * tiles_y)).to(tl.int64)
@@ -145,7 +174,9 @@ def predict_kernel(
         b = weight.load([m * 32, k * BK])
         if UPCAST:
             a, b = a.to(tl.float32), b.to(tl.float32)
-        acc = tl.dot(a, b.T, acc)
+        acc = tl.dot(a, b.T, acc, input_precision=PRECISION)
+    if PDL:
+        gdc_launch_dependents()
     c = tl.arange(0, 32)
     acc += tl.load(bias + m * 32 + c).to(tl.float32)[None, :]
     channels = tl.where(m == 0, 9, 27)

@@ -1,4 +1,4 @@
-"""Triton kernels of dynamic filtering: every pixel with a 3x3 kernel of its own, reflected borders, one pass over memory.
+"""Triton kernels of dynamic filtering: a 3x3 kernel for every pixel, reflected borders, one pass over memory.
 
 x, out, g: NHWC rows of C values. kernel: NHWC rows of 9 taps, row-major.
 """

@@ -12,6 +12,7 @@ Records lie tile after tile, so a program reads its own with unit stride: rec_i[
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 # Sizes and strides stay plain numbers: Triton would turn a 1 among them into a constant of another type.
 PLAIN = [a + str(i) for i in range(4) for a in "ncyx"] + [
@@ -135,8 +136,12 @@ def locate_kernel(
     TH: tl.constexpr,
     TW: tl.constexpr,
     PACKED: tl.constexpr,
+    PDL: tl.constexpr,
 ):
-    """Records of one tile and module (grid: tiles, 4)."""
+    """Records of one tile and module (grid: tiles, 4), tap by tap: pixels lie side by side in every load and store."""
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
     m = tl.program_id(1)
     ptr = pick(m, p0, p1, p2, p3)
     sn, sc, sy, sx = pick(m, n0, n1, n2, n3), pick(m, c0, c1, c2, c3), pick(m, y0, y1, y2, y3), pick(m, x0, x1, x2, x3)
@@ -144,32 +149,30 @@ def locate_kernel(
     n, py, px = tile_pixel(pid, tiles_x, tiles_y, TH, TW)
     inside = (py < H) & (px < W)
     a = tl.load(att + n * an + m * ac + py.to(tl.int64) * ay + px.to(tl.int64) * ax, mask=inside, other=0.0)
-    k = tl.arange(0, 16)[None, :]  # 9 taps, padded to a power of two
-    mask = inside[:, None] & (k < 9)
-    at = ptr + n * sn + py.to(tl.int64)[:, None] * sy + px.to(tl.int64)[:, None] * sx
-    y, x, mod = tap_place(at, sc, m, k, py[:, None], px[:, None], mask)
-    iy, ly = cell(y, H)
-    ix, lx = cell(x, W)
-    ya, yb, ya_in, yb_in = axis(iy, H)
-    xa, xb, xa_in, xb_in = axis(ix, W)
-    scale = tl.where(mask, mod * a[:, None], 0.0)
-    wya, wyb = tl.where(ya_in, 1.0 - ly, 0.0) * scale, tl.where(yb_in, ly, 0.0) * scale
-    wxa, wxb = tl.where(xa_in, 1.0 - lx, 0.0), tl.where(xb_in, lx, 0.0)
-    t = m * 9 + k
-    slot = pid * (TH * TW) + tl.arange(0, TH * TW).to(tl.int64)[:, None]
-    real = k < 9
-    four = real & (m > 0)  # module 0 lies on the grid: one corner
-    tl.store(rec_i + t * slots + slot, tl.where(mask, (ya * W + xa) * 4 + (yb - ya) * 2 + (xb - xa), 0), mask=real)
-    wa, wb, wc, wd = wya * wxa, wya * wxb, wyb * wxa, wyb * wxb
-    if PACKED is not None:
-        w = bits(wa, 0, PACKED) | bits(wb, 1, PACKED) | bits(wc, 2, PACKED) | bits(wd, 3, PACKED)
-        tl.store(rec_w + t * slots + slot, w, mask=real)
-    else:
-        out = rec_w + t * 4 * slots + slot
-        tl.store(out, wa.to(rec_w.dtype.element_ty), mask=real)
-        tl.store(out + slots, wb.to(rec_w.dtype.element_ty), mask=four)
-        tl.store(out + 2 * slots, wc.to(rec_w.dtype.element_ty), mask=four)
-        tl.store(out + 3 * slots, wd.to(rec_w.dtype.element_ty), mask=four)
+    at = ptr + n * sn + py.to(tl.int64) * sy + px.to(tl.int64) * sx
+    slot = pid * (TH * TW) + tl.arange(0, TH * TW)
+    for k in tl.static_range(9):
+        y, x, mod = tap_place(at, sc, m, k, py, px, inside)
+        iy, ly = cell(y, H)
+        ix, lx = cell(x, W)
+        ya, yb, ya_in, yb_in = axis(iy, H)
+        xa, xb, xa_in, xb_in = axis(ix, W)
+        scale = tl.where(inside, mod * a, 0.0)
+        wya, wyb = tl.where(ya_in, 1.0 - ly, 0.0) * scale, tl.where(yb_in, ly, 0.0) * scale
+        wxa, wxb = tl.where(xa_in, 1.0 - lx, 0.0), tl.where(xb_in, lx, 0.0)
+        t = (m * 9 + k).to(tl.int64)
+        tl.store(rec_i + t * slots + slot, tl.where(inside, (ya * W + xa) * 4 + (yb - ya) * 2 + (xb - xa), 0))
+        wa, wb, wc, wd = wya * wxa, wya * wxb, wyb * wxa, wyb * wxb
+        if PACKED is not None:
+            w = bits(wa, 0, PACKED) | bits(wb, 1, PACKED) | bits(wc, 2, PACKED) | bits(wd, 3, PACKED)
+            tl.store(rec_w + t * slots + slot, w)
+        else:
+            out = rec_w + t * 4 * slots + slot
+            tl.store(out, wa.to(rec_w.dtype.element_ty))
+            if m > 0:  # module 0 lies on the grid: one corner
+                tl.store(out + slots, wb.to(rec_w.dtype.element_ty))
+                tl.store(out + 2 * slots, wc.to(rec_w.dtype.element_ty))
+                tl.store(out + 3 * slots, wd.to(rec_w.dtype.element_ty))
 
 
 @triton.jit
@@ -290,6 +293,7 @@ def product_kernel(
     PRECISION: tl.constexpr,
     WIDE: tl.constexpr,
     UPCAST: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """out[tile, BN outputs] = sum over taps and channels of sample * weight, + sum_i a_i b_i (grid: tiles, Cout/BN).
 
@@ -301,7 +305,10 @@ def product_kernel(
     units' layout through shared memory before the blend (18 barriers an iteration where this form has 2).
     WIDE: an image has 2^31 or more values, so offsets into it need 64 bits.
     UPCAST: the interpreter's dot takes bf16 for integers, so there the rounded operands go in as fp32.
+    PDL: the kernel is put on the multiprocessors while the one before it ends, and waits there for its results.
     """
+    if PDL:
+        gdc_wait()
     BM: tl.constexpr = TH * TW
     pid = tl.program_id(0).to(tl.int64)
     row = tl.arange(0, BM)
@@ -331,6 +338,8 @@ def product_kernel(
             i = tl.load(rec_i + tl.minimum(t + 2, 35) * slots)
         ch += BK
 
+    if PDL:
+        gdc_launch_dependents()
     inside = (py < H) & (px < W)
     at = att + n * an + py.to(tl.int64) * ay + px.to(tl.int64) * ax
     for m in tl.range(4, num_stages=1):

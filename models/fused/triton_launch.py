@@ -16,18 +16,28 @@ MODULES, TAPS_OF_A_MODULE = 4, 9
 TAPS = MODULES * TAPS_OF_A_MODULE
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
+# Programmatic dependent launch: a kernel starts while the one before it ends. The interpreter knows no such thing.
+PDL = {"PDL": False} if INTERPRET else {"PDL": True, "launch_pdl": True}
 
 # Tiles by dtype: TH x TW pixels, BK channels at a time (128 bytes a row), how corners are blended, and a register limit
 # that lets two programs share a multiprocessor, one sampling while the other multiplies. Chosen by reading the compiled
 # code (docs/performance.md); not yet run on a GPU.
 CONFIG = {
-    torch.bfloat16: {"TH": 8, "TW": 16, "BK": 64, "BLEND": "bf16x2", "num_warps": 8, "maxnreg": 128},
-    torch.float16: {"TH": 8, "TW": 16, "BK": 64, "BLEND": "f16x2", "num_warps": 8, "maxnreg": 128},
-    torch.float32: {"TH": 8, "TW": 16, "BK": 32, "BLEND": "own", "num_warps": 8, "maxnreg": 128},  # tf32
-    (torch.float32, "ieee"): {"TH": 8, "TW": 8, "BK": 32, "BLEND": "own", "num_warps": 4, "maxnreg": 168},
+    torch.bfloat16: {"TH": 8, "TW": 8, "BK": 64, "BLEND": "bf16x2", "num_warps": 4, "maxnreg": 128},
+    torch.float16: {"TH": 8, "TW": 8, "BK": 64, "BLEND": "f16x2", "num_warps": 4, "maxnreg": 128},
+    torch.float32: {"TH": 8, "TW": 8, "BK": 32, "BLEND": "own", "num_warps": 4, "maxnreg": 128},  # tf32
+    (torch.float32, "tf32x3"): {"TH": 8, "TW": 8, "BK": 32, "BLEND": "own", "num_warps": 4, "maxnreg": 168},
     torch.float64: {"TH": 4, "TW": 4, "BK": 16, "BLEND": "own", "num_warps": 4},
 }
 BACKWARD = {"TH": 4, "TW": 4, "num_warps": 4}
+
+
+def product_precision(dtype):
+    """How the kernels multiply: fp32 as TF32 where PyTorch may, else as three TF32 products of its upper and lower
+    digits, whose sum is closer to the true product than cuDNN's fp32 (docs/performance.md)."""
+    if dtype == torch.float64:
+        return "ieee"
+    return "tf32" if dtype.itemsize == 2 or torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
 
 
 def strides(t):
@@ -51,12 +61,6 @@ def tiling(n, h, w, th, tw):
     if slots * TAPS * 4 >= 2**31:  # kernels number the records with 32 bits
         raise ValueError(f"{n} images of {h}x{w} are too many pixels for one call; split the batch")
     return n * tx * ty, tx, ty, slots
-
-
-def memory_format_of(x):
-    """The layout x lies in, so that what follows finds its result in the same."""
-    last = x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
 
 
 def locate(preds, att, shape, th, tw, packed=None):
@@ -84,6 +88,7 @@ def locate(preds, att, shape, th, tw, packed=None):
         TW=tw,
         PACKED={torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(packed),
         num_warps=4,
+        **PDL,
     )
     return rec_i, rec_w
 
@@ -133,6 +138,7 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
             num_warps=cfg["num_warps"],
             num_stages=1,
             **extra,
+            **PDL,
         )
     return out
 

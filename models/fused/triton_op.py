@@ -19,8 +19,8 @@ from models.fused.triton_launch import (
     TAPS_OF_A_MODULE,
     backward_launch,
     forward_launch,
-    memory_format_of,
     nhwc,
+    product_precision,
 )
 
 
@@ -118,15 +118,13 @@ def fused_sum_triton(
     if f.dtype not in DTYPES:
         raise TypeError(f"f should be float32, bfloat16, float16 or float64, got {f.dtype}")
     coordinates = torch.promote_types(f.dtype, torch.float32)
-    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 or f.dtype.itemsize == 2 else "ieee"
-    weight, bias = packed([*weights, *biases], f.dtype, lambda: pack(weights, biases, f.dtype))
-    out = product(
+    weight, bias = packed("sum", [*weights, *biases], f.dtype, lambda: pack(weights, biases, f.dtype))
+    return product(
         f,
         *(each.to(coordinates) for each in maps),
         attention.to(coordinates),
         weight,
         bias,
-        precision,
+        product_precision(f.dtype),
         torch.are_deterministic_algorithms_enabled(),
     )
-    return out.contiguous(memory_format=memory_format_of(f))

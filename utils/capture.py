@@ -1,0 +1,71 @@
+"""Replaying work that CUDA has recorded: its kernels are launched all at once, where Python launches them singly."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+Result = TypeVar("Result")
+Key = tuple[tuple[str | int, torch.Size, torch.dtype], ...]
+
+
+class Captured(Generic[Result]):
+    """A function of CUDA tensors that is recorded as a CUDA graph once it has met the same shapes often enough.
+
+    The function has to do the same work each time: no decisions by values, no transfers to the CPU. What it reads
+    besides its arguments is read where it lay: train weights inside the function, or not at all. One recording is kept;
+    other shapes run as usual, and replace it when they have become the rule. A recorded call's result is overwritten by
+    the next call.
+
+    Args:
+        function: takes tensors and returns tensors, in any nesting.
+        warmup: calls of one shape in a row that run as usual before a recording.
+    """
+
+    def __init__(self, function: Callable[..., Result], warmup: int) -> None:
+        self._function = function
+        self._warmup = warmup
+        self._seen: Key | None = None
+        self._times_seen = 0
+        self._recorded: Key | None = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: dict[str | int, Tensor] = {}
+        self._result: Result | None = None
+
+    def __call__(self, *tensors: Tensor, **named: Tensor) -> Result:
+        """Return the function's result for these tensors."""
+        arguments: dict[str | int, Tensor] = {**dict(enumerate(tensors)), **named}
+        key = tuple((name, tensor.shape, tensor.dtype) for name, tensor in arguments.items())
+        if key != self._recorded:
+            self._times_seen = self._times_seen + 1 if key == self._seen else 1
+            self._seen = key
+            if self._times_seen <= self._warmup:
+                return self._run_beside(arguments)
+            self._record(key, arguments)
+        for name, tensor in arguments.items():
+            self._inputs[name].copy_(tensor)
+        self._graph.replay()
+        return self._result
+
+    def _run_beside(self, arguments: dict[str | int, Tensor]) -> Result:
+        """Run as usual, but on a stream of its own: what autograd ties to a stream has to be no part of the default."""
+        device = next(iter(arguments.values())).device
+        current, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            result = self._call(arguments)
+        current.wait_stream(stream)
+        return result
+
+    def _record(self, key: Key, arguments: dict[str | int, Tensor]) -> None:
+        self._recorded = self._graph = self._result = None  # frees the old recording's memory
+        self._inputs = {name: tensor.clone() for name, tensor in arguments.items()}
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(next(iter(arguments.values())).device), torch.cuda.graph(graph):
+            self._result = self._call(self._inputs)
+        self._graph, self._recorded = graph, key
+
+    def _call(self, arguments: dict[str | int, Tensor]) -> Result:
+        named = {name: tensor for name, tensor in arguments.items() if isinstance(name, str)}
+        return self._function(*(tensor for name, tensor in arguments.items() if isinstance(name, int)), **named)
