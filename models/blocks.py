@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.fused import fused_conv, fused_conv_type, fused_joined_conv
+from models.fused import beside, fused_conv, fused_conv_type, fused_part, join
 
 LRELU_SLOPE = 0.1
 MIN_SIZE = 8  # px; reflection needs more pixels than it adds, and the reblurring network adds up to 7
@@ -47,10 +47,30 @@ def convolve(
     return F.leaky_relu(y, LRELU_SLOPE, inplace=True) if activate else y
 
 
-def convolve_joined(parts: Sequence[Tensor], layer: nn.Conv2d) -> Tensor:
-    """Return LReLU(layer(x)), where x are the parts' channels taken together; each part is (N, C, H, W)."""
-    joined = fused_joined_conv(parts, layer, LRELU_SLOPE)
-    return convolve(torch.cat(list(parts), dim=1), layer, activate=True) if joined is None else joined
+class JoinedConvolution:
+    """LReLU(layer(x)), where x are the channels of several tensors, (N, C, H, W) each, that arrive one after another.
+
+    On CUDA and without gradients each part is convolved as it comes, beside the work on the next one.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        self._layer = layer
+        self._parts: list[Tensor] = []
+        self._total: Tensor | None = None
+
+    def add(self, part: Tensor) -> None:
+        """Take the next part."""
+        index = len(self._parts)
+        self._parts.append(part)
+        if not torch.is_grad_enabled() and fused_conv_type(part, self._layer) is not None:
+            self._total = beside(lambda: fused_part(part, self._layer, index, self._total, LRELU_SLOPE), part)
+
+    def result(self) -> Tensor:
+        """Return the result, once all parts are there."""
+        if self._total is None:
+            return convolve(torch.cat(self._parts, dim=1), self._layer, activate=True)
+        join(self._total)
+        return self._total
 
 
 class Chain(nn.Sequential):

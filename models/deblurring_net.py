@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from models.aspdc import ASPDC, ASPDC_OPS, MODULATIONS, ASPDCMaps
 from models.blocks import (
     Chain,
+    JoinedConvolution,
     ResBlock,
     check_images,
     conv,
     convolve,
-    convolve_joined,
     crop_like,
     init_weights,
     leaky_relu,
@@ -96,12 +96,12 @@ class DeblurringNet(nn.Module):
         check_images([blurry], ["blurry"])
         padded = pad_to_stride(blurry, STRIDE, self.smallest)
         x = self.head(padded)  # (N, 4·width, H/4, W/4)
-        features, maps = [], {}
+        fusion, maps = JoinedConvolution(self.fusion[0]), {}
         for i, (res_blocks, aspdc) in enumerate(zip(self.res_blocks, self.aspdcs, strict=True)):
             if i in blocks:
                 x, maps[i] = aspdc.forward_with_maps(res_blocks(x))
             else:
                 x = aspdc(res_blocks(x))
-            features.append(x)
-        x = convolve_joined(features, self.fusion[0])  # (N, 4·width, H/4, W/4)
+            fusion.add(x)
+        x = fusion.result()  # (N, 4·width, H/4, W/4)
         return crop_like(convolve(self.tail[:-1](x), self.tail[-1], residual=padded, exact=True), blurry), maps

@@ -130,10 +130,11 @@ def print_table(measurements: list[Measurement], work: str, where: str) -> None:
         print(f"{each.name:34}{times}{peak:>13}{measurements[0].median / each.median:7.2f}x")
 
 
-def _named(work: str, deform_op: str, precision: str) -> str:
+def _named(work: str, deform_op: str, precision: str, device: torch.device) -> str:
     if work == "data":
         return "cached"
-    return f"channels_last, {precision}" if work == "reblur" else f"{deform_op}, {precision}"
+    plain = work == "reblur" and (deform_op != "fused" or device.type == "cpu")
+    return f"channels_last, {precision}" if plain else f"{deform_op}, {precision}"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -143,12 +144,15 @@ def main(args: argparse.Namespace) -> None:
     set_precision(args.precision, device)
     if args.threads or args.work == "data":
         torch.set_num_threads(1 if args.work == "data" else args.threads)
+    configurations = {"straight": straight_configuration()}
+    if device.type == "cuda" and args.precision == "fp32":  # the default flags allow TF32 in convolutions
+        configurations["straight, no TF32"] = straight_configuration("fp32")
     named = Configuration(deform_op, args.precision, channels_last=True)
-    runs = {}
-    for configuration in (straight_configuration(), named):
-        name = "straight" if not runs else _named(args.work, deform_op, args.precision)
-        run = WORKS[args.work](configuration, args.batch, tuple(args.size), device, args.frames)
-        runs[name] = (configuration, run)
+    configurations[_named(args.work, deform_op, args.precision, device)] = named
+    runs = {
+        name: (configuration, WORKS[args.work](configuration, args.batch, tuple(args.size), device, args.frames))
+        for name, configuration in configurations.items()
+    }
     measurements = measure(runs, device, args.repeats)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     work = f"{args.work} {args.batch}×3×{args.size[0]}×{args.size[1]}, torch {torch.__version__}"

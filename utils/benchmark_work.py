@@ -24,7 +24,7 @@ Run = Callable[[], None]
 
 @dataclass(frozen=True)
 class Configuration:
-    """How a piece of work is done. `precision` None is fp32 with PyTorch's default flags."""
+    """How a piece of work is done. `precision` None is fp32 with PyTorch's default flags: TF32 in convolutions."""
 
     deform_op: str
     precision: str | None
@@ -53,9 +53,9 @@ class Configuration:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
-def straight_configuration() -> Configuration:
-    """Return a direct transcription: torchvision's operator, NCHW, fp32, PyTorch's default flags."""
-    return Configuration("torchvision", None, channels_last=False)
+def straight_configuration(precision: str | None = None) -> Configuration:
+    """Return a direct transcription: torchvision's operator, NCHW, fp32, PyTorch's default flags or those named."""
+    return Configuration("torchvision", precision, channels_last=False)
 
 
 def _images(
@@ -100,7 +100,7 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
     network = configuration.prepare(DeblurringNet(deform_op=configuration.deform_op), device)
     consistency = configuration.prepare(ReblurringConsistencyLoss(ReblurringNet()), device)
     criterion = NormalizedMSELoss().to(device)
-    fused = device.type == "cuda" and configuration.precision is not None
+    fused = device.type == "cuda" and configuration.deform_op == "fused"
     optimizer = torch.optim.Adam(network.parameters(), 1e-5, fused=fused, capturable=fused)
     scaler = torch.amp.GradScaler(device.type, enabled=configuration.precision == "fp16")
     blurry, sharp = _images(configuration, 2, batch, size, device)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.fused.cpu import TAPS, fused_sum_cpu
 from models.fused.packing import packed
-from models.fused.streams import side_by_side
+from models.fused.streams import beside, join, side_by_side
 
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (9, 0)
@@ -20,14 +20,16 @@ LARGEST_IMAGE = 2**31  # values; the convolution kernels number those of one ima
 _switch = {"enabled": True}
 
 __all__ = [
+    "beside",
     "fused_conv",
     "fused_conv_type",
     "fused_filter",
     "fused_filter_possible",
-    "fused_joined_conv",
+    "fused_part",
     "fused_predictions",
     "fused_problem",
     "fused_sum",
+    "join",
     "side_by_side",
     "use_fused_operations",
 ]
@@ -150,51 +152,49 @@ def fused_conv(
     Returns:
         (N, out, H', W') in the type that `fused_conv_type` names, in channels_last memory.
     """
-    from models.fused.triton_conv_launch import kernel_form
+    from models.fused.triton_conv_launch import kernel_form, takes_quads
     from models.fused.triton_conv_op import convolution
 
     dtype = fused_conv_type(x, layer)
-    transposed = isinstance(layer, nn.ConvTranspose2d)
+    x = x.to(dtype)
+    stride, padding, dilation = layer.stride[0], layer.padding[0], layer.dilation[0]
+    kind = "plain"
+    if isinstance(layer, nn.ConvTranspose2d):
+        kind = "transposed"
+    elif len(parameters) == 2 and takes_quads(x, parameters[0], stride, padding, dilation):
+        kind = "quads"
 
     def build() -> tuple[Tensor, Tensor, Tensor]:
         count = len(parameters) // 2
         weight, bias = (
             (each[0] if count == 1 else torch.cat(each)).to(dtype) for each in (parameters[:count], parameters[count:])
         )
-        return weight, bias, kernel_form(weight.detach(), transposed)
+        return weight, bias, kernel_form(weight.detach(), kind)
 
-    weight, bias, ready = packed("convolution", parameters, dtype, build)
-    return convolution(
-        x.to(dtype),
-        weight,
-        bias,
-        residual,
-        ready,
-        layer.stride[0],
-        layer.padding[0],
-        layer.dilation[0],
-        transposed,
-        slope,
-        out_dtype or dtype,
-    )
+    weight, bias, ready = packed(kind, parameters, dtype, build)
+    return convolution(x, weight, bias, residual, ready, stride, padding, dilation, kind, slope, out_dtype or dtype)
 
 
-def fused_joined_conv(parts: Sequence[Tensor], layer: nn.Conv2d, slope: float) -> Tensor | None:
-    """Return LReLU(3×3 convolution of the parts' channels taken together), or None where one launch cannot do it.
+def fused_part(x: Tensor, layer: nn.Conv2d, part: int, total: Tensor | None, slope: float) -> Tensor:
+    """Return total + the convolution of one part of the input's channels, x, (N, C, H, W); without gradients.
 
-    Without gradients, on CUDA, of six parts (N, C, H, W), C a multiple of 16.
+    The last part adds the bias and takes the sum through the leaky ReLU.
     """
-    dtype = fused_conv_type(parts[0], layer)
-    if dtype is None or torch.is_grad_enabled() or len(parts) != 6 or parts[0].shape[1] % CHANNEL_MULTIPLE:
-        return None
     from models.fused.triton_conv_launch import kernel_form
-    from models.fused.triton_conv_op import joined_convolution
+    from models.fused.triton_conv_op import convolution
 
-    def build() -> tuple[Tensor, Tensor]:
-        return kernel_form(layer.weight.to(dtype), False, len(parts)), layer.bias.to(dtype)
+    dtype, channels = fused_conv_type(x, layer), x.shape[1]
+    last = (part + 1) * channels == layer.in_channels
 
-    ready, bias = packed("joined", [layer.weight, layer.bias], dtype, build)
-    return joined_convolution([part.to(dtype) for part in parts], ready, bias, slope)
+    def build() -> tuple[Tensor, Tensor, Tensor]:
+        weight = layer.weight[:, part * channels : (part + 1) * channels].to(dtype)
+        return weight, layer.bias.to(dtype), kernel_form(weight)
+
+    weight, bias, ready = packed(f"part {part}", [layer.weight, layer.bias], dtype, build)
+    place = layer.stride[0], layer.padding[0], layer.dilation[0]
+    return convolution(
+        x.to(dtype), weight, bias if last else None, total, ready, *place, "plain", slope if last else 1.0, dtype
+    )
 
 
 def fused_predictions(x: Tensor, layers: Sequence[Sequence[nn.Conv2d]]) -> list[Tensor] | None:

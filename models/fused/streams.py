@@ -15,18 +15,33 @@ def _second_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def side_by_side(first: Callable[[], First], second: Callable[[], Second], x: Tensor) -> tuple[First, Second]:
-    """Return `first()` and `second()`, which run beside each other where x is on CUDA and no gradient is wanted.
+def _apart(x: Tensor) -> bool:
+    return x.is_cuda and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
-    Each runs after what was enqueued before, and both before what comes after, so that memory one of them frees is
-    never taken while the other still uses it.
+
+def beside(work: Callable[[], First], x: Tensor) -> First:
+    """Return `work()`, which runs beside what is enqueued from now on, where x is on CUDA and no gradient is wanted.
+
+    Its result may be used after `join`. Until then the caller keeps what the work reads: memory that is freed may be
+    taken by work on the first stream while the second still reads it.
     """
-    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return first(), second()
-    main, other = torch.cuda.current_stream(x.device), _second_stream(x.device)
-    other.wait_stream(main)
+    if not _apart(x):
+        return work()
+    other = _second_stream(x.device)
+    other.wait_stream(torch.cuda.current_stream(x.device))
     with torch.cuda.stream(other):
-        one = first()
+        return work()
+
+
+def join(x: Tensor) -> None:
+    """Let everything enqueued from now on wait for the work that `beside` started."""
+    if _apart(x):
+        torch.cuda.current_stream(x.device).wait_stream(_second_stream(x.device))
+
+
+def side_by_side(first: Callable[[], First], second: Callable[[], Second], x: Tensor) -> tuple[First, Second]:
+    """Return `first()` and `second()`, which run beside each other where x is on CUDA and no gradient is wanted."""
+    one = beside(first, x)
     two = second()
-    main.wait_stream(other)
+    join(x)
     return one, two

@@ -2,12 +2,12 @@
 
 A convolution of NHWC rows is a matrix product whose left operand is read straight from the feature map, tap by tap. A
 transposed convolution of stride 2 is a 2x2 convolution with four times the outputs, one group for each output parity.
+So is a 3x3 convolution a 4x4 one of stride 2: of few channels, that reads the map 4 times instead of 9.
 Sums are fp32, whatever the operands are.
 """
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from models.fused.triton_forward import PLAIN, pick
 
@@ -15,11 +15,6 @@ from models.fused.triton_forward import PLAIN, pick
 @triton.jit(do_not_specialize=PLAIN)
 def conv_kernel(
     x,
-    x1,
-    x2,
-    x3,
-    x4,
-    x5,
     weight,
     bias,
     residual,
@@ -31,7 +26,6 @@ def conv_kernel(
     tiles_x,
     tiles_y,
     C: tl.constexpr,
-    PARTS: tl.constexpr,
     COUT: tl.constexpr,
     SIDE: tl.constexpr,
     STRIDE: tl.constexpr,
@@ -40,7 +34,7 @@ def conv_kernel(
     SLOPE: tl.constexpr,
     BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
-    UP: tl.constexpr,
+    QUAD: tl.constexpr,
     TH: tl.constexpr,
     TW: tl.constexpr,
     BN: tl.constexpr,
@@ -49,19 +43,15 @@ def conv_kernel(
     COPIED: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
-    PDL: tl.constexpr,
 ):
     """out[tile, BN] = LReLU(conv(x) + bias + residual) (grid: tiles of TH x TW outputs, COUT / BN).
 
-    x: the features, or with PARTS 6 the first of six that count as one with all their channels.
-    weight: (COUT, PARTS * SIDE * SIDE * C), parts and taps row-major, channels innermost; COPIED: a descriptor of
-    blocks of (BN, BK), for the copy engine. BK divides C, or covers a piece of the taps' and channels' joint range.
-    out_h, out_w: the tiled grid of outputs; with UP each of its pixels stands for 2x2 of the result, COUT counts all
+    weight: (COUT, SIDE * SIDE * C), taps row-major and channels innermost; COPIED: a descriptor of blocks of (BN, BK),
+    for the copy engine. BK divides C, or covers a piece of the taps' and channels' joint range.
+    out_h, out_w: the tiled grid of outputs; with QUAD each of its pixels stands for 2x2 of the result, COUT counts all
     four, and so the result has COUT / 4 channels.
     SLOPE 1 is no activation.
     """
-    if PDL:
-        gdc_wait()
     pid = tl.program_id(0)
     n = (pid // (tiles_x * tiles_y)).to(tl.int64)
     row = tl.arange(0, TH * TW)
@@ -73,23 +63,15 @@ def conv_kernel(
     iy, ix = py * STRIDE - PADDING, px * STRIDE - PADDING
     K: tl.constexpr = SIDE * SIDE * C
     first = tl.program_id(1) * BN
-    wrow = weight if COPIED else weight + cout[None, :] * (PARTS * K) + ch[:, None]
+    wrow = weight if COPIED else weight + cout[None, :] * K + ch[:, None]
     acc = tl.zeros((TH * TW, BN), dtype=tl.float32)
     if C % BK == 0:
-        at = n * H * W * C + (iy * W + ix)[:, None] * C + ch[None, :]
-        for k in tl.range(0, PARTS * K // BK, num_stages=STAGES):
-            part, step = k // (K // BK), k % (K // BK)
-            tap = step // (C // BK)
+        at = x + n * H * W * C + (iy * W + ix)[:, None] * C + ch[None, :]
+        for k in tl.range(0, K // BK, num_stages=STAGES):
+            tap = k // (C // BK)
             dy, dx = (tap // SIDE) * DILATION, (tap % SIDE) * DILATION
             inside = (iy + dy >= 0) & (iy + dy < H) & (ix + dx >= 0) & (ix + dx < W)
-            source = x
-            if PARTS == 6:
-                source = tl.where(part == 1, x1, source)
-                source = tl.where(part == 2, x2, source)
-                source = tl.where(part == 3, x3, source)
-                source = tl.where(part == 4, x4, source)
-                source = tl.where(part == 5, x5, source)
-            a = tl.load(source + at + ((dy * W + dx) * C + (step % (C // BK)) * BK), mask=inside[:, None], other=0.0)
+            a = tl.load(at + ((dy * W + dx) * C + (k % (C // BK)) * BK), mask=inside[:, None], other=0.0)
             b = weight.load([first, k * BK]).T if COPIED else tl.load(wrow + k * BK, mask=wanted[None, :], other=0.0)
             if UPCAST:
                 a, b = a.to(tl.float32), b.to(tl.float32)
@@ -107,10 +89,8 @@ def conv_kernel(
                 a, b = a.to(tl.float32), b.to(tl.float32)
             acc = tl.dot(a, b, acc, input_precision=PRECISION)
 
-    if PDL:
-        gdc_launch_dependents()
     live = ((py < out_h) & (px < out_w))[:, None] & wanted[None, :]
-    if UP:
+    if QUAD:
         CO: tl.constexpr = COUT // 4
         phase, c = cout // CO, cout % CO
         at = ((py * 2)[:, None] + (phase // 2)[None, :]) * (out_w * 2) + (px * 2)[:, None] + (phase % 2)[None, :]
@@ -148,40 +128,38 @@ def predict_kernel(
     STAGES: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
-    PDL: tl.constexpr,
 ):
-    """The predictors of an ASPDC: out_m = 3x3 convolution of x with dilation 1, 1, 2, 4 (grid: tiles, 4 modules).
+    """The predictors of an ASPDC: out_m = 3x3 convolution of x with dilation 1, 1, 2, 4 (grid: tiles, 3 dilations).
 
-    weight: descriptor of (4 * 32, 9 * C) in blocks of (32, BK), taps row-major and channels innermost; a module's rows
-    are filled up with zeros. bias: (4 * 32). out_0: rows of 9 values, the others: rows of 27."""
-    if PDL:
-        gdc_wait()
-    m = tl.program_id(1)
+    weight: descriptor of (3 * 64, 9 * C) in blocks of (64, BK), taps row-major and channels innermost. Of a dilation's
+    rows the first 27 are those of module 1, 2 or 3, and for dilation 1 rows 32 to 40 are those of module 0; the others
+    are zero. bias: (3 * 64). out_0: rows of 9 values, the others: rows of 27."""
+    d = tl.program_id(1)
     pid = tl.program_id(0)
     n = (pid // (tiles_x * tiles_y)).to(tl.int64)
     row = tl.arange(0, TH * TW)
     py = ((pid // tiles_x) % tiles_y) * TH + row // TW
     px = (pid % tiles_x) * TW + row % TW
     ch = tl.arange(0, BK)
-    dilation = tl.where(m < 2, 1, 2 * m - 2)
+    dilation = tl.where(d == 0, 1, 2 * d)
     base = x + n * H * W * C + (py * W + px)[:, None] * C + ch[None, :]
-    acc = tl.zeros((TH * TW, 32), dtype=tl.float32)
+    acc = tl.zeros((TH * TW, 64), dtype=tl.float32)
     for k in tl.range(0, 9 * C // BK, num_stages=STAGES):
         tap = k // (C // BK)
         dy, dx = (tap // 3 - 1) * dilation, (tap % 3 - 1) * dilation
         inside = (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
         a = tl.load(base + ((dy * W + dx) * C + (k % (C // BK)) * BK), mask=inside[:, None], other=0.0)
-        b = weight.load([m * 32, k * BK])
+        b = weight.load([d * 64, k * BK])
         if UPCAST:
             a, b = a.to(tl.float32), b.to(tl.float32)
         acc = tl.dot(a, b.T, acc, input_precision=PRECISION)
-    if PDL:
-        gdc_launch_dependents()
-    c = tl.arange(0, 32)
-    acc += tl.load(bias + m * 32 + c).to(tl.float32)[None, :]
-    channels = tl.where(m == 0, 9, 27)
-    out = pick(m, out0, out1, out2, out3) + ((n * H + py) * W + px)[:, None] * channels + c[None, :]
-    tl.store(out, acc, mask=((py < H) & (px < W))[:, None] & (c < channels)[None, :])
+    c = tl.arange(0, 64)
+    acc += tl.load(bias + d * 64 + c).to(tl.float32)[None, :]
+    live = ((py < H) & (px < W))[:, None]
+    pixel = ((n * H + py) * W + px)[:, None]
+    tl.store(pick(d + 1, out0, out1, out2, out3) + pixel * 27 + c[None, :], acc, mask=live & (c < 27)[None, :])
+    if d == 0:
+        tl.store(out0 + pixel * 9 + (c - 32)[None, :], acc, mask=live & ((c >= 32) & (c < 41))[None, :])
 
 
 @triton.jit(do_not_specialize=PLAIN)

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from models.fused.triton_conv import conv_kernel, predict_kernel
-from models.fused.triton_launch import INTERPRET, PDL, nhwc, on, product_precision
+from models.fused.triton_launch import INTERPRET, nhwc, on, product_precision
 
-PREDICT_ROWS = 32  # of a module's predictors, of which 9 or 27 are used
-JOINED_PARTS = 6  # that `conv_kernel` can read as one
+PREDICT_ROWS = 64  # of the predictors of one dilation, of which 27 are used, for dilation 1 another 9 from row 32 on
+FEW = 32  # channels in and out up to which a 3×3 convolution is computed as a 4×4 one of stride 2
 # Timed on an H200 (docs/performance.md).
 CONFIG = {"TH": 8, "TW": 16, "num_warps": 4, "STAGES": 3}
 FEW_CHANNELS = CONFIG | {"TW": 32}  # fewer than 64 in and 64 out, in 16-bit types
@@ -42,40 +42,60 @@ def phase_weight(weight: Tensor) -> Tensor:
     return both.permute(0, 2, 4, 1, 3, 5).reshape(4 * cout, 4 * cin)
 
 
-def kernel_form(weight: Tensor, transposed: bool, parts: int = 1) -> Tensor:
-    """Return a weight as `conv_kernel` takes it: a row of parts, taps and channels for every output."""
-    if transposed:
+def quad_weight(weight: Tensor) -> Tensor:
+    """Turn a 3×3 convolution's (out, in, 3, 3) weight into that of the 4×4 one of stride 2 that equals it.
+
+    Output row 2y + p reads input row 2y - 1 + w through kernel row w - p, where there is one.
+
+    Returns:
+        (4 · out, 16 · in), outputs grouped by parity (row, column), inputs by window position and channels innermost.
+    """
+    taps = weight.permute(0, 2, 3, 1)  # (out, 3, 3, in)
+    shifted = [F.pad(taps, (0, 0, column, 1 - column, row, 1 - row)) for row in (0, 1) for column in (0, 1)]
+    return torch.cat(shifted).reshape(4 * len(weight), -1)
+
+
+def takes_quads(x: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> bool:
+    """Say whether a convolution of x is better computed four pixels at a time, by `quad_weight`."""
+    cout, cin, side, _ = weight.shape
+    usual = (side, stride, padding, dilation) == (3, 1, 1, 1) and x.shape[2] % 2 == x.shape[3] % 2 == 0
+    return usual and x.dtype.itemsize == 2 and cin % 16 == 0 and max(cin, cout) <= FEW
+
+
+def kernel_form(weight: Tensor, kind: str = "plain") -> Tensor:
+    """Return a weight as `conv_kernel` takes it, for a convolution that is "plain", "transposed" or in "quads"."""
+    if kind == "transposed":
         return phase_weight(weight)
-    return weight.unflatten(1, (parts, -1)).permute(0, 1, 3, 4, 2).reshape(len(weight), -1).contiguous()
+    if kind == "quads":
+        return quad_weight(weight)
+    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1).contiguous()
 
 
 def conv_launch(
-    parts: Sequence[Tensor],
+    x: Tensor,
     ready: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
     stride: int,
     padding: int,
     dilation: int,
-    transposed: bool,
+    kind: str,
     slope: float,
     dtype: torch.dtype,
     config: dict | None = None,
 ) -> Tensor:
-    """Return LReLU(conv(x) + residual) in channels_last memory; x is one tensor, or the channels of `JOINED_PARTS`.
-
-    `ready` is the weight in `kernel_form`.
-    """
-    parts = [part.contiguous(memory_format=torch.channels_last) for part in parts]
-    x, rest = parts[0], parts[1:] or [parts[0]] * (JOINED_PARTS - 1)
+    """Return LReLU(conv(x) + residual) in channels_last memory; `ready` is the `kernel_form` of `kind`."""
+    x = x.contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
-    outputs = ready.shape[0]
-    if transposed:
-        side, stride, padding, cout, (out_h, out_w) = 2, 1, 0, outputs // 4, (h, w)
+    outputs, side = ready.shape[0], math.isqrt(ready.shape[1] // c)
+    quad = kind != "plain"
+    if kind == "transposed":
+        stride, padding, out_h, out_w = 1, 0, h, w
+    elif kind == "quads":
+        stride, padding, out_h, out_w = 2, 1, h // 2, w // 2
     else:
-        side, cout = math.isqrt(ready.shape[1] // (c * len(parts))), outputs
         out_h, out_w = convolved_size(h, w, side, stride, padding, dilation)
-    scale = 2 if transposed else 1
+    cout, scale = (outputs // 4, 2) if quad else (outputs, 1)
     out = nhwc(n, out_h * scale, out_w * scale, cout, x, dtype)
     if residual is not None:
         residual = residual.contiguous(memory_format=torch.channels_last)
@@ -88,11 +108,10 @@ def conv_launch(
     bn = cfg.get("BN") or padded_power(outputs, 16, 128)
     widest = 64 if short else 32  # 128 bytes
     bk = cfg.get("BK") or (min(widest, c & -c) if c % 16 == 0 else padded_power(ready.shape[1], 16, widest))
-    copied = c % bk == 0 and c >= 64
+    copied = c % bk == 0 and max(c, outputs) >= 64
     with on(x):
         conv_kernel[(n * tiles_x * tiles_y, triton.cdiv(outputs, bn))](
             x,
-            *rest,
             TensorDescriptor.from_tensor(ready, [bn, bk]) if copied else ready,
             ready if bias is None else bias,
             out if residual is None else residual,
@@ -104,7 +123,6 @@ def conv_launch(
             tiles_x,
             tiles_y,
             C=c,
-            PARTS=len(parts),
             COUT=outputs,
             SIDE=side,
             STRIDE=stride,
@@ -113,7 +131,7 @@ def conv_launch(
             SLOPE=slope,
             BIAS=bias is not None,
             RESIDUAL=residual is not None,
-            UP=transposed,
+            QUAD=quad,
             TH=th,
             TW=tw,
             BN=bn,
@@ -123,7 +141,6 @@ def conv_launch(
             PRECISION=cfg.get("PRECISION") or product_precision(x.dtype),
             UPCAST=INTERPRET and x.dtype == torch.bfloat16,
             **{key: cfg[key] for key in ("num_warps", "maxnreg") if key in cfg},
-            **PDL,
         )
     return out
 
@@ -133,10 +150,16 @@ def convolved_size(h: int, w: int, side: int, stride: int, padding: int, dilatio
     return tuple((size + 2 * padding - dilation * (side - 1) - 1) // stride + 1 for size in (h, w))
 
 
-def predict_form(layers: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Stack each module's predictors, weights (out, C, 3, 3) or biases (out,), as `predict_kernel` takes them."""
-    rows = [torch.cat([kernel_form(each, False) if each.dim() == 4 else each for each in module]) for module in layers]
-    return torch.cat([F.pad(each, (0, 0) * (each.dim() - 1) + (0, PREDICT_ROWS - len(each))) for each in rows])
+def predict_form(modules: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Stack the four modules' predictors, weights (out, C, 3, 3) or biases (out,), as `predict_kernel` takes them."""
+    rows = [torch.cat([kernel_form(each) if each.dim() == 4 else each for each in module]) for module in modules]
+
+    def filled(values: Tensor, length: int) -> Tensor:
+        return F.pad(values, (0, 0) * (values.dim() - 1) + (0, length - len(values)))
+
+    half = PREDICT_ROWS // 2
+    by_dilation = [torch.cat([filled(rows[1], half), filled(rows[0], half)]), rows[2], rows[3]]
+    return torch.cat([filled(each, PREDICT_ROWS) for each in by_dilation])
 
 
 def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
@@ -148,7 +171,7 @@ def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     bk = min(64 if x.dtype.itemsize == 2 else 32, c & -c)
     tiles_x, tiles_y = triton.cdiv(w, cfg["TW"]), triton.cdiv(h, cfg["TH"])
     with on(x):
-        predict_kernel[(n * tiles_x * tiles_y, len(maps))](
+        predict_kernel[(n * tiles_x * tiles_y, 3)](
             x,
             TensorDescriptor.from_tensor(weight, [PREDICT_ROWS, bk]),
             bias,
@@ -162,6 +185,5 @@ def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
             PRECISION=product_precision(x.dtype),
             UPCAST=INTERPRET and x.dtype == torch.bfloat16,
             **cfg,
-            **PDL,
         )
     return maps

@@ -9,22 +9,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.fused.triton_conv import activation_grad_kernel
-from models.fused.triton_conv_launch import conv_launch, convolved_size, kernel_form, phase_weight, predict_launch
+from models.fused.triton_conv_launch import (
+    conv_launch,
+    convolved_size,
+    kernel_form,
+    phase_weight,
+    predict_launch,
+    takes_quads,
+)
 from models.fused.triton_launch import nhwc, on
 
 ALIGNED_CHANNELS = 8  # 16 bytes; cuDNN's and cuBLAS' 16-bit kernels for others are many times slower
 GRADIENT_PROGRAMS = 264  # programs that add up a bias' gradient: two for each multiprocessor of an H100 or H200
-
-
-@torch.library.custom_op("aspdc::joined_conv", mutates_args=())
-def joined_convolution(parts: list[Tensor], ready: Tensor, bias: Tensor, slope: float) -> Tensor:
-    return conv_launch(parts, ready, bias, None, 1, 1, 1, False, slope, parts[0].dtype)
-
-
-@joined_convolution.register_fake
-def _(parts, ready, bias, slope):
-    n, _, h, w = parts[0].shape
-    return nhwc(n, h, w, len(ready), parts[0])
 
 
 @torch.library.custom_op("aspdc::predict", mutates_args=())
@@ -89,32 +85,33 @@ def _(g, out, slope, channels, dtype, need_bias):
 def convolution(
     x: Tensor,
     weight: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     residual: Tensor | None,
     ready: Tensor,
     stride: int,
     padding: int,
     dilation: int,
-    transposed: bool,
+    kind: str,
     slope: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    return conv_launch([x], ready, bias, residual, stride, padding, dilation, transposed, slope, dtype)
+    return conv_launch(x, ready, bias, residual, stride, padding, dilation, kind, slope, dtype)
 
 
 @convolution.register_fake
-def _(x, weight, bias, residual, ready, stride, padding, dilation, transposed, slope, dtype):
+def _(x, weight, bias, residual, ready, stride, padding, dilation, kind, slope, dtype):
     n, _, h, w = x.shape
-    if transposed:
+    if kind == "transposed":
         return nhwc(n, 2 * h, 2 * w, weight.shape[1], x, dtype)
     h, w = convolved_size(h, w, weight.shape[2], stride, padding, dilation)
     return nhwc(n, h, w, weight.shape[0], x, dtype)
 
 
 def _setup(ctx, inputs, output):
-    x, weight, bias, residual, _, ctx.stride, ctx.padding, ctx.dilation, ctx.transposed, ctx.slope, _ = inputs
+    x, weight, bias, residual, _, ctx.stride, ctx.padding, ctx.dilation, kind, ctx.slope, _ = inputs
+    ctx.transposed = kind == "transposed"
     ctx.save_for_backward(x, weight, *([output] if ctx.slope != 1.0 else []))
-    ctx.bias_dtype, ctx.residual_dtype = bias.dtype, None if residual is None else residual.dtype
+    ctx.bias_dtype, ctx.residual_dtype = (None if each is None else each.dtype for each in (bias, residual))
 
 
 @torch.library.custom_op("aspdc::conv_input_grad", mutates_args=())
@@ -123,14 +120,15 @@ def input_grad(
 ) -> Tensor:
     """Return the gradient of a convolution's input, (N, C, h, w): a convolution of g, (N, out, ...)."""
     if transposed:  # the gradient of a transposed convolution is a convolution, and the other way round
-        return conv_launch([g], kernel_form(weight, False), None, None, stride, padding, dilation, False, 1.0, g.dtype)
+        return conv_launch(g, kernel_form(weight), None, None, stride, padding, dilation, "plain", 1.0, g.dtype)
     if stride == 1:
-        ready = kernel_form(weight.flip(2, 3).transpose(0, 1), False)
+        flipped = weight.flip(2, 3).transpose(0, 1)
         padding = dilation * (weight.shape[2] - 1) - padding
-        return conv_launch([g], ready, None, None, 1, padding, dilation, False, 1.0, g.dtype)
+        kind = "quads" if takes_quads(g, flipped, 1, padding, dilation) else "plain"
+        return conv_launch(g, kernel_form(flipped, kind), None, None, 1, padding, dilation, kind, 1.0, g.dtype)
     if (stride, padding, dilation, weight.shape[2]) != (2, 1, 1, 3):
         raise ValueError(f"stride {stride} goes with 3×3 kernels and padding 1, not {tuple(weight.shape)}, {padding}")
-    whole = conv_launch([g], phase_weight(weight), None, None, 1, 0, 1, True, 1.0, g.dtype)
+    whole = conv_launch(g, phase_weight(weight), None, None, 1, 0, 1, "transposed", 1.0, g.dtype)
     return whole if whole.shape[2:] == (h, w) else whole[:, :, :h, :w].contiguous(memory_format=torch.channels_last)
 
 

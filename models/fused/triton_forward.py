@@ -12,7 +12,6 @@ Records lie tile after tile, so a program reads its own with unit stride: rec_i[
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 # Sizes and strides stay plain numbers: Triton would turn a 1 among them into a constant of another type.
 PLAIN = [a + str(i) for i in range(4) for a in "ncyx"] + [
@@ -136,12 +135,8 @@ def locate_kernel(
     TH: tl.constexpr,
     TW: tl.constexpr,
     PACKED: tl.constexpr,
-    PDL: tl.constexpr,
 ):
     """Records of one tile and module (grid: tiles, 4), tap by tap: pixels lie side by side in every load and store."""
-    if PDL:
-        gdc_wait()
-        gdc_launch_dependents()
     m = tl.program_id(1)
     ptr = pick(m, p0, p1, p2, p3)
     sn, sc, sy, sx = pick(m, n0, n1, n2, n3), pick(m, c0, c1, c2, c3), pick(m, y0, y1, y2, y3), pick(m, x0, x1, x2, x3)
@@ -293,7 +288,6 @@ def product_kernel(
     PRECISION: tl.constexpr,
     WIDE: tl.constexpr,
     UPCAST: tl.constexpr,
-    PDL: tl.constexpr,
 ):
     """out[tile, BN outputs] = sum over taps and channels of sample * weight, + sum_i a_i b_i (grid: tiles, Cout/BN).
 
@@ -305,10 +299,7 @@ def product_kernel(
     units' layout through shared memory before the blend (18 barriers an iteration where this form has 2).
     WIDE: an image has 2^31 or more values, so offsets into it need 64 bits.
     UPCAST: the interpreter's dot takes bf16 for integers, so there the rounded operands go in as fp32.
-    PDL: the kernel is put on the multiprocessors while the one before it ends, and waits there for its results.
     """
-    if PDL:
-        gdc_wait()
     BM: tl.constexpr = TH * TW
     pid = tl.program_id(0).to(tl.int64)
     row = tl.arange(0, BM)
@@ -338,8 +329,6 @@ def product_kernel(
             i = tl.load(rec_i + tl.minimum(t + 2, 35) * slots)
         ch += BK
 
-    if PDL:
-        gdc_launch_dependents()
     inside = (py < H) & (px < W)
     at = att + n * an + py.to(tl.int64) * ay + px.to(tl.int64) * ax
     for m in tl.range(4, num_stages=1):

@@ -16,8 +16,6 @@ MODULES, TAPS_OF_A_MODULE = 4, 9
 TAPS = MODULES * TAPS_OF_A_MODULE
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
-# Programmatic dependent launch: a kernel starts while the one before it ends. The interpreter knows no such thing.
-PDL = {"PDL": False} if INTERPRET else {"PDL": True, "launch_pdl": True}
 
 # Tiles by dtype: TH x TW pixels, BK channels at a time (128 bytes a row), how corners are blended, and a register limit
 # that lets two programs share a multiprocessor, one sampling while the other multiplies. Chosen by reading the compiled
@@ -88,7 +86,6 @@ def locate(preds, att, shape, th, tw, packed=None):
         TW=tw,
         PACKED={torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(packed),
         num_warps=4,
-        **PDL,
     )
     return rec_i, rec_w
 
@@ -138,7 +135,6 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
             num_warps=cfg["num_warps"],
             num_stages=1,
             **extra,
-            **PDL,
         )
     return out
 
