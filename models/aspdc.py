@@ -14,7 +14,7 @@ from models.fused import (
     fused_predictions,
     fused_problem,
     fused_sum,
-    side_by_side,
+    overlapped,
 )
 
 TAPS = 9  # of a 3×3 kernel
@@ -170,7 +170,7 @@ class ASPDC(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the refined features, (N, C, H, W) as x."""
         if resolve_aspdc_op(self.deform_op, x.device, x.shape[1]) == "fused":
-            attention, (f, maps) = side_by_side(lambda: self.afim(x), lambda: self._features_and_maps(x), x)
+            attention, (f, maps) = overlapped(lambda: self.afim(x), lambda: self._features_and_maps(x), x)
             weights = [module.deform_conv.weight for module in self.deformable]
             biases = [module.deform_conv.bias for module in self.deformable]
             total = fused_sum(f, maps, attention, weights, biases)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from models.aspdc import ASPDC, read_as_released
 from models.blocks import JoinedConvolution
-from models.fused.triton_conv_launch import kernel_form, predict_form, takes_quads
+from models.fused.triton_conv_launch import kernel_form, predict_form
 from models.fused.triton_conv_op import convolution, predictions
 from models.fused.triton_filter_op import filtered
 from models.reblurring_net import dynamic_filter
@@ -27,7 +27,7 @@ CONVOLUTIONS = {
     "stride at an odd size": (1, 16, 16, 9, 7, 3, 2, 1, 1, False, 0.1, False),
     "transposed": (1, 32, 16, 5, 6, 3, 2, 1, 1, True, 0.1, False),
     "transposed with residual": (1, 6, 3, 5, 6, 3, 2, 1, 1, True, 0.1, True),
-    "few channels, four pixels at a time": (2, 16, 16, 6, 8, 3, 1, 1, 1, False, 0.1, True),
+    "few channels": (2, 16, 16, 6, 8, 3, 1, 1, 1, False, 0.1, True),
     "few channels to an image": (1, 32, 3, 6, 8, 3, 1, 1, 1, False, 1.0, True),
     "single pixels": (1, 16, 4, 5, 6, 1, 1, 1, 0, False, 1.0, False),
 }
@@ -54,11 +54,8 @@ def tensors(options, dtype):
         exact["residual"] = residual.detach().double().cpu().requires_grad_()
         expected = expected + exact["residual"]
     x, weight, bias = given["x"], given["weight"], given["bias"]
-    kind = "transposed" if transposed else "plain"
-    if takes_quads(x, weight, stride, padding, dilation) and not transposed:
-        kind = "quads"
-    ready = kernel_form(weight.detach(), kind)
-    ours = convolution(x, weight, bias, residual, ready, stride, padding, dilation, kind, slope, x.dtype)
+    ready = kernel_form(weight.detach(), transposed)
+    ours = convolution(x, weight, bias, residual, ready, stride, padding, dilation, transposed, slope, x.dtype)
     return given, ours, exact, F.leaky_relu(expected, slope)
 
 
@@ -112,14 +109,6 @@ def test_one_launch_predicts_what_the_four_modules_do():
     assert read_as_released(torch.zeros(1, 9, 7, 9), 9, 11).shape == (1, 9, 9, 11)
 
 
-def test_four_pixels_at_a_time_in_fp32():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 16, 6, 8, generator=generator).to(DEVICE, memory_format=CHANNELS_LAST)
-    weight, bias = (torch.randn(*shape, generator=generator).to(DEVICE) for shape in ((5, 16, 3, 3), (5,)))
-    ours = convolution(x, weight, bias, None, kernel_form(weight, "quads"), 1, 1, 1, "quads", 1.0, torch.float32)
-    assert relative_error(ours.double(), F.conv2d(x.double(), weight.double(), bias.double(), padding=1)) < 1e-5
-
-
 def test_a_convolution_of_channels_that_arrive_in_parts(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr("models.blocks.fused_conv_type", lambda x, layer: x.dtype)
@@ -140,7 +129,7 @@ def test_is_registered_as_pytorch_wants_it():
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in given.items()}
     ready = kernel_form(leaves["weight"].detach())
     leaf = [leaves[name] for name in ("x", "weight", "bias", "residual")]
-    arguments = (*leaf, ready, 1, 1, 1, "plain", 0.1, torch.float32)
+    arguments = (*leaf, ready, 1, 1, 1, False, 0.1, torch.float32)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(convolution, arguments, test_utils=checks)
     x, kernel = (torch.randn(1, c, 5, 6).to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for c in (16, 9))

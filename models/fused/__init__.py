@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.fused.cpu import TAPS, fused_sum_cpu
 from models.fused.packing import packed
-from models.fused.streams import beside, join, side_by_side
+from models.fused.streams import beside, join, overlapped
 
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (9, 0)
@@ -30,7 +30,7 @@ __all__ = [
     "fused_problem",
     "fused_sum",
     "join",
-    "side_by_side",
+    "overlapped",
     "use_fused_operations",
 ]
 
@@ -152,27 +152,25 @@ def fused_conv(
     Returns:
         (N, out, H', W') in the type that `fused_conv_type` names, in channels_last memory.
     """
-    from models.fused.triton_conv_launch import kernel_form, takes_quads
+    from models.fused.triton_conv_launch import kernel_form
     from models.fused.triton_conv_op import convolution
 
     dtype = fused_conv_type(x, layer)
     x = x.to(dtype)
     stride, padding, dilation = layer.stride[0], layer.padding[0], layer.dilation[0]
-    kind = "plain"
-    if isinstance(layer, nn.ConvTranspose2d):
-        kind = "transposed"
-    elif len(parameters) == 2 and takes_quads(x, parameters[0], stride, padding, dilation):
-        kind = "quads"
+    transposed = isinstance(layer, nn.ConvTranspose2d)
 
     def build() -> tuple[Tensor, Tensor, Tensor]:
         count = len(parameters) // 2
         weight, bias = (
             (each[0] if count == 1 else torch.cat(each)).to(dtype) for each in (parameters[:count], parameters[count:])
         )
-        return weight, bias, kernel_form(weight.detach(), kind)
+        return weight, bias, kernel_form(weight.detach(), transposed)
 
-    weight, bias, ready = packed(kind, parameters, dtype, build)
-    return convolution(x, weight, bias, residual, ready, stride, padding, dilation, kind, slope, out_dtype or dtype)
+    weight, bias, ready = packed("convolution", parameters, dtype, build)
+    return convolution(
+        x, weight, bias, residual, ready, stride, padding, dilation, transposed, slope, out_dtype or dtype
+    )
 
 
 def fused_part(x: Tensor, layer: nn.Conv2d, part: int, total: Tensor | None, slope: float) -> Tensor:
@@ -193,7 +191,7 @@ def fused_part(x: Tensor, layer: nn.Conv2d, part: int, total: Tensor | None, slo
     weight, bias, ready = packed(f"part {part}", [layer.weight, layer.bias], dtype, build)
     place = layer.stride[0], layer.padding[0], layer.dilation[0]
     return convolution(
-        x.to(dtype), weight, bias if last else None, total, ready, *place, "plain", slope if last else 1.0, dtype
+        x.to(dtype), weight, bias if last else None, total, ready, *place, False, slope if last else 1.0, dtype
     )
 
 

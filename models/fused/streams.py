@@ -39,7 +39,7 @@ def join(x: Tensor) -> None:
         torch.cuda.current_stream(x.device).wait_stream(_second_stream(x.device))
 
 
-def side_by_side(first: Callable[[], First], second: Callable[[], Second], x: Tensor) -> tuple[First, Second]:
+def overlapped(first: Callable[[], First], second: Callable[[], Second], x: Tensor) -> tuple[First, Second]:
     """Return `first()` and `second()`, which run beside each other where x is on CUDA and no gradient is wanted."""
     one = beside(first, x)
     two = second()

@@ -2,7 +2,6 @@
 
 A convolution of NHWC rows is a matrix product whose left operand is read straight from the feature map, tap by tap. A
 transposed convolution of stride 2 is a 2x2 convolution with four times the outputs, one group for each output parity.
-So is a 3x3 convolution a 4x4 one of stride 2: of few channels, that reads the map 4 times instead of 9.
 Sums are fp32, whatever the operands are.
 """
 
@@ -34,7 +33,7 @@ def conv_kernel(
     SLOPE: tl.constexpr,
     BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
-    QUAD: tl.constexpr,
+    UP: tl.constexpr,
     TH: tl.constexpr,
     TW: tl.constexpr,
     BN: tl.constexpr,
@@ -48,7 +47,7 @@ def conv_kernel(
 
     weight: (COUT, SIDE * SIDE * C), taps row-major and channels innermost; COPIED: a descriptor of blocks of (BN, BK),
     for the copy engine. BK divides C, or covers a piece of the taps' and channels' joint range.
-    out_h, out_w: the tiled grid of outputs; with QUAD each of its pixels stands for 2x2 of the result, COUT counts all
+    out_h, out_w: the tiled grid of outputs; with UP each of its pixels stands for 2x2 of the result, COUT counts all
     four, and so the result has COUT / 4 channels.
     SLOPE 1 is no activation.
     """
@@ -90,7 +89,7 @@ def conv_kernel(
             acc = tl.dot(a, b, acc, input_precision=PRECISION)
 
     live = ((py < out_h) & (px < out_w))[:, None] & wanted[None, :]
-    if QUAD:
+    if UP:
         CO: tl.constexpr = COUT // 4
         phase, c = cout // CO, cout % CO
         at = ((py * 2)[:, None] + (phase // 2)[None, :]) * (out_w * 2) + (px * 2)[:, None] + (phase % 2)[None, :]

@@ -13,12 +13,10 @@ from models.fused.triton_conv import conv_kernel, predict_kernel
 from models.fused.triton_launch import INTERPRET, nhwc, on, product_precision
 
 PREDICT_ROWS = 64  # of the predictors of one dilation, of which 27 are used, for dilation 1 another 9 from row 32 on
-FEW = 32  # channels in and out up to which a 3×3 convolution is computed as a 4×4 one of stride 2
 # Timed on an H200 (docs/performance.md).
 CONFIG = {"TH": 8, "TW": 16, "num_warps": 4, "STAGES": 3}
 FEW_CHANNELS = CONFIG | {"TW": 32}  # fewer than 64 in and 64 out, in 16-bit types
 EXACT = CONFIG | {"TW": 8}  # many channels in fp32
-PREDICT_CONFIG = CONFIG | {"STAGES": 2}
 
 
 def padded_power(size: int, smallest: int, largest: int) -> int:
@@ -42,33 +40,9 @@ def phase_weight(weight: Tensor) -> Tensor:
     return both.permute(0, 2, 4, 1, 3, 5).reshape(4 * cout, 4 * cin)
 
 
-def quad_weight(weight: Tensor) -> Tensor:
-    """Turn a 3×3 convolution's (out, in, 3, 3) weight into that of the 4×4 one of stride 2 that equals it.
-
-    Output row 2y + p reads input row 2y - 1 + w through kernel row w - p, where there is one.
-
-    Returns:
-        (4 · out, 16 · in), outputs grouped by parity (row, column), inputs by window position and channels innermost.
-    """
-    taps = weight.permute(0, 2, 3, 1)  # (out, 3, 3, in)
-    shifted = [F.pad(taps, (0, 0, column, 1 - column, row, 1 - row)) for row in (0, 1) for column in (0, 1)]
-    return torch.cat(shifted).reshape(4 * len(weight), -1)
-
-
-def takes_quads(x: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> bool:
-    """Say whether a convolution of x is better computed four pixels at a time, by `quad_weight`."""
-    cout, cin, side, _ = weight.shape
-    usual = (side, stride, padding, dilation) == (3, 1, 1, 1) and x.shape[2] % 2 == x.shape[3] % 2 == 0
-    return usual and x.dtype.itemsize == 2 and cin % 16 == 0 and max(cin, cout) <= FEW
-
-
-def kernel_form(weight: Tensor, kind: str = "plain") -> Tensor:
-    """Return a weight as `conv_kernel` takes it, for a convolution that is "plain", "transposed" or in "quads"."""
-    if kind == "transposed":
-        return phase_weight(weight)
-    if kind == "quads":
-        return quad_weight(weight)
-    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1).contiguous()
+def kernel_form(weight: Tensor, transposed: bool = False) -> Tensor:
+    """Return a weight as `conv_kernel` takes it: a row of taps and channels for every output."""
+    return phase_weight(weight) if transposed else weight.permute(0, 2, 3, 1).reshape(len(weight), -1).contiguous()
 
 
 def conv_launch(
@@ -79,36 +53,30 @@ def conv_launch(
     stride: int,
     padding: int,
     dilation: int,
-    kind: str,
+    transposed: bool,
     slope: float,
     dtype: torch.dtype,
-    config: dict | None = None,
 ) -> Tensor:
-    """Return LReLU(conv(x) + residual) in channels_last memory; `ready` is the `kernel_form` of `kind`."""
+    """Return LReLU(conv(x) + residual) in channels_last memory; `ready` is the weight's `kernel_form`."""
     x = x.contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
     outputs, side = ready.shape[0], math.isqrt(ready.shape[1] // c)
-    quad = kind != "plain"
-    if kind == "transposed":
+    if transposed:
         stride, padding, out_h, out_w = 1, 0, h, w
-    elif kind == "quads":
-        stride, padding, out_h, out_w = 2, 1, h // 2, w // 2
     else:
         out_h, out_w = convolved_size(h, w, side, stride, padding, dilation)
-    cout, scale = (outputs // 4, 2) if quad else (outputs, 1)
+    cout, scale = (outputs // 4, 2) if transposed else (outputs, 1)
     out = nhwc(n, out_h * scale, out_w * scale, cout, x, dtype)
     if residual is not None:
         residual = residual.contiguous(memory_format=torch.channels_last)
     short = x.dtype.itemsize == 2
     few, many = (FEW_CHANNELS, CONFIG) if short else (CONFIG, EXACT)
     cfg = few if c * outputs < 64 * 64 else many
-    cfg = cfg | (config or {})
-    th, tw = cfg["TH"], cfg["TW"]
-    tiles_x, tiles_y = triton.cdiv(out_w, tw), triton.cdiv(out_h, th)
-    bn = cfg.get("BN") or padded_power(outputs, 16, 128)
+    tiles_x, tiles_y = triton.cdiv(out_w, cfg["TW"]), triton.cdiv(out_h, cfg["TH"])
+    bn = padded_power(outputs, 16, 128)
     widest = 64 if short else 32  # 128 bytes
-    bk = cfg.get("BK") or (min(widest, c & -c) if c % 16 == 0 else padded_power(ready.shape[1], 16, widest))
-    copied = c % bk == 0 and max(c, outputs) >= 64
+    bk = min(widest, c & -c) if c % 16 == 0 else padded_power(ready.shape[1], 16, widest)
+    copied = c % 16 == 0 and c >= 64
     with on(x):
         conv_kernel[(n * tiles_x * tiles_y, triton.cdiv(outputs, bn))](
             x,
@@ -131,16 +99,13 @@ def conv_launch(
             SLOPE=slope,
             BIAS=bias is not None,
             RESIDUAL=residual is not None,
-            QUAD=quad,
-            TH=th,
-            TW=tw,
+            UP=transposed,
             BN=bn,
             BK=bk,
-            STAGES=cfg["STAGES"],
             COPIED=copied,
-            PRECISION=cfg.get("PRECISION") or product_precision(x.dtype),
+            PRECISION=product_precision(x.dtype),
             UPCAST=INTERPRET and x.dtype == torch.bfloat16,
-            **{key: cfg[key] for key in ("num_warps", "maxnreg") if key in cfg},
+            **cfg,
         )
     return out
 
@@ -164,12 +129,11 @@ def predict_form(modules: Sequence[Sequence[Tensor]]) -> Tensor:
 
 def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     """Return the four modules' maps, see `predict_kernel`; weight and bias in `predict_form`."""
-    cfg = PREDICT_CONFIG
     n, c, h, w = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
     maps = [nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27)]
     bk = min(64 if x.dtype.itemsize == 2 else 32, c & -c)
-    tiles_x, tiles_y = triton.cdiv(w, cfg["TW"]), triton.cdiv(h, cfg["TH"])
+    tiles_x, tiles_y = triton.cdiv(w, CONFIG["TW"]), triton.cdiv(h, CONFIG["TH"])
     with on(x):
         predict_kernel[(n * tiles_x * tiles_y, 3)](
             x,
@@ -184,6 +148,6 @@ def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
             BK=bk,
             PRECISION=product_precision(x.dtype),
             UPCAST=INTERPRET and x.dtype == torch.bfloat16,
-            **cfg,
+            **CONFIG,
         )
     return maps

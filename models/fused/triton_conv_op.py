@@ -15,7 +15,6 @@ from models.fused.triton_conv_launch import (
     kernel_form,
     phase_weight,
     predict_launch,
-    takes_quads,
 )
 from models.fused.triton_launch import nhwc, on
 
@@ -91,25 +90,24 @@ def convolution(
     stride: int,
     padding: int,
     dilation: int,
-    kind: str,
+    transposed: bool,
     slope: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    return conv_launch(x, ready, bias, residual, stride, padding, dilation, kind, slope, dtype)
+    return conv_launch(x, ready, bias, residual, stride, padding, dilation, transposed, slope, dtype)
 
 
 @convolution.register_fake
-def _(x, weight, bias, residual, ready, stride, padding, dilation, kind, slope, dtype):
+def _(x, weight, bias, residual, ready, stride, padding, dilation, transposed, slope, dtype):
     n, _, h, w = x.shape
-    if kind == "transposed":
+    if transposed:
         return nhwc(n, 2 * h, 2 * w, weight.shape[1], x, dtype)
     h, w = convolved_size(h, w, weight.shape[2], stride, padding, dilation)
     return nhwc(n, h, w, weight.shape[0], x, dtype)
 
 
 def _setup(ctx, inputs, output):
-    x, weight, bias, residual, _, ctx.stride, ctx.padding, ctx.dilation, kind, ctx.slope, _ = inputs
-    ctx.transposed = kind == "transposed"
+    x, weight, bias, residual, _, ctx.stride, ctx.padding, ctx.dilation, ctx.transposed, ctx.slope, _ = inputs
     ctx.save_for_backward(x, weight, *([output] if ctx.slope != 1.0 else []))
     ctx.bias_dtype, ctx.residual_dtype = (None if each is None else each.dtype for each in (bias, residual))
 
@@ -120,15 +118,14 @@ def input_grad(
 ) -> Tensor:
     """Return the gradient of a convolution's input, (N, C, h, w): a convolution of g, (N, out, ...)."""
     if transposed:  # the gradient of a transposed convolution is a convolution, and the other way round
-        return conv_launch(g, kernel_form(weight), None, None, stride, padding, dilation, "plain", 1.0, g.dtype)
+        return conv_launch(g, kernel_form(weight), None, None, stride, padding, dilation, False, 1.0, g.dtype)
     if stride == 1:
-        flipped = weight.flip(2, 3).transpose(0, 1)
+        ready = kernel_form(weight.flip(2, 3).transpose(0, 1))
         padding = dilation * (weight.shape[2] - 1) - padding
-        kind = "quads" if takes_quads(g, flipped, 1, padding, dilation) else "plain"
-        return conv_launch(g, kernel_form(flipped, kind), None, None, 1, padding, dilation, kind, 1.0, g.dtype)
+        return conv_launch(g, ready, None, None, 1, padding, dilation, False, 1.0, g.dtype)
     if (stride, padding, dilation, weight.shape[2]) != (2, 1, 1, 3):
         raise ValueError(f"stride {stride} goes with 3×3 kernels and padding 1, not {tuple(weight.shape)}, {padding}")
-    whole = conv_launch(g, phase_weight(weight), None, None, 1, 0, 1, "transposed", 1.0, g.dtype)
+    whole = conv_launch(g, phase_weight(weight), None, None, 1, 0, 1, True, 1.0, g.dtype)
     return whole if whole.shape[2:] == (h, w) else whole[:, :, :h, :w].contiguous(memory_format=torch.channels_last)
 
 
