@@ -4,6 +4,7 @@
     python DR_training.py --stage reblur --trainset_dir gopro=/data/GOPRO_Large      # one stage after the other
     python DR_training.py --stage deblur --trainset_dir gopro=/data/GOPRO_Large
     python DR_training.py --stage finetune --trainset_dir gopro=/data/GOPRO_Large rwbi=/data/RWBI
+    python DR_training.py ... --resume auto                                          # goes on where it was stopped
 
 Every default is the paper's unless its help says otherwise. Each stage leaves one file in --output_dir.
 """
@@ -29,8 +30,10 @@ from utils.device import pick_deform_op, pick_device
 from utils.errors import UserError, user_errors_end_the_program
 from utils.files import check_writable
 from utils.interruption import interruption
+from utils.learner import Learner
 from utils.precision import PRECISIONS, autocast, set_precision
 from utils.run_log import RunLog
+from utils.run_state import RunState, SaveEvery, data_digest
 
 WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
 MAX_WIDTH = 512  # 3.8 billion parameters
@@ -58,6 +61,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
              "them once makes the data many times faster (default: decode at every use)")
     add("--output_dir", type=Path, default=Path("final_model"), help="where each stage writes its network")
     add("--overwrite", action="store_true", help="replace networks that --output_dir already holds")
+    add("--resume", default="none", metavar="auto|PATH|none",
+        help="go on from the newest state in --output_dir, where there is one (auto), or from a state file or folder")
+    add("--save_every", type=SaveEvery.parse, default="10min", metavar="AMOUNT",
+        help="how often the state to resume from is saved, such as 10min, 2epochs or 500steps; it is at the end, on "
+             "Ctrl-C and on SIGTERM, too")
+    add("--keep", type=int, default=2, help="how many states are kept, each three times as large as the network")
     add("--reblurring_weights", type=Path,
         help="finetune's reblurring network (default: ReBlurringNet.pth in --output_dir)")
     add("--deblurring_weights", type=Path,
@@ -90,7 +99,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of the initial weights, the order of the frames and the patches")
     # fmt: on
     args = parser.parse_args(argv)
-    for name in ("batch_size", "n_epochs", "max_steps", "n_steps"):
+    for name in ("batch_size", "n_epochs", "max_steps", "n_steps", "keep"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name} should be at least 1")
     for name in ("lr", "gamma"):
@@ -107,6 +116,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--num_workers should be 0 (read in the main process) or more")
     if args.seed not in range(2**32):
         parser.error("--seed should be from 0 to 4294967295")
+    if args.stage == "all" and args.resume not in ("auto", "none"):
+        parser.error("--resume PATH goes with one --stage; --stage all resumes with --resume auto")
     if args.stage != "finetune" and (args.reblurring_weights or args.deblurring_weights):
         parser.error("--reblurring_weights and --deblurring_weights go with --stage finetune")
     return args
@@ -158,63 +169,81 @@ STAGES = {"reblur": reblur_stage, "deblur": deblur_stage, "finetune": finetune_s
 
 
 def train_stage(stage: str, args: argparse.Namespace, image_sets: list[ImageSet], device: torch.device) -> None:
-    """Train one stage and write its network after every epoch, at the end, and on Ctrl-C."""
+    """Train one stage; write its network after every epoch, its state as --save_every says, and both at the end."""
     torch.manual_seed(args.seed)
     network, stage_losses = STAGES[stage](args, device)
     network.to(memory_format=torch.channels_last).train()
-    lr = STAGE_LR[stage] if args.lr is None else args.lr
-    on_cuda = device.type == "cuda"
-    optimizer = torch.optim.Adam(
-        network.parameters(), torch.tensor(lr, device=device) if on_cuda else lr, fused=on_cuda, capturable=on_cuda
-    )
-    scaler = torch.amp.GradScaler(device.type, enabled=args.precision == "fp16")
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, args.n_steps, args.gamma)
+    base_lr = STAGE_LR[stage] if args.lr is None else args.lr
+    learner = Learner(network, base_lr, device, args.precision)
     used_sets = [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
     patches = TrainingPatches(used_sets, args.patch_size, FrameCache(args.cache_dir) if args.cache_dir else None)
+    on_cuda = device.type == "cuda"
     loader, order = training_loader(patches, args.batch_size, args.seed, args.num_workers, on_cuda)
-    n_steps_total = min(args.n_epochs * len(loader), args.max_steps or sys.maxsize)
-    output = args.output_dir / STAGE_FILES[stage]
 
     def train_on(**batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with autocast(args.precision, device):
             restored, loss, parts = stage_losses(network, batch)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
+        learner.step(loss)
         return restored.detach(), {name: each.detach() for name, each in ({"total": loss} | parts).items()}
 
     width = args.width if stage == "reblur" else network.arguments["width"]
     deform_op = pick_deform_op(args.deform_op, device, width)
     recorded = on_cuda and deform_op == "fused" and not args.eager
     run_step = Captured(train_on, WARMUP_STEPS) if recorded else train_on
-    step = 0
-    with RunLog(args.log_dir, stage, vars(args), n_steps_total) as log, interruption() as stop:
+
+    states = RunState(states_folder(args, stage), args.keep)
+    fixed = {"stage": stage, "architecture": network.arguments, "data": data_digest(used_sets)}
+    settings = {name: str(value) for name, value in vars(args).items() if name not in ("resume", "overwrite")}
+    progress, notes = states.resume(args.resume, learner, fixed, settings)
+    first_step, last_step = progress.step, progress.last_step(len(patches), args.batch_size, args.n_epochs)
+    last_step = min(last_step, args.max_steps or sys.maxsize)
+    output = args.output_dir / STAGE_FILES[stage]
+
+    def save_state() -> None:
+        states.save(progress, {"fixed": fixed, "settings": settings, **learner.state()})
+
+    with RunLog(args.log_dir, stage, vars(args), last_step, first_step) as log, interruption() as stop:
+        for note in notes:
+            log.line(note)
         log.line(
-            f"{len(patches):,} frames, {n_steps_total:,} steps of {args.batch_size} patches of "
-            f"{args.patch_size}×{args.patch_size} px, learning rate {lr:g}, {args.precision} on {device}, deformable "
-            f"convolutions {deform_op}"
+            f"{len(patches):,} frames, {last_step:,} steps of {args.batch_size} patches of "
+            f"{args.patch_size}×{args.patch_size} px, learning rate {base_lr:g}, {args.precision} on {device}, "
+            f"deformable convolutions {deform_op}"
         )
-        while step < n_steps_total and not stop.requested:
-            order.epoch, first = step // len(loader), step
+        while progress.step < last_step and not stop.requested:
+            before, order.epoch, order.start = progress.step, progress.epoch, progress.position
+            lr = base_lr * args.gamma ** (progress.epoch // args.n_steps)
+            learner.set_learning_rate(lr)
             for loaded in log.batches(loader):
                 if stop.requested:
                     break
                 batch = to_device(loaded, device)
                 restored, losses = run_step(**batch)
-                step += 1
-                losses = log.step(step, losses, float(scheduler.get_last_lr()[0]))
-                refuse_divergence(losses, step, output)
-                if step == n_steps_total:
+                progress.advance(len(batch["blurry"]), len(patches))
+                refuse_divergence(log.step(progress.step, losses, lr), progress.step, output)
+                if progress.step == last_step:
                     break
-            if step > first:
-                save_network(output, network, stage, epoch=step // len(loader))
-                log.epoch(step, {"blurry": batch["blurry"], f"{stage} output": restored, "sharp": batch["sharp"]})
-                scheduler.step()
+                if progress.position and args.save_every.due(progress):
+                    save_state()
+            if progress.step > before:
+                # The network before the state: a run killed in between writes it again when resumed.
+                save_network(output, network, stage, progress.epoch)
+                pictures = {"blurry": batch["blurry"], f"{stage} output": restored, "sharp": batch["sharp"]}
+                log.epoch(progress.epoch + (progress.position > 0), progress.step, pictures)
+                if args.save_every.due(progress):
+                    save_state()
+        if progress.step > first_step:
+            save_state()
         if stop.requested:
-            log.line(f"interrupted after step {step:,}" + (f"; the network so far is in {output}" if step else ""))
-            raise KeyboardInterrupt
+            kept = f"; the network so far is in {output}, --resume auto goes on" if progress.step > first_step else ""
+            log.line(f"interrupted after step {progress.step:,}{kept}")
+            stop.end()
         log.line(f"wrote {output}; log in {log.folder}")
+
+
+def states_folder(args: argparse.Namespace, stage: str) -> Path:
+    """Return where a stage's states lie."""
+    return args.output_dir / "states" / stage
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -237,12 +266,20 @@ def refuse_divergence(losses: dict[str, float], step: int, output: Path) -> None
 
 
 def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
-    """Refuse to start where a stage would replace a network or could not write it."""
-    existing = [str(path) for stage in stages if (path := args.output_dir / STAGE_FILES[stage]).exists()]
-    if existing and not args.overwrite:
-        raise UserError(
-            f"{', '.join(existing)} exists already; give another --output_dir, or --overwrite to train it again"
-        )
+    """Refuse to start where a stage would replace another run's network or states, or could not write them."""
+    for stage in stages:
+        output, states = args.output_dir / STAGE_FILES[stage], RunState(states_folder(args, stage), args.keep).files()
+        if args.overwrite or (args.resume != "none" and (states or args.resume != "auto")):
+            continue
+        if output.exists():
+            raise UserError(
+                f"{output} exists already; give another --output_dir, or --overwrite to train it again"
+                + (", or --resume auto to go on with the run that wrote it" if states else "")
+            )
+        if states:
+            raise UserError(
+                f"{states[0]} is the state of a stopped run; --resume auto goes on with it, --overwrite starts anew"
+            )
     check_writable(args.output_dir, "--output_dir")
     check_writable(args.log_dir, "--log_dir")
 

@@ -1,5 +1,7 @@
 """Training data: random patches of the frames of one or more image sets."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 
@@ -57,27 +59,30 @@ class TrainingPatches(Dataset):
 class SeededOrder(Sampler[Draw]):
     """Every frame once an epoch in random order, each with a seed of its own.
 
-    Order and seeds follow from `seed` and the epoch alone, so the number of workers changes nothing.
+    Order and seeds follow from `seed` and the epoch alone, so the number of workers changes nothing. Set `epoch` before
+    each epoch, and `start` to leave out the frames that an interrupted one has used.
     """
 
     def __init__(self, length: int, seed: int) -> None:
         self.length = length
         self.seed = seed
         self.epoch = 0
+        self.start = 0
 
     def __len__(self) -> int:
-        return self.length
+        return self.length - self.start
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(self.length).tolist()
-        return iter(list(zip(order, rng.integers(2**32, size=self.length).tolist(), strict=True)))
+        draws = zip(order, rng.integers(2**32, size=self.length).tolist(), strict=True)
+        return iter(list(draws)[self.start :])
 
 
 def training_loader(
     patches: TrainingPatches, batch_size: int, seed: int, num_workers: int, pin_memory: bool
 ) -> tuple[DataLoader, SeededOrder]:
-    """Return a loader of batches of patches and the order it follows (set its `epoch` before each epoch)."""
+    """Return a loader of batches of patches and the order it follows."""
     order = SeededOrder(len(patches), seed)
     loader = DataLoader(
         patches,
@@ -93,4 +98,14 @@ def training_loader(
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # every worker is a process; threads of its own would fight over the cores
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    for number in (signal.SIGINT, signal.SIGTERM):  # these are the main process's to answer
+        signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Kill what an error left running: multiprocessing would send SIGTERM, which workers ignore, and wait for ever."""
+    if workers := multiprocessing.active_children():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the loader's handler takes a killed worker for an error
+        for worker in workers:
+            worker.kill()

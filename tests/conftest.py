@@ -16,6 +16,7 @@ from models import DeblurringNet, ReblurringNet
 from models.deform_conv import _mmcv_problem
 from tests.helpers import ROOT
 from utils.checkpoint import save_network
+from utils.precision import set_precision
 
 SHARED = ROOT.parent / "shared"
 GOLDEN_CASES = (("seed0_1x64x96", 0), ("seed1_2x48x32", 1))
@@ -24,6 +25,12 @@ SMALL_WIDTH = 4
 
 def pytest_report_header() -> str:
     return f"shared reference material: {'found' if SHARED.is_dir() else 'absent, its tests are skipped'}"
+
+
+@pytest.fixture(autouse=True)
+def fp32_products():
+    """Start every test in fp32: whether PyTorch takes TF32 is a setting of the process, which others change."""
+    set_precision("fp32", torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,8 @@ GPU = torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)
-def fused_in_fp32():
+def fused_operations():
     use_fused_operations(True)
-    set_precision("fp32", GPU)
     yield
     use_fused_operations(True)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models import DeblurringNet, ReblurringNet
 from utils.errors import UserError, some
-from utils.files import atomic_write
+from utils.files import atomic_write, save_tensors
 from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
 from utils.version import __version__
 
@@ -48,8 +48,7 @@ def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str,
         UserError: the file cannot be written, or weights are not finite; an old file is kept.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    if broken := _not_finite(state):
-        raise CheckpointError(f"{path} was not written: {len(broken)} tensors are not finite ({some(broken, 3)})")
+    refuse_not_finite(path, state)
     checkpoint = {
         "version": __version__,
         "stage": stage,
@@ -58,10 +57,13 @@ def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str,
         _KEYS[type(network)]: state,
     }
     with atomic_write(path) as temporary:
-        try:
-            torch.save(checkpoint, temporary)
-        except RuntimeError as error:  # how PyTorch reports a full disk
-            raise OSError(str(error)) from error
+        save_tensors(checkpoint, temporary)
+
+
+def refuse_not_finite(path: Path, state: dict[str, Tensor]) -> None:
+    """Raise `CheckpointError` rather than let weights that are not finite be written to `path`."""
+    if broken := _not_finite(state):
+        raise CheckpointError(f"{path} was not written: {len(broken)} tensors are not finite ({some(broken, 3)})")
 
 
 def _not_finite(state: dict[str, Tensor]) -> list[str]:
@@ -101,7 +103,7 @@ def load_reblurring_net(path: Path | str, device: torch.device | str = "cpu") ->
 
 
 def _read(path: Path, key: str) -> _Checkpoint:
-    content = _load_file(path)
+    content = load_file(path)
     if not isinstance(content, dict) or not any(isinstance(content.get(known), dict) for known in _WHAT):
         found = some(sorted(map(str, content))) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
@@ -125,7 +127,12 @@ def _read(path: Path, key: str) -> _Checkpoint:
     return _Checkpoint(from_released(content[key], key), None, "the released format")
 
 
-def _load_file(path: Path) -> Any:
+def load_file(path: Path) -> Any:
+    """Return a checkpoint file's content: tensors, numbers and text alone, never code.
+
+    Raises:
+        CheckpointError: no such file, or a damaged one.
+    """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, expected a checkpoint file such as {STAGE_FILES['finetune']}")
     if not path.exists():

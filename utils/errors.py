@@ -6,15 +6,20 @@ from contextlib import contextmanager
 
 USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130  # what a shell reports after Ctrl-C
+TERMINATED_STATUS = 143  # and after SIGTERM
 
 
 class UserError(Exception):
     """Something the user can put right: the message says what was expected, what was found, and what to do."""
 
 
+class Terminated(BaseException):
+    """The program was asked to end by SIGTERM."""
+
+
 @contextmanager
 def user_errors_end_the_program() -> Iterator[None]:
-    """Turn a `UserError` into one message without a traceback and status 2, and Ctrl-C into status 130."""
+    """Turn a `UserError` into one message without a traceback and status 2, Ctrl-C into 130 and SIGTERM into 143."""
     try:
         yield
     except UserError as error:
@@ -24,6 +29,9 @@ def user_errors_end_the_program() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED_STATUS)
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        sys.exit(TERMINATED_STATUS)
 
 
 def some(names: Sequence[object], limit: int = 5) -> str:

@@ -5,6 +5,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from utils.errors import UserError
 
@@ -42,3 +45,15 @@ def check_writable(folder: Path, flag: str) -> None:
             pass
     except OSError as error:
         raise UserError(f"{flag} {folder} cannot be written in: {error.strerror or error}") from error
+
+
+def save_tensors(content: Any, path: Path) -> None:
+    """Write what `torch.load(weights_only=True)` reads: dicts and lists of tensors, numbers and text.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:  # how PyTorch reports a full disk
+        raise OSError(str(error)) from error

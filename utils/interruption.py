@@ -1,4 +1,4 @@
-"""Ctrl-C as a request that a loop answers between two steps, not as an exception anywhere."""
+"""Ctrl-C and SIGTERM as requests that a loop answers between two steps, not as exceptions anywhere."""
 
 import signal
 import threading
@@ -6,18 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from utils.errors import Terminated
+
+_RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+
 
 class Interruption:
-    """Whether Ctrl-C was pressed."""
+    """Which signal asked the loop to stop: None, SIGINT (Ctrl-C) or SIGTERM (a cluster takes the machine back)."""
 
-    requested = False
+    requested: signal.Signals | None = None
+
+    def end(self) -> None:
+        """Raise what ends the program with the status of the signal that was received."""
+        raise _RAISED[self.requested]
 
 
 @contextmanager
 def interruption() -> Iterator[Interruption]:
-    """Yield what the first Ctrl-C sets; the second one raises `KeyboardInterrupt` at once.
+    """Yield what the first signal sets; the second one ends the program at once.
 
-    Processes started meanwhile (the workers that read images) do not die of Ctrl-C either.
+    Processes started meanwhile (the workers that read images) do not die of these signals either.
     """
     state = Interruption()
     if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
@@ -25,12 +33,14 @@ def interruption() -> Iterator[Interruption]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if state.requested:
-            raise KeyboardInterrupt
-        state.requested = True
+        second = state.requested is not None
+        state.requested = signal.Signals(number)
+        if second:
+            state.end()
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in _RAISED}
     try:
         yield state
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -35,9 +35,12 @@ class RunLog:
         stage: the training stage.
         arguments: the script's arguments.
         total_steps: where the progress bar ends.
+        done_steps: where it begins.
     """
 
-    def __init__(self, log_dir: Path, stage: str, arguments: dict[str, Any], total_steps: int) -> None:
+    def __init__(
+        self, log_dir: Path, stage: str, arguments: dict[str, Any], total_steps: int, done_steps: int = 0
+    ) -> None:
         self.folder = _new_folder(log_dir, f"{stage}_{datetime.now():%Y%m%d-%H%M%S}")
         versions = {
             "aspdc": __version__,
@@ -51,8 +54,7 @@ class RunLog:
         self._stage = stage
         self._text = (self.folder / "log.txt").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(self.folder))
-        self._bar = tqdm(total=total_steps, desc=stage, unit="step", dynamic_ncols=True)
-        self._epoch = 0
+        self._bar = tqdm(total=total_steps, initial=done_steps, desc=stage, unit="step", dynamic_ncols=True)
         self._epoch_start = self._step_start = time.perf_counter()
         self._data_time = self._lr = 0.0
         self._sums: Counter[str] = Counter()
@@ -88,12 +90,11 @@ class RunLog:
         self._bar.set_postfix(loss=f"{values['total']:.4f}", lr=f"{lr:.1e}")
         return values
 
-    def epoch(self, step: int, columns: dict[str, Tensor]) -> None:
+    def epoch(self, epoch: int, step: int, columns: dict[str, Tensor]) -> None:
         """End an epoch: a line with its mean losses, and a picture strip with a column per (N, 3, H, W) batch."""
-        self._epoch += 1
         means = ", ".join(f"{name} {total / self._steps:.5f}" for name, total in self._sums.items())
         seconds = time.perf_counter() - self._epoch_start
-        self.line(f"epoch {self._epoch}, step {step:,}: loss {means}, learning rate {self._lr:.3g}, {seconds:.1f} s")
+        self.line(f"epoch {epoch}, step {step:,}: loss {means}, learning rate {self._lr:.3g}, {seconds:.1f} s")
         self._sums.clear()
         self._steps = 0
         rows = zip(*(batch[:_STRIP_ROWS] for batch in columns.values()), strict=True)

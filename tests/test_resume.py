@@ -1,0 +1,251 @@
+"""Training that is stopped at any moment and resumed ends as if it had not been."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from argparse import ArgumentTypeError, Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+import DR_training
+from tests.test_training import ROOT, SAMPLES, arguments, run_script, train
+from utils.checkpoint import load_file
+from utils.errors import UserError
+from utils.learner import Learner
+from utils.run_state import Progress, RunState, SaveEvery
+
+STAGE = ("--stage", "deblur")
+NETWORK = "DeblurringNet_NF.pth"
+
+
+def weights(folder: Path, name: str = NETWORK) -> dict[str, torch.Tensor]:
+    content = load_file(folder / "nets" / name)
+    return content.get("deblurring_state_dict") or content["blurring_state_dict"]
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def states(folder: Path, stage: str = "deblur") -> list[Path]:
+    return RunState(folder / "nets" / "states" / stage, 1).files()
+
+
+def log_lines(folder: Path) -> str:
+    return "\n".join(path.read_text() for path in sorted((folder / "log").glob("*/log.txt")))
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory) -> Path:
+    """A run of 3 epochs of 3 frames, 6 steps, that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(folder, *STAGE, "--n_epochs", "3", "--n_steps", "2", trainset=(str(pairs(folder)),))
+    return folder
+
+
+def pairs(folder: Path) -> Path:
+    data = folder / "pairs"
+    if not data.exists():
+        shutil.copytree(SAMPLES / "train" / "GOPR0372_07_00", data)
+        for side in ("blur", "sharp"):
+            shutil.copy(data / side / "000047.png", data / side / "000048.png")
+    return data
+
+
+def part(folder: Path, *more: str) -> Namespace:
+    return train(folder, *STAGE, "--n_epochs", "3", "--n_steps", "2", *more, trainset=(str(pairs(folder)),))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_a_run_in_two_parts_ends_with_the_same_bits(tmp_path, whole_run, step):
+    part(tmp_path, "--max_steps", str(step))
+    part(tmp_path, "--resume", "auto")
+    assert same(weights(tmp_path), weights(whole_run))
+    assert f"resumed from {states(tmp_path)[-1].parent}/step-{step:09}.pth: step {step}, epoch" in log_lines(tmp_path)
+    assert "changed since: max_steps" in log_lines(tmp_path)
+
+
+def test_stages_that_are_finished_are_not_trained_again(tmp_path):
+    small = ("--stage", "all", "--n_epochs", "1")
+    train(tmp_path, *small)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "nets").glob("*.pth")}
+    train(tmp_path, *small, "--resume", "auto")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "nets").glob("*.pth")} == before
+    assert len(before) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
+    command = [sys.executable, "-m", "tests.killed_runs", str(tmp_path / "whole"), str(tmp_path / "killed")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-2000:]
+    statuses = [line.partition(": ")[2] for line in result.stdout.splitlines() if line.startswith("killed: ")]
+    assert len(statuses) == 20
+    assert statuses.count("-9") >= 10  # later ones may find the run at its end
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_signals_save_and_exit_with_a_status_of_their_own(tmp_path, number, status, workers):
+    command = ["DR_training.py", *arguments(tmp_path, *STAGE, "--num_workers", workers, "--n_epochs", "400")]
+    with subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        for line in process.stdout:
+            if "epoch 2" in line:
+                break
+        os.killpg(process.pid, number)  # to the workers, too
+        rest = process.stdout.read()
+        assert process.wait(60) == status, rest
+    assert "Traceback" not in rest
+    assert "--resume auto goes on" in rest
+    (state,) = states(tmp_path)
+    assert load_file(state)["progress"]["step"] == int(state.stem.partition("-")[2])
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "text"])
+def test_a_damaged_state_is_reported_and_the_one_before_used(tmp_path, whole_run, damage):
+    part(tmp_path, "--max_steps", "4", "--save_every", "1steps")
+    newest, before = states(tmp_path)
+    content = bytearray(newest.read_bytes())
+    if damage == "truncate":
+        content = content[: len(content) // 2]
+    elif damage == "flip":
+        content[len(content) // 2] ^= 1
+    else:
+        content = bytearray(b"not a state")
+    newest.write_bytes(content)
+    part(tmp_path, "--resume", "auto")
+    assert same(weights(tmp_path), weights(whole_run))
+    lines = log_lines(tmp_path)
+    assert f"{newest} is damaged: its SHA-256 is not the one in {newest.name}.sha256" in lines
+    assert f"resumed from {before}: step 3" in lines
+
+
+def test_no_whole_state_left_is_an_error_and_not_a_new_run(tmp_path):
+    part(tmp_path, "--max_steps", "2", "--save_every", "1steps")
+    for state in states(tmp_path):
+        state.write_bytes(b"")
+    with pytest.raises(UserError, match=r"no state of the run can be read: .* --resume none starts anew"):
+        part(tmp_path, "--resume", "auto")
+
+
+def test_what_must_not_change_is_refused_with_the_differences(tmp_path):
+    part(tmp_path, "--max_steps", "1")
+    with pytest.raises(UserError, match=r"architecture was \{'width': 4.*\}, is \{'width': 6"):
+        part(tmp_path, "--resume", "auto", "--width", "6")
+    (pairs(tmp_path) / "blur" / "000048.png").unlink()
+    (pairs(tmp_path) / "sharp" / "000048.png").unlink()
+    with pytest.raises(UserError, match=r"data was \w{64}, is \w{64}. Give what it was started with"):
+        part(tmp_path, "--resume", "auto")
+    (state,) = states(tmp_path)
+    with pytest.raises(UserError, match=r"stage was deblur, is reblur"):
+        train(tmp_path, "--stage", "reblur", "--resume", str(state), trainset=(str(pairs(tmp_path)),))
+
+
+def test_what_may_change_is_logged(tmp_path):
+    part(tmp_path, "--max_steps", "1")
+    (state,) = states(tmp_path)
+    part(tmp_path, "--resume", str(state.parent), "--batch_size", "1", "--lr", "1e-3", "--max_steps", "4")
+    lines = log_lines(tmp_path)
+    assert "changed since: batch_size 2 -> 1, " in lines
+    assert "lr None -> 0.001" in lines
+    assert "max_steps 1 -> 4" in lines
+    assert load_file(states(tmp_path)[0])["progress"] == {"step": 4, "epoch": 1, "position": 2}
+
+
+def test_a_stopped_run_is_not_overwritten_by_accident(tmp_path):
+    part(tmp_path, "--max_steps", "1")
+    with pytest.raises(
+        UserError, match=r"NF.pth exists already; .* or --resume auto to go on with the run that wrote it"
+    ):
+        part(tmp_path)
+    (tmp_path / "nets" / NETWORK).unlink()
+    with pytest.raises(UserError, match=r"step-000000001.pth is the state of a stopped run; --resume auto goes on"):
+        part(tmp_path)
+    part(tmp_path, "--overwrite", "--max_steps", "2")
+    assert [path.name for path in states(tmp_path)] == ["step-000000002.pth"]
+
+
+def test_resume_without_anything_there(tmp_path):
+    part(tmp_path, "--resume", "auto", "--max_steps", "1")
+    assert "nothing to resume in" in log_lines(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"--resume .*empty: no state step-\*.pth there"):
+        part(tmp_path / "other", "--resume", str(tmp_path / "empty"))
+    with pytest.raises(UserError, match=r"nowhere.pth does not exist"):
+        part(tmp_path / "other", "--resume", "nowhere.pth")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small file system")
+def test_a_full_disk_ends_the_run_with_the_old_state_intact(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = f"size={14 * 2**20}"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("may not mount a file system")
+    try:
+        places = ["--output_dir", str(disk / "nets"), "--log_dir", str(tmp_path / "log"), "--keep", "100"]
+        command = arguments(tmp_path, *STAGE, *places, "--save_every", "1steps", "--n_epochs", "400")
+        result = run_script("DR_training.py", *command)
+        assert result.returncode == 2
+        assert "cannot be written" in result.stderr
+        assert "what was there is kept" in result.stderr
+        assert "Traceback" not in result.stderr
+        found = RunState(disk / "nets" / "states" / "deblur", 1).newest()
+        assert found is not None
+        _, content, problems = found
+        assert content["progress"]["step"] >= 1
+        assert not problems
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_when_states_are_saved():
+    every = SaveEvery.parse("2epochs")
+    assert [every.due(Progress(9, epoch, position)) for epoch, position in ((1, 0), (2, 0), (2, 5))] == [
+        False,
+        True,
+        False,
+    ]
+    every = SaveEvery.parse("500 steps")
+    assert [every.due(Progress(step)) for step in (499, 500, 750, 1000)] == [False, True, False, True]
+    every = SaveEvery.parse("0.001min")
+    assert not every.due(Progress(1))
+    time.sleep(0.07)
+    assert every.due(Progress(1))
+    assert not every.due(Progress(2))
+
+
+@pytest.mark.parametrize("text", ["", "10", "min", "-1min", "0steps", "3 years"])
+def test_intervals_that_make_no_sense(tmp_path, text, capsys):
+    with pytest.raises((ValueError, ArgumentTypeError)):
+        SaveEvery.parse(text)
+    with pytest.raises(SystemExit):
+        DR_training.parse_args(arguments(tmp_path, f"--save_every={text}"))
+    assert "--save_every" in capsys.readouterr().err
+
+
+def test_every_random_state_comes_back():
+    import random as python_random
+
+    import numpy as np
+
+    learner = Learner(torch.nn.Linear(2, 2), 1e-3, torch.device("cpu"), "fp32")
+    state = learner.state()
+    first = [python_random.random(), np.random.rand(), torch.rand(1).item()]
+    learner.restore(state)
+    assert [python_random.random(), np.random.rand(), torch.rand(1).item()] == first

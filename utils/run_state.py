@@ -1,0 +1,238 @@
+"""The state of a training run on disk, from which it goes on as if it had never stopped."""
+
+import hashlib
+import math
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import ImageSet
+from utils.checkpoint import CheckpointError, load_file, refuse_not_finite
+from utils.errors import UserError
+from utils.files import atomic_write, save_tensors
+from utils.learner import Learner
+from utils.version import __version__
+
+_NAME = re.compile(r"step-(\d{9})\.pth")
+_EVERY = re.compile(r"(\d+(?:\.\d+)?)\s*(min|epochs?|steps?)")
+
+
+@dataclass
+class Progress:
+    """How far a stage has come.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch: epochs completed.
+        position: frames of the next epoch that have been used.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+
+    def advance(self, used: int, frames: int) -> None:
+        """Count a step on `used` frames of an epoch's `frames`."""
+        self.step += 1
+        self.position += used
+        if self.position == frames:
+            self.epoch, self.position = self.epoch + 1, 0
+
+    def last_step(self, frames: int, batch_size: int, epochs: int) -> int:
+        """Return the step with which the last of so many epochs of so many frames will end."""
+        if self.epoch >= epochs:
+            return self.step
+        rest_of_this_epoch = math.ceil((frames - self.position) / batch_size)
+        return self.step + rest_of_this_epoch + (epochs - self.epoch - 1) * math.ceil(frames / batch_size)
+
+
+class RunState:
+    """A folder of numbered states of one stage, the newest `keep` of them; each has its SHA-256 beside it.
+
+    Args:
+        folder: where they lie.
+        keep: how many.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+        self._saved: Path | None = None
+
+    def save(self, progress: Progress, content: dict[str, Any]) -> Path:
+        """Write a state, then remove the oldest ones.
+
+        Raises:
+            UserError: it cannot be written, or weights are not finite; the older ones are kept.
+        """
+        path = self.folder / f"step-{progress.step:09}.pth"
+        if path == self._saved:
+            return path
+        refuse_not_finite(path, content["network"])
+        with atomic_write(path) as temporary:
+            save_tensors({"version": __version__, "progress": vars(progress), **content}, temporary)
+            digest = file_digest(temporary)
+            with atomic_write(_checksum_file(path)) as checksum:
+                checksum.write_text(f"{digest}  {path.name}\n")
+        for old in self.files()[self.keep :]:
+            old.unlink()
+            _checksum_file(old).unlink(missing_ok=True)
+        self._saved = path
+        return path
+
+    def clear(self) -> None:
+        """Remove all states: a new run takes the old one's place."""
+        for old in self.files():
+            old.unlink()
+            _checksum_file(old).unlink(missing_ok=True)
+
+    def files(self) -> list[Path]:
+        """Return the states, newest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+
+    def resume(
+        self, which: str, learner: Learner, fixed: dict[str, Any], settings: dict[str, str]
+    ) -> tuple[Progress, list[str]]:
+        """Bring the learner to where a stopped run was.
+
+        Args:
+            which: "none" starts anew and removes older states; "auto" takes the newest whole state of this folder, if
+                there is one; else the path of a state or of a folder of states.
+            learner: gets the state.
+            fixed: what must be as it was, by name.
+            settings: what may have changed; changes are listed.
+
+        Returns:
+            how far that run had come, and lines for the log.
+
+        Raises:
+            UserError: something that is fixed was different.
+            CheckpointError: no whole state where one was named.
+        """
+        if which == "none":
+            self.clear()
+            return Progress(), []
+        path = Path(which)
+        if which != "auto" and not path.is_dir():
+            found = path, load_state(path), []
+        else:
+            found = (self if which == "auto" else RunState(path, self.keep)).newest()
+        if found is None and which != "auto":
+            raise CheckpointError(f"--resume {path}: no state step-*.pth there")
+        if found is None:
+            return Progress(), [f"nothing to resume in {self.folder}: starting anew"]
+        path, state, problems = found
+        _refuse_changes(path, state["fixed"], fixed)
+        learner.restore(state)
+        progress, before = Progress(**state["progress"]), state["settings"]
+        changed = [f"{name} {before.get(name)} -> {now}" for name, now in settings.items() if before.get(name) != now]
+        return progress, [
+            *problems,
+            f"resumed from {path}: step {progress.step:,}, epoch {progress.epoch + 1}",
+            *([f"changed since: {', '.join(changed)}"] if changed else []),
+        ]
+
+    def newest(self) -> tuple[Path, dict[str, Any], list[str]] | None:
+        """Return the newest state that is whole, its content, and what is wrong with newer ones; None without states.
+
+        Raises:
+            CheckpointError: there are states, all of them damaged.
+        """
+        problems: list[str] = []
+        for path in self.files():
+            try:
+                return path, load_state(path), problems
+            except CheckpointError as error:
+                problems.append(str(error))
+        if problems:
+            raise CheckpointError(f"no state of the run can be read: {'; '.join(problems)}; --resume none starts anew")
+        return None
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Return a state's content after a look at its checksum.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or no state of a run.
+    """
+    checksum = _checksum_file(path)
+    if path.is_file() and checksum.is_file() and checksum.read_text().split()[:1] != [file_digest(path)]:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {checksum.name}")
+    content = load_file(path)
+    if not isinstance(content, dict) or not isinstance(content.get("progress"), dict):
+        raise CheckpointError(f"{path} is not the state of a training run; expected a file step-*.pth that one wrote")
+    return content
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def data_digest(image_sets: list[ImageSet]) -> str:
+    """Return the SHA-256 of which frames there are, by their names within their sets: a moved folder stays the same."""
+    lines = [f"{image_set.kind} {image_set.paired} {name}" for image_set in image_sets for name in image_set.names]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _refuse_changes(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    different = [
+        f"{name} was {found.get(name)}, is {value}" for name, value in wanted.items() if found.get(name) != value
+    ]
+    if different:
+        raise UserError(
+            f"{path} is the state of a run that cannot go on like this: {'; '.join(different)}. Give what it was "
+            "started with, or another --output_dir for a new run"
+        )
+
+
+@dataclass
+class SaveEvery:
+    """When the next state is due: after so many minutes, epochs or steps.
+
+    Args:
+        amount: how many of them.
+        unit: "min", "epoch" or "step".
+    """
+
+    amount: float
+    unit: str
+    _last: float = field(default_factory=time.monotonic)
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit}"
+
+    @classmethod
+    def parse(cls, text: str) -> "SaveEvery":
+        """Return what `10min`, `2epochs` or `500steps` means.
+
+        Raises:
+            ValueError: none of these.
+        """
+        match = _EVERY.fullmatch(text.strip())
+        if match is None or float(match[1]) <= 0:
+            raise ValueError(f"expected a number above 0 and a unit such as 10min, 2epochs or 500steps, got {text!r}")
+        return cls(float(match[1]), match[2].removesuffix("s"))
+
+    def due(self, progress: Progress) -> bool:
+        """Say, after a step and again after an epoch, whether a state should be saved."""
+        if self.unit == "min":
+            if time.monotonic() - self._last < 60 * self.amount:
+                return False
+            self._last = time.monotonic()
+            return True
+        if self.unit == "epoch":
+            return progress.position == 0 and progress.epoch % self.amount == 0
+        return progress.step % self.amount == 0
