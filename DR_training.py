@@ -5,6 +5,7 @@
     python DR_training.py --stage deblur --trainset_dir gopro=/data/GOPRO_Large
     python DR_training.py --stage finetune --trainset_dir gopro=/data/GOPRO_Large rwbi=/data/RWBI
     python DR_training.py ... --resume auto                                          # goes on where it was stopped
+    torchrun --nproc_per_node 4 DR_training.py ...                                   # on four GPUs
 
 Every default is the paper's unless its help says otherwise. Each stage leaves one file in --output_dir.
 """
@@ -12,36 +13,27 @@ Every default is the paper's unless its help says otherwise. Each stage leaves o
 import argparse
 import math
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from datasets import FrameCache, ImageSet, TrainingPatches, find_images, parse_source, training_loader
+from datasets import FrameCache, ImageSet, find_images, parse_source, quick_check
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
-from utils.capture import Captured
-from utils.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net, save_network
-from utils.device import pick_deform_op, pick_device
+from utils.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net
+from utils.device import pick_deform_op
 from utils.errors import UserError, user_errors_end_the_program
 from utils.files import check_writable
-from utils.interruption import interruption
-from utils.learner import Learner
-from utils.precision import PRECISIONS, autocast, set_precision
-from utils.run_log import RunLog
-from utils.run_state import RunState, SaveEvery, data_digest
+from utils.precision import PRECISIONS, set_deterministic, set_precision
+from utils.ranks import ranks_together
+from utils.run_state import RunState, SaveEvery
+from utils.trainer import Batch, StageLosses, Trainer, states_folder
 
-WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
 MAX_WIDTH = 512  # 3.8 billion parameters
 STAGE_LR = {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}  # the paper gives finetune's only
-
-Batch = dict[str, Tensor]
-# A stage's losses: the network and a batch give the network's output, the total loss, and its parts for the log.
-StageLosses = Callable[[nn.Module, Batch], tuple[Tensor, Tensor, dict[str, Tensor]]]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -56,6 +48,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
              "ground truth take part in finetune only, through the consistency term")
     add("--blur_dir", default="blur",
         help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
+    add("--valset_dir", nargs="+", default=[], metavar="[KIND=]PATH",
+        help="data sets with ground truth to validate on, such as a few held-out sequences; a folder that has test/ is "
+             "validated on that (default: no validation)")
+    add("--val_every", type=int, default=20, help="epochs between two validations; there is one at the end, too")
+    add("--skip_bad_images", action="store_true",
+        help="let the next frame take the place of one that cannot be decoded, and count it, rather than end the run")
     add("--cache_dir", type=Path,
         help="folder for decoded frames, 2.6 MiB for each 1280×720 image (11 GiB for GoPro's training pairs): decoding "
              "them once makes the data many times faster (default: decode at every use)")
@@ -73,7 +71,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="where finetune starts (default: DeblurringNet_NF.pth in --output_dir)")
     add("--log_dir", type=Path, default=Path("log"),
         help="where each stage makes a folder with its arguments, text log and TensorBoard events")
-    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
+    add("--device", default="auto",
+        help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...; with torchrun auto gives each "
+             "process a GPU of its own")
     add("--deform_op", choices=ASPDC_OPS, default="auto",
         help="back end of the deformable convolutions; auto is fused on the CPU and on GPUs from Hopper on, elsewhere "
              "mmcv if installed, else torchvision")
@@ -81,7 +81,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="number format of convolutions and products; weights, losses and the optimiser stay fp32")
     add("--eager", action="store_true",
         help="launch each kernel by itself, where fused steps on CUDA are else recorded once and replayed")
-    add("--batch_size", type=int, default=6, help="patches in a step")
+    add("--batch_size", type=int, default=6, help="patches in a step, over all GPUs")
+    add("--accumulate", type=int, default=1,
+        help="work on each GPU's patches in so many parts, one after the other: less memory, the same step")
     add("--patch_size", type=int, default=256, help="side of the square patches in px")
     add("--n_epochs", type=int, default=1000, help="passes over the frames, in each stage")
     add("--max_steps", type=int, help="end each stage after so many steps (default: no limit)")
@@ -89,25 +91,36 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="Adam's learning rate, for every stage that runs (default: 1e-4, 1e-4 and, in finetune, 1e-5)")
     add("--gamma", type=float, default=0.5, help="factor on the learning rate every --n_steps epochs")
     add("--n_steps", type=int, default=200, help="epochs between two changes of the learning rate")
+    add("--clip_grad", type=float, help="largest norm of the gradient; longer ones are shortened (default: no limit)")
+    add("--max_bad_steps", type=int, default=20,
+        help="steps in a row whose loss or gradient is not finite after which the run ends; each is left out")
+    add("--ema_decay", type=float, default=0.0,
+        help="decay of the weights' exponential moving average, such as 0.999, which then is what is validated and "
+             "written; 0 is none")
     add("--lambda_A", type=float, default=1.0, help="finetune: weight of the loss against the sharp image")
     add("--lambda_B", type=float, default=0.1, help="finetune: weight of the reblurring consistency loss")
     add("--width", type=int, default=32,
         help="channels of a new deblurring network at full size (a new reblurring network has half as many); 32 is the "
              "paper's, less is for trials")
     add("--num_workers", type=int, default=min(8, os.cpu_count() or 1),
-        help="processes that read and augment images; 0 does it in the main process")
+        help="processes that read and augment images, for each GPU; 0 does it in the main process")
     add("--seed", type=int, default=0, help="of the initial weights, the order of the frames and the patches")
+    add("--deterministic", action="store_true",
+        help="the same bits on the same GPU again: slower algorithms; on the CPU it is so anyway")
     # fmt: on
     args = parser.parse_args(argv)
-    for name in ("batch_size", "n_epochs", "max_steps", "n_steps", "keep"):
+    counts = ("batch_size", "accumulate", "n_epochs", "max_steps", "n_steps", "keep", "val_every", "max_bad_steps")
+    for name in counts:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name} should be at least 1")
-    for name in ("lr", "gamma"):
+    for name in ("lr", "gamma", "clip_grad"):
         if getattr(args, name) is not None and not 0 < getattr(args, name) < math.inf:
             parser.error(f"--{name} should be a number above 0")
     for name in ("lambda_A", "lambda_B"):
         if not 0 <= getattr(args, name) < math.inf:
             parser.error(f"--{name} should be a number from 0 up")
+    if not 0 <= args.ema_decay < 1:
+        parser.error("--ema_decay should be a number from 0 to below 1")
     if args.patch_size < MIN_SIZE:
         parser.error(f"--patch_size should be at least {MIN_SIZE}")
     if args.width not in range(2, MAX_WIDTH + 1, 2):
@@ -168,107 +181,11 @@ def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.M
 STAGES = {"reblur": reblur_stage, "deblur": deblur_stage, "finetune": finetune_stage}
 
 
-def train_stage(stage: str, args: argparse.Namespace, image_sets: list[ImageSet], device: torch.device) -> None:
-    """Train one stage; write its network after every epoch, its state as --save_every says, and both at the end."""
-    torch.manual_seed(args.seed)
-    network, stage_losses = STAGES[stage](args, device)
-    network.to(memory_format=torch.channels_last).train()
-    base_lr = STAGE_LR[stage] if args.lr is None else args.lr
-    learner = Learner(network, base_lr, device, args.precision)
-    used_sets = [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
-    patches = TrainingPatches(used_sets, args.patch_size, FrameCache(args.cache_dir) if args.cache_dir else None)
-    on_cuda = device.type == "cuda"
-    loader, order = training_loader(patches, args.batch_size, args.seed, args.num_workers, on_cuda)
-
-    def train_on(**batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        with autocast(args.precision, device):
-            restored, loss, parts = stage_losses(network, batch)
-        learner.step(loss)
-        return restored.detach(), {name: each.detach() for name, each in ({"total": loss} | parts).items()}
-
-    width = args.width if stage == "reblur" else network.arguments["width"]
-    deform_op = pick_deform_op(args.deform_op, device, width)
-    recorded = on_cuda and deform_op == "fused" and not args.eager
-    run_step = Captured(train_on, WARMUP_STEPS) if recorded else train_on
-
-    states = RunState(states_folder(args, stage), args.keep)
-    fixed = {"stage": stage, "architecture": network.arguments, "data": data_digest(used_sets)}
-    settings = {name: str(value) for name, value in vars(args).items() if name not in ("resume", "overwrite")}
-    progress, notes = states.resume(args.resume, learner, fixed, settings)
-    first_step, last_step = progress.step, progress.last_step(len(patches), args.batch_size, args.n_epochs)
-    last_step = min(last_step, args.max_steps or sys.maxsize)
-    output = args.output_dir / STAGE_FILES[stage]
-
-    def save_state() -> None:
-        states.save(progress, {"fixed": fixed, "settings": settings, **learner.state()})
-
-    with RunLog(args.log_dir, stage, vars(args), last_step, first_step) as log, interruption() as stop:
-        for note in notes:
-            log.line(note)
-        log.line(
-            f"{len(patches):,} frames, {last_step:,} steps of {args.batch_size} patches of "
-            f"{args.patch_size}×{args.patch_size} px, learning rate {base_lr:g}, {args.precision} on {device}, "
-            f"deformable convolutions {deform_op}"
-        )
-        while progress.step < last_step and not stop.requested:
-            before, order.epoch, order.start = progress.step, progress.epoch, progress.position
-            lr = base_lr * args.gamma ** (progress.epoch // args.n_steps)
-            learner.set_learning_rate(lr)
-            for loaded in log.batches(loader):
-                if stop.requested:
-                    break
-                batch = to_device(loaded, device)
-                restored, losses = run_step(**batch)
-                progress.advance(len(batch["blurry"]), len(patches))
-                refuse_divergence(log.step(progress.step, losses, lr), progress.step, output)
-                if progress.step == last_step:
-                    break
-                if progress.position and args.save_every.due(progress):
-                    save_state()
-            if progress.step > before:
-                # The network before the state: a run killed in between writes it again when resumed.
-                save_network(output, network, stage, progress.epoch)
-                pictures = {"blurry": batch["blurry"], f"{stage} output": restored, "sharp": batch["sharp"]}
-                log.epoch(progress.epoch + (progress.position > 0), progress.step, pictures)
-                if args.save_every.due(progress):
-                    save_state()
-        if progress.step > first_step:
-            save_state()
-        if stop.requested:
-            kept = f"; the network so far is in {output}, --resume auto goes on" if progress.step > first_step else ""
-            log.line(f"interrupted after step {progress.step:,}{kept}")
-            stop.end()
-        log.line(f"wrote {output}; log in {log.folder}")
-
-
-def states_folder(args: argparse.Namespace, stage: str) -> Path:
-    """Return where a stage's states lie."""
-    return args.output_dir / "states" / stage
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch on the device, images in the memory layout that convolutions are fastest in."""
-    return {
-        name: tensor.to(device, non_blocking=True, memory_format=torch.channels_last)
-        if tensor.dim() == 4
-        else tensor.to(device, non_blocking=True)
-        for name, tensor in batch.items()
-    }
-
-
-def refuse_divergence(losses: dict[str, float], step: int, output: Path) -> None:
-    """End the run at the first loss that is not a number; the last epoch's network stays."""
-    if not all(map(math.isfinite, losses.values())):
-        raise UserError(
-            f"the loss is not finite at step {step:,} ({losses}); {output} keeps what it held before this epoch. Lower "
-            "--lr, or look for broken images in the data"
-        )
-
-
 def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
     """Refuse to start where a stage would replace another run's network or states, or could not write them."""
     for stage in stages:
-        output, states = args.output_dir / STAGE_FILES[stage], RunState(states_folder(args, stage), args.keep).files()
+        output = args.output_dir / STAGE_FILES[stage]
+        states = RunState(states_folder(args.output_dir, stage), args.keep).files()
         if args.overwrite or (args.resume != "none" and (states or args.resume != "auto")):
             continue
         if output.exists():
@@ -285,27 +202,46 @@ def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Find the images, then train the stages asked for."""
-    stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
-    device = pick_device(args.device)
-    pick_deform_op(args.deform_op, device, args.width)
-    set_precision(args.precision, device)
-    check_outputs(stages, args)
-    image_sets = []
-    for source in args.trainset_dir:
+    """Find the images, then train the stages asked for; torchrun calls this once for each GPU."""
+    with ranks_together(args.device) as ranks:
+        stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
+        pick_deform_op(args.deform_op, ranks.device, args.width)
+        set_precision(args.precision, ranks.device)
+        set_deterministic(args.deterministic)
+        if ranks.main:
+            check_outputs(stages, args)
+        image_sets = find_sets(args.trainset_dir, "train", args, "--trainset_dir")
+        validation_sets = find_sets(args.valset_dir, "test", args, "--valset_dir")
+        if stages != ["finetune"] and not any(image_set.paired for image_set in image_sets):
+            raise UserError(f"--stage {args.stage} needs sharp images, and none of the data sets has any")
+        for image_set in validation_sets:
+            if not image_set.paired:
+                raise UserError(f"--valset_dir {image_set.root} has no sharp images to validate against")
+        if args.cache_dir and ranks.local == 0:
+            used_sets = [image_set for image_set in image_sets if image_set.paired or "finetune" in stages]
+            sources = [path for image_set in used_sets for path in (*image_set.blurry, *(image_set.sharp or ()))]
+            FrameCache(args.cache_dir).build(sources, max(args.num_workers, 1), args.skip_bad_images)
+        ranks.wait()
+        for stage in stages:
+            torch.manual_seed(args.seed)
+            network, losses = STAGES[stage](args, ranks.device)
+            used_sets = [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
+            lr = STAGE_LR[stage] if args.lr is None else args.lr
+            Trainer(stage, args, network, losses, lr, used_sets, validation_sets, ranks).run()
+
+
+def find_sets(sources: list[str], split: str, args: argparse.Namespace, flag: str) -> list[ImageSet]:
+    """Return the image sets that a flag names, each once, and print what was found."""
+    image_sets: list[ImageSet] = []
+    for source in sources:
         kind, root = parse_source(source)
         if any(root.resolve() == image_set.root.resolve() for image_set in image_sets):
-            raise UserError(f"--trainset_dir names {root} twice")
-        image_sets.append(find_images(root, "train", kind, args.blur_dir))
+            raise UserError(f"{flag} names {root} twice")
+        image_sets.append(find_images(root, split, kind, args.blur_dir))
         print(image_sets[-1].describe())
-    if stages != ["finetune"] and not any(image_set.paired for image_set in image_sets):
-        raise UserError(f"--stage {args.stage} needs sharp images, and none of the data sets has any")
-    if args.cache_dir:
-        used_sets = [image_set for image_set in image_sets if image_set.paired or "finetune" in stages]
-        sources = [path for image_set in used_sets for path in (*image_set.blurry, *(image_set.sharp or ()))]
-        FrameCache(args.cache_dir).build(sources, threads=max(args.num_workers, 1))
-    for stage in stages:
-        train_stage(stage, args, image_sets, device)
+        for line in quick_check(image_sets[-1]):
+            print(f"  {line}")
+    return image_sets
 
 
 if __name__ == "__main__":

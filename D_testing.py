@@ -10,13 +10,11 @@ import csv
 import itertools
 import json
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -27,10 +25,11 @@ from utils.capture import Captured
 from utils.checkpoint import load_deblurring_net
 from utils.device import pick_deform_op, pick_device
 from utils.errors import UserError, user_errors_end_the_program
+from utils.evaluation import restore_and_score
 from utils.files import atomic_write, check_writable
-from utils.images import read_image, side_by_side, to_float_image, to_tensor, to_uint8, write_png
-from utils.metrics import COMPARABLE_WITH, METRICS, score
-from utils.precision import PRECISIONS, autocast, set_precision
+from utils.images import side_by_side, to_uint8, write_png
+from utils.metrics import COMPARABLE_WITH, METRICS
+from utils.precision import PRECISIONS, set_precision
 from utils.version import __version__
 
 GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
@@ -67,16 +66,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-@torch.inference_mode()
-def restore(
-    network: Callable[[Tensor], Tensor], image: np.ndarray, device: torch.device, precision: str = "fp32"
-) -> np.ndarray:
-    """Return a blurry H×W×3 uint8 image restored, as H×W×3 float32 in [0, 1]."""
-    blurry = to_tensor(image).unsqueeze(0).to(device, memory_format=torch.channels_last)
-    with autocast(precision, device):
-        return to_float_image(network(blurry)[0])
-
-
 def test_set(
     network: Callable[[Tensor], Tensor],
     image_set: ImageSet,
@@ -89,22 +78,15 @@ def test_set(
     saved_as = output_names(image_set.names)
     count = min(len(image_set), args.limit or len(image_set))
     for i in tqdm(range(count), desc=folder.name, unit="image", dynamic_ncols=True):
-        blurry = read_image(image_set.blurry[i])
-        start = time.perf_counter()
-        restored = restore(network, blurry, device, args.precision)
-        row: Row = {"set": folder.name, "image": image_set.names[i], "height": blurry.shape[0],
-                    "width": blurry.shape[1], "seconds": round(time.perf_counter() - start, 4)}  # fmt: skip
-        panels = [blurry, to_uint8(restored)]
-        if image_set.sharp:
-            sharp = read_image(image_set.sharp[i])
-            panels.append(sharp)
-            try:
-                before, after = score(blurry, sharp), score(restored, sharp)
-            except ValueError as error:
-                raise UserError(f"{image_set.blurry[i]} cannot be scored: {error}") from error
-            row |= {f"input_{name}": value for name, value in before.items()} | after
-        write_png(folder / saved_as[i], to_uint8(restored))
+        result = restore_and_score(network, image_set, i, device, args.precision)
+        height, width = result.blurry.shape[:2]
+        row: Row = {"set": folder.name, "image": image_set.names[i], "height": height, "width": width}
+        row["seconds"] = round(result.seconds, 4)
+        row |= {f"input_{name}": value for name, value in result.before.items()} | result.after
+        restored = to_uint8(result.output)
+        write_png(folder / saved_as[i], restored)
         if args.figure and i == 0:
+            panels = [result.blurry, restored] + ([] if result.sharp is None else [result.sharp])
             write_png(folder.with_name(f"{folder.name}_side_by_side.png"), side_by_side(panels))
         rows.append(row)
 

@@ -20,8 +20,9 @@ demo: $(VENV)/.installed
 	@echo "A handful of steps shows that everything runs; it sharpens nothing. Networks, restored picture, scores and"
 	@echo "the side-by-side figure: $(DEMO)/networks $(DEMO)/results (TensorBoard: $(BIN)/tensorboard --logdir $(DEMO)/log)"
 
+# Two processes, a file each: most tests wait for scripts that they start.
 test: $(VENV)/.installed-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What this machine can measure: each work beside the straight path in the same run (docs/performance.md).
 bench: $(VENV)/.installed

@@ -1,10 +1,11 @@
 """Image sets on disk, and the training patches made from them."""
 
 from datasets.augmentation import PairAugmentation
+from datasets.contents import quick_check
 from datasets.frame_cache import FrameCache
 from datasets.layouts import KINDS, ImageSet, find_images, parse_source
 from datasets.pairing import SPLITS, DatasetError
-from datasets.patches import TrainingPatches, training_loader
+from datasets.patches import SharedBatches, TrainingPatches, training_loader
 
 __all__ = [
     "KINDS",
@@ -13,8 +14,10 @@ __all__ = [
     "FrameCache",
     "ImageSet",
     "PairAugmentation",
+    "SharedBatches",
     "TrainingPatches",
     "find_images",
     "parse_source",
+    "quick_check",
     "training_loader",
 ]

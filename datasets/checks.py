@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from datasets.pairing import Problem
 from models.blocks import MIN_SIZE
 from utils.errors import UserError, some
 from utils.images import ImageInfo, inspect_image
@@ -20,12 +21,11 @@ _LIKE_THE_FULL_SET = 0.5  # of the published count: fewer is a sample somebody c
 _SHOWN = 10
 
 
-def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> list[str]:
-    """Read every file's header and return notes on what will be converted.
+def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> tuple[list[Problem], list[str]]:
+    """Read every file's header; return the problems, and notes on what will be converted.
 
-    Raises:
-        UserError: files that cannot be read, do not have 8 bits a channel, are too small, or differ in size from
-            their partner, each with its name.
+    Problems are files that cannot be read, do not have 8 bits a channel, are too small, or differ in size from their
+    partner, each with its name.
     """
     files = [*blurry, *(sharp or ())]
     with ThreadPoolExecutor() as pool:
@@ -40,14 +40,22 @@ def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> list[st
     for first, second, a, b in zip(blurry, sharp or (), infos, infos[len(blurry) :]):  # noqa: B905 (none: unpaired)
         if a and b and (a.height, a.width) != (b.height, b.width):
             problems.append(f"{first} is {a.width}×{a.height} px but its partner {second} is {b.width}×{b.height}")
-    if problems:
-        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        shown = "\n  ".join(problems[:_SHOWN])
-        raise UserError(shown + more if len(problems) == 1 else f"{len(problems)} problems:\n  {shown}{more}")
-    converted = [path.name for path, info in zip(files, infos, strict=True) if info and info.mode != "RGB"]
-    if not converted:
-        return []
-    return [f"{len(converted)} images are not plain RGB (grey, palette or alpha) and are converted: {some(converted)}"]
+    notes = []
+    if converted := [path.name for path, info in zip(files, infos, strict=True) if info and info.mode != "RGB"]:
+        notes = [
+            f"{len(converted)} images are not plain RGB (grey, palette or alpha) and are converted: {some(converted)}"
+        ]
+    return [Problem(problem) for problem in problems], notes
+
+
+def told_together(problems: Sequence[Problem]) -> str:
+    """Return the problems of a set as one message; that of a single problem is its own."""
+    if len(problems) == 1:
+        return problems[0].summary
+    lines = [problem.summary for problem in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"and {len(problems) - _SHOWN} more; python -m datasets.check lists every one")
+    return "\n  ".join([f"{len(problems)} problems:", *lines])
 
 
 def _inspect(path: Path) -> ImageInfo | str:

@@ -32,12 +32,13 @@ class FrameCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def build(self, sources: Sequence[Path], threads: int) -> None:
+    def build(self, sources: Sequence[Path], threads: int, skip_broken: bool = False) -> None:
         """Decode the sources that the cache does not hold as they are now, with a progress bar.
 
         Args:
             sources: image files.
             threads: how many are decoded at a time.
+            skip_broken: leave out sources that cannot be decoded, with a line for each, rather than raise.
 
         Raises:
             UserError: the disk is too small for what is missing, or a source cannot be read.
@@ -56,14 +57,14 @@ class FrameCache:
                 )
             outdated = self._outdated(missing)
             done = tqdm(
-                pool.map(self._decode, missing),
+                pool.map(self._decode_or_say if skip_broken else self._decode, missing),
                 desc=f"decoding into {self.folder}",
                 total=len(missing),
                 unit="frame",
                 dynamic_ncols=True,
             )
             for path in done:
-                for old in outdated.get(_place(path), ()):
+                for old in outdated.get(_place(path), ()) if path else ():
                     if old != path:  # another run may have written it in the meantime
                         old.unlink(missing_ok=True)
 
@@ -77,7 +78,9 @@ class FrameCache:
         try:
             return np.load(path, mmap_mode="r")
         except FileNotFoundError as error:
-            raise UserError(f"{source} changed since it was decoded into {self.folder}; start again") from error
+            raise UserError(
+                f"{source} changed since it was decoded into {self.folder}, or could not be; start again"
+            ) from error
         except (OSError, ValueError, EOFError) as error:
             raise UserError(
                 f"{path}, decoded from {source}, is damaged ({error}); delete it and start again"
@@ -107,6 +110,13 @@ class FrameCache:
         with atomic_write(path) as temporary:
             np.save(temporary, frame)
         return path
+
+    def _decode_or_say(self, source: Path) -> Path | None:
+        try:
+            return self._decode(source)
+        except UserError as error:
+            tqdm.write(f"left out of the cache: {error}")
+            return None
 
 
 def _place(path: Path) -> str:

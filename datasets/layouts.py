@@ -5,14 +5,16 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.checks import check_files, compare_with_published_count
+from datasets.checks import check_files, compare_with_published_count, told_together
 from datasets.pairing import (
+    GAMMA_DIR,
     GT_DIR,
     SHARP_DIR,
     SPLITS,
     TARGET_DIR,
     DatasetError,
     Match,
+    Problem,
     find_gt,
     list_images,
     match_gt,
@@ -100,8 +102,20 @@ def find_images(root: Path, split: str, kind: str | None = None, blur_dir: str =
         blur_dir: name of the folders with blurry images that stand beside sharp/; GoPro also has blur_gamma.
 
     Raises:
-        DatasetError: no such folder, no images, another layout, files without partner.
-        UserError: pairs of unequal size, files that cannot be read or do not have 8 bits a channel.
+        DatasetError: no such folder, no images, another layout; or, all of them in one message: files without
+            partner, pairs of unequal size, files that cannot be read or do not have 8 bits a channel.
+    """
+    image_set, problems = survey(root, split, kind, blur_dir)
+    if problems:
+        raise DatasetError(told_together(problems))
+    return image_set
+
+
+def survey(root: Path, split: str, kind: str | None = None, blur_dir: str = "blur") -> tuple[ImageSet, list[Problem]]:
+    """Find the images as `find_images` does; return those that have a place in the set, and all problems.
+
+    Raises:
+        DatasetError: no such folder, no images, or a layout in which files cannot be told apart.
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
@@ -129,13 +143,16 @@ def find_images(root: Path, split: str, kind: str | None = None, blur_dir: str =
     if match is None:
         raise _unknown(base, files, kind)
     kind = kind or _recognise(root, match)
+    problems, conversions = check_files(match.blurry, match.sharp)
     notes += [
         *_other_split(root, split),
-        *check_files(match.blurry, match.sharp),
+        *conversions,
         *_unused(match, files),
+        *_other_variant(match),
         *compare_with_published_count(kind, split, len(match.blurry)),
     ]
-    return ImageSet(kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes))
+    image_set = ImageSet(kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes))
+    return image_set, [*match.problems, *problems]
 
 
 def _split_folder(root: Path, split: str) -> Path:
@@ -160,6 +177,12 @@ def _unused(match: Match, files: list[Path]) -> list[str]:
     return [f"{len(left):,} images in other folders are not used: {some(left, 2)}"] if left else []
 
 
+def _other_variant(match: Match) -> list[str]:
+    if GAMMA_DIR not in match.used_names:
+        return []
+    return [f"the blurry images are those of {GAMMA_DIR}/; the published numbers are for blur/"]
+
+
 def _recognise(root: Path, match: Match) -> str:
     """Name the data set by its folders' names and by GoPro's sequence names."""
     where = "/".join(root.resolve().parts[-2:]).lower()
@@ -167,7 +190,8 @@ def _recognise(root: Path, match: Match) -> str:
         return "rwbi" if "rwbi" in where else "unpaired"
     if match.used_names == (GT_DIR,) or re.search(r"(?<![a-z])hide(?![a-z])", where):
         return "hide"
-    in_sequence = any(re.match(r"GOPR\d{4}_", part) for part in (*root.resolve().parts, *Path(match.names[0]).parts))
+    parts = (*root.resolve().parts, *(part for name in match.names[:1] for part in Path(name).parts))
+    in_sequence = any(re.match(r"GOPR\d{4}_", part) for part in parts)
     return "gopro" if "gopro" in where or in_sequence else "paired"
 
 

@@ -5,6 +5,7 @@ never by sort order.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from utils.images import SUFFIXES
 
 SPLITS = ("train", "test")
 SHARP_DIR, INPUT_DIR, TARGET_DIR, GT_DIR = "sharp", "input", "target", "GT"
+GAMMA_DIR = "blur_gamma"
 _SHARP_SIDES = {SHARP_DIR, TARGET_DIR, "gt", "hq", "ground_truth"}  # in lower case
 _HIDE_FOLDERS = {"train", "test", "test-close-ups", "test-long-shot"}
 
@@ -23,10 +25,31 @@ class DatasetError(UserError):
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Something wrong with a set's files that does not keep the others from being looked at.
+
+    Attributes:
+        summary: all of it in one message, with the first names.
+        each: the same as one line for each file; empty where the summary is that line.
+        files: the files that have no place in the set because of it.
+    """
+
+    summary: str
+    each: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return one line for each file."""
+        return self.each or (self.summary,)
+
+
+@dataclass(frozen=True)
 class Match:
     """Files below a folder: blurry ones, their partners in the same order or None, a unique name for each.
 
-    `used_names` are the names of the folders that told the sides apart.
+    `used_names` are the names of the folders that told the sides apart, `problems` what is wrong with the files that
+    are left out.
     """
 
     layout: str
@@ -34,6 +57,7 @@ class Match:
     sharp: tuple[Path, ...] | None
     names: tuple[str, ...]
     used_names: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 def list_images(base: Path) -> list[Path]:
@@ -61,8 +85,10 @@ def list_images(base: Path) -> list[Path]:
 def match_sides(base: Path, files: list[Path], split: str, blur_dir: str) -> Match | None:
     """Match files whose paths differ in one folder: `blur_dir` and sharp, or input and target; None without either.
 
+    Files without partner, and names that stand in two layouts, are the match's problems.
+
     Raises:
-        DatasetError: files without partner, both splits below one folder, or two layouts in one.
+        DatasetError: both splits below one folder.
     """
     for blur_name, sharp_name in ((blur_dir, SHARP_DIR), (INPUT_DIR, TARGET_DIR)):
         blurry, sharp = _with_folder(files, blur_name), _with_folder(files, sharp_name)
@@ -71,22 +97,25 @@ def match_sides(base: Path, files: list[Path], split: str, blur_dir: str) -> Mat
         other = next(name for name in SPLITS if name != split)
         if _with_folder(blurry, other):
             raise DatasetError(f"{base} has {other}/ further down: give the folder that directly holds {split}/")
-        remaining, partners, alone = set(sharp), [], []
+        remaining, matched, partners, alone = set(sharp), [], [], []
         for file in blurry:
             candidates = [path for path in _replace_folder(file, blur_name, sharp_name) if path in remaining]
             if len(candidates) == 1:
+                matched.append(file)
                 partners.append(candidates[0])
                 remaining.discard(candidates[0])
             else:
                 alone.append(file)
-        _refuse_files_alone(base, alone, remaining, blur_name, sharp_name)
-        names = tuple(_without_folder(file, blur_name) for file in blurry)
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise DatasetError(f"{base} mixes two layouts: {some(twice)} stands in both; give them as two folders")
+        problems = _files_alone(base, alone, sorted(remaining), blur_name, sharp_name)
+        counts = Counter(_without_folder(file, blur_name) for file in blurry)
+        if twice := sorted(name for name, count in counts.items() if count > 1):
+            text = f"{base} mixes two layouts: {some(twice)} stands in both; give them as two folders"
+            problems.append(Problem(text))
+        names = tuple(_without_folder(file, blur_name) for file in matched)
         both = f"{{{blur_name},{sharp_name}}}"
         layout = str(_replace_folder(blurry[0], blur_name, both)[0].parent / f"*{blurry[0].suffix}")
-        return Match(layout, _below(base, blurry), _below(base, partners), names, (blur_name, sharp_name))
+        used_names = (blur_name, sharp_name)
+        return Match(layout, _below(base, matched), _below(base, partners), names, used_names, tuple(problems))
     return None
 
 
@@ -104,22 +133,24 @@ def find_gt(root: Path) -> Path | None:
 def match_gt(base: Path, files: list[Path], gt: Path) -> Match | None:
     """Match files with those of the same name in HIDE's GT; None where there are no blurry files.
 
-    Raises:
-        DatasetError: files without partner.
+    Files without partner are the match's problem.
     """
     blurry = [file for file in files if GT_DIR not in file.parts[:-1]]
     if not blurry:
         return None
     sharp_names = {file.name for file in list_images(gt) if len(file.parts) == 1}
-    alone = [str(file) for file in blurry if file.name not in sharp_names]
-    if alone:
-        raise DatasetError(
+    matched = [file for file in blurry if file.name in sharp_names]
+    problems = ()
+    if alone := [file for file in blurry if file.name not in sharp_names]:
+        summary = (
             f"{base}: {len(alone)} of {len(blurry)} images without a partner of the same name in {gt} ({some(alone)}); "
             "complete the download of GT"
         )
+        problems = (_without_partner(summary, _below(base, alone), str(gt)),)
     layout = f"{{{blurry[0].parent},{GT_DIR}}}/*{blurry[0].suffix}"
-    sharp = tuple(gt / file.name for file in blurry)
-    return Match(layout, _below(base, blurry), sharp, tuple(file.as_posix() for file in blurry), (GT_DIR,))
+    sharp = tuple(gt / file.name for file in matched)
+    names = tuple(file.as_posix() for file in matched)
+    return Match(layout, _below(base, matched), sharp, names, (GT_DIR,), problems)
 
 
 def match_unpaired(base: Path, files: list[Path]) -> Match | None:
@@ -143,7 +174,7 @@ def refuse_one_sided(base: Path, files: list[Path], blur_dir: str) -> None:
     Raises:
         DatasetError: folders below, or the given one itself beside its partner, are named like a side of pairs.
     """
-    sides = {blur_dir.lower(), "blur", "blur_gamma", "blurry", "blurred", INPUT_DIR, "lq", *_SHARP_SIDES}
+    sides = {blur_dir.lower(), "blur", GAMMA_DIR, "blurry", "blurred", INPUT_DIR, "lq", *_SHARP_SIDES}
     found = {part for file in files for part in file.parts[:-1] if part.lower() in sides}
     here = base.resolve()
     if here.name.lower() in sides:
@@ -176,17 +207,21 @@ def _below(base: Path, files: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(base / file for file in files)
 
 
-def _refuse_files_alone(base: Path, alone: list[Path], left: Iterable[Path], blur_name: str, sharp_name: str) -> None:
-    problems = [
-        f"{len(names)} in {folder}/ without a partner in {partner}/ ({some(names)})"
-        for folder, partner, names in (
-            (blur_name, sharp_name, [str(file) for file in alone]),
-            (sharp_name, blur_name, [str(file) for file in sorted(left)]),
-        )
-        if names
-    ]
-    if problems:
-        raise DatasetError(
-            f"{base}: {'; '.join(problems)}. Partners have the same path but for {blur_name}/ and {sharp_name}/; "
-            "complete the download, or remove the files that stand alone"
-        )
+def _files_alone(base: Path, alone: list[Path], left: list[Path], blur_name: str, sharp_name: str) -> list[Problem]:
+    sides = [side for side in ((blur_name, sharp_name, alone), (sharp_name, blur_name, left)) if side[2]]
+    if not sides:
+        return []
+    told = "; ".join(
+        f"{len(files)} in {folder}/ without a partner in {partner}/ ({some(files)})" for folder, partner, files in sides
+    )
+    summary = (
+        f"{base}: {told}. Partners have the same path but for {blur_name}/ and {sharp_name}/; "
+        "complete the download, or remove the files that stand alone"
+    )
+    parts = [_without_partner(summary, _below(base, files), f"{partner}/") for _, partner, files in sides]
+    return [Problem(summary, sum((part.each for part in parts), ()), sum((part.files for part in parts), ()))]
+
+
+def _without_partner(summary: str, files: tuple[Path, ...], where: str) -> Problem:
+    each = tuple(f"{file} has no partner in {where}; complete the download or remove the file" for file in files)
+    return Problem(summary, each, files)

@@ -1,9 +1,11 @@
 """Training data: random patches of the frames of one or more image sets."""
 
 import atexit
+import math
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datasets.augmentation import PairAugmentation
 from datasets.frame_cache import FrameCache
 from datasets.layouts import ImageSet
+from utils.errors import UserError
 from utils.images import read_image, to_tensor
 
 Draw = tuple[int, int]  # which frame, and the seed of everything random about its patch
@@ -22,16 +25,24 @@ Draw = tuple[int, int]  # which frame, and the seed of everything random about i
 class TrainingPatches(Dataset):
     """Augmented patches; `patches[frame, seed]` is the same patch whenever and wherever it is asked for.
 
-    Each item is a dict of `blurry` and `sharp`, (3, P, P) float32 in [-1, 1], and `paired`, 1.0 or, where the frame
-    has no ground truth and `sharp` is all zeros, 0.0.
+    Each item is a dict of `blurry` and `sharp`, (3, P, P) float32 in [-1, 1]; `paired`, 1.0 or, where the frame has no
+    ground truth and `sharp` is all zeros, 0.0; `name`, the blurry file; and `broken`, what was wrong with a frame
+    whose place this one takes, or nothing.
 
     Args:
         image_sets: where the frames come from; their frames follow one another.
         patch_size: P in px.
         cache: holds the decoded frames; without one they are decoded each time.
+        skip_broken: let the next frame take the place of one that cannot be read, rather than raise.
     """
 
-    def __init__(self, image_sets: Sequence[ImageSet], patch_size: int, cache: FrameCache | None = None) -> None:
+    def __init__(
+        self,
+        image_sets: Sequence[ImageSet],
+        patch_size: int,
+        cache: FrameCache | None = None,
+        skip_broken: bool = False,
+    ) -> None:
         self.frames = [
             (blurry, image_set.sharp[i] if image_set.sharp else None)
             for image_set in image_sets
@@ -39,13 +50,24 @@ class TrainingPatches(Dataset):
         ]
         self.augment = PairAugmentation(patch_size)
         self.read = cache.read if cache else read_image
+        self.skip_broken = skip_broken
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor | str]:
         index, seed = draw
-        blurry_path, sharp_path = self.frames[index]
+        broken: list[str] = []
+        while True:
+            frame = self.frames[(index + len(broken)) % len(self)]
+            try:
+                return self._patch(*frame, seed) | {"name": str(frame[0]), "broken": "; ".join(broken)}
+            except UserError as error:
+                if not self.skip_broken or len(broken) + 1 == len(self):
+                    raise
+                broken.append(str(error))
+
+    def _patch(self, blurry_path: Path, sharp_path: Path | None, seed: int) -> dict[str, Tensor]:
         sharp_frame = None if sharp_path is None else self.read(sharp_path)
         blurry, sharp = self.augment(self.read(blurry_path), sharp_frame, seed)
         blurry_patch = to_tensor(blurry)
@@ -56,44 +78,68 @@ class TrainingPatches(Dataset):
         }
 
 
-class SeededOrder(Sampler[Draw]):
-    """Every frame once an epoch in random order, each with a seed of its own.
+class SharedBatches(Sampler[list[Draw]]):
+    """Every frame once an epoch in random order, each with a seed of its own, in batches that ranks share out.
 
-    Order and seeds follow from `seed` and the epoch alone, so the number of workers changes nothing. Set `epoch` before
-    each epoch, and `start` to leave out the frames that an interrupted one has used.
+    Order and seeds follow from `seed` and the epoch alone, so neither the number of workers nor that of ranks changes
+    anything. Set `epoch` before each epoch, and `start` to leave out the frames that an interrupted one has used.
+
+    Args:
+        length: number of frames.
+        batch_size: frames of a step, over all ranks.
+        seed: of order and patches.
+        rank: which part of each batch is wanted.
+        world: how many parts there are; they differ by one frame at most.
     """
 
-    def __init__(self, length: int, seed: int) -> None:
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
         self.length = length
+        self.batch_size = batch_size
         self.seed = seed
+        self.rank = rank
+        self.world = world
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return self.length - self.start
+        return math.ceil((self.length - self.start) / self.batch_size)
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(self.length).tolist()
-        draws = zip(order, rng.integers(2**32, size=self.length).tolist(), strict=True)
-        return iter(list(draws)[self.start :])
+        draws = list(zip(order, rng.integers(2**32, size=self.length).tolist(), strict=True))
+        for position in range(self.start, self.length, self.batch_size):
+            batch = draws[position : position + self.batch_size]
+            first, last = self._part(len(batch))
+            yield batch[first:last] or batch[:1]
+
+    def size(self, position: int) -> int:
+        """Return how many frames the batch has, over all ranks, that begins at so many frames of the epoch."""
+        return min(self.batch_size, self.length - position)
+
+    def weight(self, position: int) -> float:
+        """Return the weight of each frame of this rank's part in the batch at `position`.
+
+        With these weights the mean over ranks of each rank's sum is the mean over the batch. A batch of fewer frames
+        than ranks leaves some without: they get one that others have, too, with weight 0.
+        """
+        first, last = self._part(self.size(position))
+        return self.world / self.size(position) if last > first else 0.0
+
+    def _part(self, size: int) -> tuple[int, int]:
+        return self.rank * size // self.world, (self.rank + 1) * size // self.world
 
 
-def training_loader(
-    patches: TrainingPatches, batch_size: int, seed: int, num_workers: int, pin_memory: bool
-) -> tuple[DataLoader, SeededOrder]:
-    """Return a loader of batches of patches and the order it follows."""
-    order = SeededOrder(len(patches), seed)
-    loader = DataLoader(
+def training_loader(patches: TrainingPatches, batches: SharedBatches, num_workers: int, pin_memory: bool) -> DataLoader:
+    """Return a loader of batches of patches."""
+    return DataLoader(
         patches,
-        batch_size=batch_size,
-        sampler=order,
+        batch_sampler=batches,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_start_worker,
         pin_memory=pin_memory,
     )
-    return loader, order
 
 
 def _start_worker(worker: int) -> None:

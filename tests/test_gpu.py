@@ -1,17 +1,23 @@
 """Whole networks and training steps on a GPU, where there is one."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from D_testing import restore
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.fused import fused_problem, use_fused_operations
-from tests.helpers import SAMPLE, load
+from tests.helpers import ROOT, SAMPLE, SAMPLES, load
 from utils.capture import Captured
+from utils.checkpoint import load_file
+from utils.evaluation import restore
+from utils.learner import Learner
 from utils.metrics import psnr_float
 from utils.precision import autocast, set_precision
+from utils.ranks import Ranks
 
 pytestmark = [
     pytest.mark.gpu,
@@ -98,33 +104,97 @@ def test_a_recorded_network_gives_the_same_image_at_every_size():
         np.testing.assert_allclose(restore(recorded, image, GPU), expected, atol=1e-6)
 
 
+def learner_and_step(precision, recorded, **options):
+    deblurring, _ = networks(4)
+    learner = Learner(deblurring, 1e-3, Ranks(GPU), precision, **options)
+    criterion = NormalizedMSELoss().to(GPU)
+
+    def loss_of(network, images):
+        with autocast(precision, GPU):
+            return criterion(network(images[0]), images[1])
+
+    def step(blurry, sharp):
+        losses = []
+
+        def kept(network, images):
+            losses.append(loss_of(network, images))
+            return losses[-1]
+
+        return learner.step([(blurry, sharp)], kept), losses[0].detach()
+
+    return learner, Captured(step, warmup=2) if recorded else step
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_recorded_steps_train_as_single_ones_do(precision):
     set_precision(precision, GPU)
     blurry, sharp = images(2, 3, 32, 48)
     ends = []
     for recorded in (False, True):
-        deblurring, _ = networks(4)
-        optimizer = torch.optim.Adam(
-            deblurring.parameters(), torch.tensor(1e-3, device=GPU), fused=True, capturable=True
-        )
-        scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
-        criterion = NormalizedMSELoss().to(GPU)
-
-        def step(blurry, sharp, network=deblurring, optimizer=optimizer, scaler=scaler, criterion=criterion):
-            with autocast(precision, GPU):
-                loss = criterion(network(blurry), sharp)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            return loss.detach()
-
-        run = Captured(step, warmup=2) if recorded else step
-        losses = [run(blurry, sharp).item() for _ in range(4)]
-        losses += [run(blurry[:1], sharp[:1]).item()]  # a last, smaller batch
-        optimizer.param_groups[0]["lr"].fill_(1e-4)  # as a scheduler does
-        losses += [run(blurry, sharp).item() for _ in range(2)]
+        learner, run = learner_and_step(precision, recorded, clip_grad=1.0)
+        losses = [run(blurry, sharp)[1].item() for _ in range(4)]
+        losses += [run(blurry[:1], sharp[:1])[1].item()]  # a last, smaller batch
+        learner.set_learning_rate(1e-4)
+        losses += [run(blurry, sharp)[1].item() for _ in range(2)]
         ends.append(losses)
     assert ends[0] == pytest.approx(ends[1], rel=1e-4 if precision == "fp32" else 1e-2)
     assert ends[0][3] < ends[0][0]
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_step_with_nan_changes_no_weight(recorded):
+    blurry, sharp = images(2, 3, 32, 48)
+    learner, run = learner_and_step("bf16", recorded)
+    for _ in range(4):
+        assert run(blurry, sharp)[0].isfinite()
+    before = [parameter.clone() for parameter in learner.network.parameters()]
+    assert not run(blurry * float("nan"), sharp)[0].isfinite()
+    assert all(torch.equal(*pair) for pair in zip(before, learner.network.parameters(), strict=True))
+    assert run(blurry, sharp)[0].isfinite()
+    assert not any(torch.equal(*pair) for pair in zip(before, learner.network.parameters(), strict=True))
+
+
+SCRIPT = [
+    "--stage",
+    "deblur",
+    "--trainset_dir",
+    str(SAMPLES),
+    "--width",
+    "8",
+    "--patch_size",
+    "64",
+    "--num_workers",
+    "2",
+]
+
+
+def end_of(folder, *more, launcher=()):
+    places = ["--output_dir", str(folder / "nets"), "--log_dir", str(folder / "log")]
+    command = [sys.executable, *launcher, "DR_training.py", *SCRIPT, "--batch_size", "2", *places, *more]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return load_file(folder / "nets" / "DeblurringNet_NF.pth")["deblurring_state_dict"]
+
+
+def distance(first, second):
+    one, other = (torch.cat([each[name].flatten() for name in first]) for each in (first, second))
+    return relative(one, other)
+
+
+def test_a_resumed_run_ends_within_the_noise_and_to_the_bit_where_deterministic(tmp_path):
+    for more, limit in (((), 1e-4), (("--deterministic",), 0)):
+        folder = tmp_path / str(limit)
+        whole = end_of(folder / "whole", *more, "--n_epochs", "30")
+        end_of(folder / "parts", *more, "--n_epochs", "30", "--max_steps", "13")
+        parts = end_of(folder / "parts", *more, "--n_epochs", "30", "--resume", "auto")
+        assert distance(whole, parts) <= limit
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_train_as_one(tmp_path, processes):
+    if torch.cuda.device_count() < processes:
+        pytest.skip(f"needs {processes} GPUs")
+    more = ("--n_epochs", "20", "--max_steps", "20", "--valset_dir", str(SAMPLES))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
+    together = end_of(tmp_path / "together", *more, launcher=launcher)
+    assert distance(together, end_of(tmp_path / "one", *more)) < 1e-5

@@ -15,7 +15,7 @@ from tests.test_training import ROOT, arguments, run_script, train
 from utils.checkpoint import load_deblurring_net
 from utils.errors import UserError
 from utils.interruption import interruption
-from utils.run_log import RunLog
+from utils.run_log import RunLog, new_run_folder
 
 SMALL = ("--stage", "deblur")
 
@@ -76,10 +76,10 @@ def test_ctrl_c_between_batches_of_unequal_size(tmp_path, monkeypatch, step):
         shutil.copy(data / side / "000047.png", data / side / "000048.png")  # three frames, batches of two and one
     record = RunLog.step
 
-    def record_then_interrupt(self, number, losses, lr):
+    def record_then_interrupt(self, number, *numbers):
         if number == step:
             signal.raise_signal(signal.SIGINT)
-        return record(self, number, losses, lr)
+        record(self, number, *numbers)
 
     monkeypatch.setattr(RunLog, "step", record_then_interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -95,14 +95,10 @@ def test_the_second_ctrl_c_does_not_wait():
     with interruption() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.requested
+        signal.raise_signal(signal.SIGINT)  # the same one, that torchrun passes on, too
+        stop.since -= 1
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-
-
-def test_a_diverging_loss_ends_the_run_and_keeps_the_network_before_it(tmp_path):
-    with pytest.raises(UserError, match=r"the loss is not finite at step 2 .* keeps what it held before this epoch"):
-        train(tmp_path, *SMALL, "--lr", "1e30", "--max_steps", "8")
-    load_deblurring_net(tmp_path / "nets" / "DeblurringNet_NF.pth")  # would refuse weights that are not finite
 
 
 @pytest.mark.parametrize("deform_op", ["torchvision", "fused"])
@@ -130,10 +126,7 @@ def test_a_data_set_given_twice_is_refused(tmp_path):
 
 
 def test_two_runs_in_the_same_second_have_folders_of_their_own(tmp_path):
-    logs = [RunLog(tmp_path, "deblur", {}, 1) for _ in range(3)]
-    assert len({log.folder for log in logs}) == 3
-    for log in logs:
-        log.__exit__()
+    assert len({new_run_folder(tmp_path, "deblur") for _ in range(3)}) == 3
 
 
 @pytest.mark.parametrize(

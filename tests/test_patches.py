@@ -1,11 +1,13 @@
 """Training patches: the same whatever the workers, other ones every epoch, flagged as paired or not."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from datasets import PairAugmentation, TrainingPatches, find_images, training_loader
-from datasets.patches import SeededOrder
+from datasets.patches import SharedBatches
 from tests.helpers import SAMPLES, load, save
 from utils.errors import UserError
 
@@ -27,7 +29,9 @@ def sets(tmp_path_factory):
 
 
 def batches(sets, workers: int = 0, seed: int = 3, epochs=(0,), batch_size: int = 4) -> list[dict[str, torch.Tensor]]:
-    loader, order = training_loader(TrainingPatches(sets, PATCH), batch_size, seed, workers, pin_memory=False)
+    patches = TrainingPatches(sets, PATCH)
+    order = SharedBatches(len(patches), batch_size, seed)
+    loader = training_loader(patches, order, workers, pin_memory=False)
     result = []
     for order.epoch in epochs:
         result += list(loader)
@@ -39,7 +43,7 @@ def assert_equal(first, second) -> None:
     for a, b in zip(first, second, strict=True):
         assert a.keys() == b.keys()
         for key in a:
-            assert torch.equal(a[key], b[key]), key
+            assert torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key], key
 
 
 def test_patch_is_the_augmented_file_between_minus_1_and_1(sets):
@@ -107,12 +111,12 @@ def test_other_seed_or_epoch_gives_other_patches_in_another_order(sets, other):
 
 
 def test_every_frame_once_an_epoch_in_another_order_with_its_own_seed():
-    order, draws = SeededOrder(50, seed=0), []
+    order, draws = SharedBatches(50, 7, seed=0), []
     for order.epoch in range(20):
-        epoch = list(order)
+        epoch = [draw for batch in order for draw in batch]
         assert sorted(index for index, _ in epoch) == list(range(50))
         draws.append(epoch)
-    assert len(order) == 50
+    assert len(order) == 8
     assert len({tuple(index for index, _ in epoch) for epoch in draws}) == 20
     assert len({seed for epoch in draws for _, seed in epoch}) == 1000
     first = [epoch[0][0] for epoch in draws]
@@ -123,9 +127,9 @@ def test_neighbouring_seeds_and_epochs_do_not_repeat_each_other():
     """Epoch 1 of seed 0 is not epoch 0 of seed 1."""
     orders = {}
     for seed in range(4):
-        order = SeededOrder(20, seed)
+        order = SharedBatches(20, 20, seed)
         for order.epoch in range(4):
-            orders[seed, order.epoch] = tuple(order)
+            orders[seed, order.epoch] = tuple(*order)
     assert len(set(orders.values())) == 16
 
 
@@ -136,3 +140,34 @@ def test_file_damaged_after_the_check_is_named(tmp_path, workers):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UserError, match=r"a\.png .*replace or remove it"):
         batches([image_set], workers)
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_ranks_share_a_batch_and_their_weights_make_its_mean(world):
+    whole = SharedBatches(23, 4, seed=0)
+    parts = [SharedBatches(23, 4, 0, rank, world) for rank in range(world)]
+    for position, batch, *shares in zip(range(0, 23, 4), whole, *parts, strict=True):
+        weights = [part.weight(position) for part in parts]
+        counted = [draw for share, weight in zip(shares, weights, strict=True) if weight for draw in share]
+        assert counted == batch
+        assert all(shares)  # every rank has something to compute
+        sums = [sum(frame for frame, _ in share) * weight for share, weight in zip(shares, weights, strict=True)]
+        assert sum(sums) / world == pytest.approx(np.mean([frame for frame, _ in batch]))
+
+
+def test_a_broken_frame_can_be_left_out(sets, tmp_path):
+    root = tmp_path / "pairs"
+    shutil.copytree(sets[0].root, root)
+    image_set = find_images(root, "train")
+    broken = image_set.sharp[3]
+    broken.write_bytes(broken.read_bytes()[:300])
+    patches = TrainingPatches([image_set], PATCH, skip_broken=True)
+    item = patches[3, 5]
+    assert torch.equal(item["blurry"], patches[4, 5]["blurry"])
+    assert str(broken) in item["broken"]
+    assert patches[4, 5]["broken"] == ""
+    assert item["name"] == str(image_set.blurry[4])
+    for path in image_set.sharp:
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        patches[3, 5]

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import DR_training
-from D_testing import restore
 from models import DeblurringNet, ReblurringNet
 from tests.helpers import SAMPLES
 from tests.test_training import train, values
+from utils.evaluation import restore
 from utils.images import read_image
 from utils.metrics import psnr, psnr_float
 from utils.precision import autocast

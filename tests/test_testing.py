@@ -14,6 +14,7 @@ from tests.helpers import SAMPLES
 from tests.test_training import run_script
 from utils.checkpoint import load_deblurring_net
 from utils.errors import UserError
+from utils.evaluation import restore
 from utils.images import read_image, to_uint8
 from utils.metrics import METRICS, psnr, score
 
@@ -30,7 +31,7 @@ def test_the_script_restores_and_scores_real_pairs(tmp_path, small_networks):
     assert result.returncode == 0, result.stderr
     blurry, sharp = (read_image(PAIR / side / "000203.png") for side in ("blur", "sharp"))
     saved = read_image(tmp_path / "out" / "GOPRO" / NAME)
-    restored = D_testing.restore(load_deblurring_net(weights, deform_op="torchvision"), blurry, torch.device("cpu"))
+    restored = restore(load_deblurring_net(weights, deform_op="torchvision"), blurry, torch.device("cpu"))
     assert (saved == to_uint8(restored)).all()
 
     with (tmp_path / "out" / "results.csv").open() as file:

@@ -16,7 +16,9 @@ from models import DeblurringNet, ReblurringNet
 from models.fused import use_fused_operations
 from utils.capture import Captured
 from utils.images import read_image, to_tensor
+from utils.learner import Learner
 from utils.precision import autocast, set_precision
+from utils.ranks import Ranks
 
 Size = tuple[int, int]
 Run = Callable[[], None]
@@ -38,6 +40,11 @@ class Configuration:
             torch.backends.cudnn.allow_tf32 = True
         else:
             set_precision(self.precision, device)
+
+    @property
+    def straight(self) -> bool:
+        """Whether it is a direct transcription, of which nothing was made faster."""
+        return not self.channels_last
 
     def prepare(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Move a network to the device, in this configuration's memory layout."""
@@ -100,22 +107,28 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
     network = configuration.prepare(DeblurringNet(deform_op=configuration.deform_op), device)
     consistency = configuration.prepare(ReblurringConsistencyLoss(ReblurringNet()), device)
     criterion = NormalizedMSELoss().to(device)
-    fused = device.type == "cuda" and configuration.deform_op == "fused"
-    optimizer = torch.optim.Adam(network.parameters(), 1e-5, fused=fused, capturable=fused)
-    scaler = torch.amp.GradScaler(device.type, enabled=configuration.precision == "fp16")
+    precision = configuration.precision or "fp32"
     blurry, sharp = _images(configuration, 2, batch, size, device)
 
-    def step(blurry: torch.Tensor, sharp: torch.Tensor) -> torch.Tensor:
-        with autocast(configuration.precision or "fp32", device):
+    def loss_of(network: nn.Module, images: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        blurry, sharp = images
+        with autocast(precision, device):
             deblurred = network(blurry)
             loss = criterion(deblurred, sharp)
-            if finetune:
-                loss = loss + 0.1 * consistency(blurry, deblurred)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        return loss.detach()
+            return loss + 0.1 * consistency(blurry, deblurred) if finetune else loss
+
+    if configuration.straight:
+        optimizer = torch.optim.Adam(network.parameters(), 1e-5)
+
+        def step(*images: torch.Tensor) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            loss_of(network, images).backward()
+            optimizer.step()
+    else:
+        learner = Learner(network, 1e-5, Ranks(device), precision)
+
+        def step(*images: torch.Tensor) -> torch.Tensor:
+            return learner.step([images], loss_of)
 
     run_step = configuration.recorded(step, device)
     return lambda: run_step(blurry, sharp)

@@ -62,7 +62,9 @@ class Captured(Generic[Result]):
         self._recorded = self._graph = self._result = None  # frees the old recording's memory
         self._inputs = {name: tensor.clone() for name, tensor in arguments.items()}
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(next(iter(arguments.values())).device), torch.cuda.graph(graph):
+        device = next(iter(arguments.values())).device
+        # Other threads (NCCL's watchdog, the one that pins memory) may go on with CUDA meanwhile.
+        with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._result = self._call(self._inputs)
         self._graph, self._recorded = graph, key
 

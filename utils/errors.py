@@ -23,8 +23,7 @@ def user_errors_end_the_program() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        # An error of a DataLoader's worker arrives with the worker's traceback written in front of its message.
-        print(f"error: {str(error).rpartition('UserError: ')[2].strip()}", file=sys.stderr)
+        print(f"error: {message_of(error)}", file=sys.stderr)
         sys.exit(USAGE_STATUS)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -32,6 +31,11 @@ def user_errors_end_the_program() -> Iterator[None]:
     except Terminated:
         print("terminated", file=sys.stderr)
         sys.exit(TERMINATED_STATUS)
+
+
+def message_of(error: UserError) -> str:
+    """Return the message alone: a DataLoader's worker writes its traceback in front of it."""
+    return str(error).rpartition("UserError: ")[2].strip()
 
 
 def some(names: Sequence[object], limit: int = 5) -> str:

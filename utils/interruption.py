@@ -2,12 +2,14 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from utils.errors import Terminated
 
+_ONE_SIGNAL = 1.0  # s
 _RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 
@@ -15,17 +17,19 @@ class Interruption:
     """Which signal asked the loop to stop: None, SIGINT (Ctrl-C) or SIGTERM (a cluster takes the machine back)."""
 
     requested: signal.Signals | None = None
+    since: float = 0.0
 
     def end(self) -> None:
-        """Raise what ends the program with the status of the signal that was received."""
-        raise _RAISED[self.requested]
+        """Raise what ends the program with the status of the signal received; SIGTERM's where another rank did."""
+        raise _RAISED[self.requested or signal.SIGTERM]
 
 
 @contextmanager
 def interruption() -> Iterator[Interruption]:
-    """Yield what the first signal sets; the second one ends the program at once.
+    """Yield what the first signal sets; one that comes a second or more later ends the program at once.
 
-    Processes started meanwhile (the workers that read images) do not die of these signals either.
+    A terminal or a cluster sends the first one twice where torchrun does, too. Processes started meanwhile (the workers
+    that read images) do not die of these signals either.
     """
     state = Interruption()
     if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
@@ -33,9 +37,9 @@ def interruption() -> Iterator[Interruption]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        second = state.requested is not None
-        state.requested = signal.Signals(number)
-        if second:
+        if state.requested is None:
+            state.requested, state.since = signal.Signals(number), time.monotonic()
+        elif time.monotonic() - state.since >= _ONE_SIGNAL:
             state.end()
 
     before = {number: signal.signal(number, handle) for number in _RAISED}

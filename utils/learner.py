@@ -1,36 +1,91 @@
-"""A network with what trains it: optimiser, loss scaling, and the state of all three."""
+"""A network with what trains it: optimiser, loss scaling, the average of its weights, and the state of all of them."""
 
 import random
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from utils.ranks import Ranks
+
+Part = TypeVar("Part")
+
+_NO_LIMIT = torch.finfo(torch.float32).max  # of the gradient's norm: measured, not changed
 
 
 class Learner:
-    """Adam on a network, with loss scaling where the precision needs it.
+    """Adam on a network, which leaves the weights as they are where a loss or a gradient is not finite.
 
     Args:
         network: on its device.
         lr: learning rate.
-        device: of the network.
+        ranks: the processes that train it.
         precision: one of `utils.precision.PRECISIONS`.
+        clip_grad: largest norm of the gradient; None for no limit.
+        ema_decay: of the weights' exponential moving average, in [0, 1); 0 for none.
     """
 
-    def __init__(self, network: nn.Module, lr: float, device: torch.device, precision: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        lr: float,
+        ranks: Ranks,
+        precision: str = "fp32",
+        clip_grad: float | None = None,
+        ema_decay: float = 0.0,
+    ) -> None:
         self.network = network
-        on_cuda = device.type == "cuda"
-        rate = torch.tensor(lr, device=device) if on_cuda else lr  # a recorded step reads it from the GPU
+        self.parallel = ranks.wrap(network)
+        self.clip_grad = clip_grad
+        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)) if ema_decay else None
+        on_cuda = ranks.device.type == "cuda"
+        rate = torch.tensor(lr, device=ranks.device) if on_cuda else lr  # a recorded step reads it from the GPU
         self.optimizer = torch.optim.Adam(network.parameters(), rate, fused=on_cuda, capturable=on_cuda)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.scales_loss = precision == "fp16"
+        # Also without scaling: the scaler is what leaves out a step, on the GPU without asking the CPU.
+        self.scaler = torch.amp.GradScaler(ranks.device.type, init_scale=65536.0 if self.scales_loss else 1.0)
 
-    def step(self, loss: Tensor) -> None:
-        """Change the weights so that the loss falls."""
+    def step(self, parts: Sequence[Part], loss_of: Callable[[nn.Module, Part], Tensor]) -> Tensor:
+        """Change the weights so that the sum of the parts' losses falls.
+
+        Args:
+            parts: of a batch, one after the other.
+            loss_of: gives the loss of a part, computed by the network it is given.
+
+        Returns:
+            the norm of the gradient before it was clipped; not finite where the weights did not change.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        for i, part in enumerate(parts):
+            with self._own_gradient(unless=i == len(parts) - 1):
+                loss = loss_of(self.parallel, part)
+                # An infinite loss can have a finite gradient.
+                finite = torch.where(loss.detach().isfinite(), 1.0, torch.nan)
+                self.scaler.scale(loss * finite).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_grad_norm_(self.network.parameters(), self.clip_grad or _NO_LIMIT)
         self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.scaler.update(None if self.scales_loss else 1.0)
+        return norm
+
+    def _own_gradient(self, unless: bool) -> AbstractContextManager:
+        """Return a context in which gradients add up on this rank alone, `unless` it is time to exchange them."""
+        return nullcontext() if unless or self.parallel is self.network else self.parallel.no_sync()
+
+    def follow(self) -> None:
+        """Let the average of the weights, where there is one, take in the weights of now."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to keep: with averaged weights where there are any."""
+        return self.network if self.average is None else self.average.module
 
     def set_learning_rate(self, lr: float) -> None:
         """Set the learning rate from the next step on."""
@@ -45,8 +100,9 @@ class Learner:
         name, keys, *rest = np.random.get_state()
         return {
             "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict()["state"],  # its settings are the run's arguments
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scales_loss else None,
             "random": {
                 "python": random.getstate(),
                 "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
@@ -56,11 +112,18 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what `state` returned, under the settings of now; weights stay where they lie."""
+        """Go back to what `state` returned, under the settings of now; weights stay where they lie.
+
+        An average that was not kept before starts from the weights.
+        """
         self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["network"])
+            if state["average"] is not None:
+                self.average.load_state_dict(state["average"])
         settings = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": settings})
-        if state["scaler"] and self.scaler.is_enabled():
+        if state["scaler"] and self.scales_loss:
             self.scaler.load_state_dict(state["scaler"])
         states = state["random"]
         random.setstate(states["python"])

@@ -1,5 +1,6 @@
 """Which number formats a run computes in. Weights, checkpoints, losses and optimiser states are always fp32."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -35,3 +36,10 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     if precision not in _SHORT:
         return nullcontext()
     return torch.autocast(device.type, dtype=_SHORT[precision])
+
+
+def set_deterministic(deterministic: bool) -> None:
+    """Let PyTorch take algorithms that give the same bits again, or any; an operation that has none raises."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's first product is computed
+    torch.use_deterministic_algorithms(deterministic)

@@ -1,24 +1,23 @@
-"""What a training run leaves behind: arguments, a text log, TensorBoard curves and picture strips."""
+"""What a training run leaves behind: arguments, a text log, curves, a table, picture strips."""
 
 import json
-import platform
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-import torchvision
+import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from utils.curves import Curves
+from utils.errors import UserError
 from utils.files import atomic_write
 from utils.images import side_by_side, to_float_image, to_uint8
-from utils.version import __version__
 
 Batch = dict[str, Tensor]
 
@@ -26,34 +25,29 @@ _STRIP_ROWS = 3
 
 
 class RunLog:
-    """A new folder for one stage of one run, and a progress bar.
+    """A stage's folder of one run, and a progress bar.
 
-    The folder holds `arguments.json`, `log.txt` and TensorBoard's events.
+    The folder holds `arguments.json`, `log.txt`, `log.csv`, `curves.png` and TensorBoard's events. Where the folder is
+    there, its run goes on in it: what was logged after `done_steps` is done again and replaced, but for `log.txt`.
 
     Args:
-        log_dir: where the folder is made; its name is the stage and the time, so that no earlier run is touched.
+        folder: see `new_run_folder`.
         stage: the training stage.
-        arguments: the script's arguments.
+        record: what the run was started with, for `arguments.json`.
         total_steps: where the progress bar ends.
         done_steps: where it begins.
     """
 
-    def __init__(
-        self, log_dir: Path, stage: str, arguments: dict[str, Any], total_steps: int, done_steps: int = 0
-    ) -> None:
-        self.folder = _new_folder(log_dir, f"{stage}_{datetime.now():%Y%m%d-%H%M%S}")
-        versions = {
-            "aspdc": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        }
-        record = {"command": sys.argv, "arguments": arguments, "versions": versions}
-        with atomic_write(self.folder / "arguments.json") as path:
+    def __init__(self, folder: Path, stage: str, record: dict[str, Any], total_steps: int, done_steps: int = 0) -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = "arguments.json" if not done_steps else f"arguments-from-step-{done_steps}.json"
+        with atomic_write(self.folder / name) as path:
             path.write_text(json.dumps(record, indent=2, default=str))
         self._stage = stage
         self._text = (self.folder / "log.txt").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(self.folder))
+        self._board = SummaryWriter(str(self.folder), purge_step=done_steps + 1 if done_steps else None)
+        self._curves = Curves(self.folder, done_steps)
         self._bar = tqdm(total=total_steps, initial=done_steps, desc=stage, unit="step", dynamic_ncols=True)
         self._epoch_start = self._step_start = time.perf_counter()
         self._data_time = self._lr = 0.0
@@ -75,32 +69,56 @@ class RunLog:
             yield batch
             waiting_since = time.perf_counter()
 
-    def step(self, step: int, losses: dict[str, Tensor], lr: float) -> dict[str, float]:
-        """Record a step's losses (scalars), its learning rate and its times in s; return the losses as numbers."""
-        values = {
-            name: loss.item() for name, loss in losses.items()
-        }  # waits for the device, so that the times are true
+    def step(self, step: int, losses: dict[str, float], norm: float, lr: float) -> None:
+        """Record a step that changed the weights: losses, the gradient's norm, learning rate, and its times in s."""
         times = {"time/data": self._data_time, "time/step": time.perf_counter() - self._step_start}
-        for name, value in ({f"loss/{name}": value for name, value in values.items()} | times | {"lr": lr}).items():
+        curves = {f"loss/{name}": value for name, value in losses.items()} | times
+        for name, value in (curves | {"gradient norm": norm, "lr": lr}).items():
             self._board.add_scalar(name, value, step)
-        self._sums.update(values)
+        self._sums.update(losses)
         self._steps += 1
         self._lr = lr
         self._bar.update()
-        self._bar.set_postfix(loss=f"{values['total']:.4f}", lr=f"{lr:.1e}")
-        return values
+        self._bar.set_postfix(loss=f"{losses['total']:.4f}", lr=f"{lr:.1e}")
 
-    def epoch(self, epoch: int, step: int, columns: dict[str, Tensor]) -> None:
-        """End an epoch: a line with its mean losses, and a picture strip with a column per (N, 3, H, W) batch."""
-        means = ", ".join(f"{name} {total / self._steps:.5f}" for name, total in self._sums.items())
+    def skipped(self, text: str) -> None:
+        """Record a step that did not change the weights."""
+        self._bar.update()
+        self.line(text)
+
+    def epoch(self, epoch: int, step: int, columns: dict[str, Tensor], counts: dict[str, int]) -> None:
+        """End an epoch, or what was done of it.
+
+        Args:
+            epoch: its number, from 1.
+            step: the step it ended with.
+            columns: of a picture strip, each a (N, 3, H, W) batch.
+            counts: what went wrong in this run so far, by name; shown where it is not 0.
+        """
+        means = {name: total / max(self._steps, 1) for name, total in self._sums.items()}
         seconds = time.perf_counter() - self._epoch_start
-        self.line(f"epoch {epoch}, step {step:,}: loss {means}, learning rate {self._lr:.3g}, {seconds:.1f} s")
+        text = ", ".join(f"{name} {mean:.5f}" for name, mean in means.items()) or "none"
+        wrong = "".join(f", {count} {name}" for name, count in counts.items() if count)
+        self.line(f"epoch {epoch}, step {step:,}: loss {text}, learning rate {self._lr:.3g}, {seconds:.1f} s{wrong}")
+        losses = {"loss" if name == "total" else f"loss_{name}": mean for name, mean in means.items()}
+        numbers = {"epoch": epoch, **losses, "lr": self._lr, "seconds": round(seconds, 3)}
+        self._curves.add(step, numbers | {name.replace(" ", "_"): count for name, count in counts.items()})
         self._sums.clear()
         self._steps = 0
         rows = zip(*(batch[:_STRIP_ROWS] for batch in columns.values()), strict=True)
         for i, row in enumerate(rows):
-            pictures = [to_uint8(to_float_image(image)) for image in row]
+            pictures = [to_uint8(to_float_image(image.nan_to_num())) for image in row]
             self._board.add_image(f"{' | '.join(columns)}/{i}", side_by_side(pictures), step, dataformats="HWC")
+
+    def validation(self, step: int, means: dict[str, float], strips: dict[str, np.ndarray], best: bool) -> None:
+        """Record the scores of a validation and its picture strips, blurry | output | sharp."""
+        text = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
+        self.line(f"validation, step {step:,}: {text}{', the best so far' if best else ''}")
+        for name, mean in means.items():
+            self._board.add_scalar(f"validation/{name}", mean, step)
+        for name, strip in strips.items():
+            self._board.add_image(f"validation/{name}", strip, step, dataformats="HWC")
+        self._curves.add(step, {f"val_{name}": mean for name, mean in means.items()})
 
     def __enter__(self) -> "RunLog":
         return self
@@ -108,7 +126,33 @@ class RunLog:
     def __exit__(self, *error: object) -> None:
         self._bar.close()
         self._board.close()
+        with suppress(UserError):  # a full disk has been reported, or will be
+            self._curves.draw()
         self._text.close()
+
+
+class NoRunLog:
+    """What ranks other than the main one have for a `RunLog`: it records nothing."""
+
+    folder = None
+
+    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield an epoch's batches."""
+        yield from loader
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *anything, **named: None
+
+    def __enter__(self) -> "NoRunLog":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def new_run_folder(log_dir: Path, stage: str) -> Path:
+    """Make a folder for a run, named by the stage and the time, so that no earlier run is touched."""
+    return _new_folder(log_dir, f"{stage}_{datetime.now():%Y%m%d-%H%M%S}")
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import ImageSet
 from utils.checkpoint import CheckpointError, load_file, refuse_not_finite
 from utils.errors import UserError
 from utils.files import atomic_write, save_tensors
@@ -27,11 +26,15 @@ class Progress:
         step: optimiser steps done.
         epoch: epochs completed.
         position: frames of the next epoch that have been used.
+        validated: the step after which the network was last validated.
+        best_psnr: of all validations, in dB.
     """
 
     step: int = 0
     epoch: int = 0
     position: int = 0
+    validated: int = 0
+    best_psnr: float = -math.inf
 
     def advance(self, used: int, frames: int) -> None:
         """Count a step on `used` frames of an epoch's `frames`."""
@@ -48,6 +51,15 @@ class Progress:
         return self.step + rest_of_this_epoch + (epochs - self.epoch - 1) * math.ceil(frames / batch_size)
 
 
+@dataclass
+class Resumed:
+    """Where a run goes on: how far it had come, lines for the log, and its log's folder, None for a new run."""
+
+    progress: Progress = field(default_factory=Progress)
+    notes: list[str] = field(default_factory=list)
+    log: Path | None = None
+
+
 class RunState:
     """A folder of numbered states of one stage, the newest `keep` of them; each has its SHA-256 beside it.
 
@@ -61,14 +73,14 @@ class RunState:
         self.keep = keep
         self._saved: Path | None = None
 
-    def save(self, progress: Progress, content: dict[str, Any]) -> Path:
-        """Write a state, then remove the oldest ones.
+    def save(self, progress: Progress, content: dict[str, Any], again: bool = False) -> Path:
+        """Write a state, then remove the oldest ones; one that was just written only where it changed: `again`.
 
         Raises:
             UserError: it cannot be written, or weights are not finite; the older ones are kept.
         """
         path = self.folder / f"step-{progress.step:09}.pth"
-        if path == self._saved:
+        if path == self._saved and not again:
             return path
         refuse_not_finite(path, content["network"])
         with atomic_write(path) as temporary:
@@ -94,28 +106,22 @@ class RunState:
             return []
         return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
-    def resume(
-        self, which: str, learner: Learner, fixed: dict[str, Any], settings: dict[str, str]
-    ) -> tuple[Progress, list[str]]:
+    def resume(self, which: str, learner: Learner, fixed: dict[str, Any], settings: dict[str, str]) -> "Resumed":
         """Bring the learner to where a stopped run was.
 
         Args:
-            which: "none" starts anew and removes older states; "auto" takes the newest whole state of this folder, if
-                there is one; else the path of a state or of a folder of states.
+            which: "none" starts anew; "auto" takes the newest whole state of this folder, if there is one; else the
+                path of a state or of a folder of states.
             learner: gets the state.
             fixed: what must be as it was, by name.
             settings: what may have changed; changes are listed.
-
-        Returns:
-            how far that run had come, and lines for the log.
 
         Raises:
             UserError: something that is fixed was different.
             CheckpointError: no whole state where one was named.
         """
         if which == "none":
-            self.clear()
-            return Progress(), []
+            return Resumed()
         path = Path(which)
         if which != "auto" and not path.is_dir():
             found = path, load_state(path), []
@@ -124,17 +130,18 @@ class RunState:
         if found is None and which != "auto":
             raise CheckpointError(f"--resume {path}: no state step-*.pth there")
         if found is None:
-            return Progress(), [f"nothing to resume in {self.folder}: starting anew"]
+            return Resumed(notes=[f"nothing to resume in {self.folder}: starting anew"])
         path, state, problems = found
         _refuse_changes(path, state["fixed"], fixed)
         learner.restore(state)
         progress, before = Progress(**state["progress"]), state["settings"]
         changed = [f"{name} {before.get(name)} -> {now}" for name, now in settings.items() if before.get(name) != now]
-        return progress, [
+        notes = [
             *problems,
             f"resumed from {path}: step {progress.step:,}, epoch {progress.epoch + 1}",
             *([f"changed since: {', '.join(changed)}"] if changed else []),
         ]
+        return Resumed(progress, notes, Path(state["log"]))
 
     def newest(self) -> tuple[Path, dict[str, Any], list[str]] | None:
         """Return the newest state that is whole, its content, and what is wrong with newer ones; None without states.
@@ -179,12 +186,6 @@ def file_digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def data_digest(image_sets: list[ImageSet]) -> str:
-    """Return the SHA-256 of which frames there are, by their names within their sets: a moved folder stays the same."""
-    lines = [f"{image_set.kind} {image_set.paired} {name}" for image_set in image_sets for name in image_set.names]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _refuse_changes(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.fused.cpu import TAPS, fused_sum_cpu
-from models.fused.packing import packed
+from models.fused.packing import forget_packed, packed
 from models.fused.streams import beside, join, overlapped
 
 OLDEST_TRITON = (3, 6)
@@ -21,6 +21,7 @@ _switch = {"enabled": True}
 
 __all__ = [
     "beside",
+    "forget_packed",
     "fused_conv",
     "fused_conv_type",
     "fused_filter",

@@ -1,6 +1,6 @@
 """Weights in the form the kernels take, kept between calls as long as the weights stand still."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -28,3 +28,9 @@ def packed(form: str, sources: Sequence[Tensor], dtype: torch.dtype, build: Call
         with torch.inference_mode(False), torch.no_grad():  # training may use it, too
             forms[form] = (key, build())
     return forms[form][1]
+
+
+def forget_packed(parameters: Iterable[Tensor]) -> None:
+    """Drop what is kept for these parameters: a replayed recording changes them where PyTorch does not see it."""
+    for parameter in parameters:
+        _KEPT.pop(parameter, None)

@@ -1,0 +1,125 @@
+"""Losses and gradients that are not finite, images that break in training, folders that look wrong at the start."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets import TrainingPatches
+from tests.helpers import SAMPLES
+from tests.test_resume import log_lines, pairs, same, weights
+from tests.test_training import run_script, train, values
+from utils.errors import UserError
+from utils.learner import Learner
+from utils.ranks import Ranks
+
+STAGE = ("--stage", "deblur", "--n_epochs", "3")
+CPU = Ranks(torch.device("cpu"))
+
+
+def run(folder: Path, *more: str, data: Path | None = None):
+    return train(folder, *STAGE, *more, trainset=(str(data or pairs(folder)),))
+
+
+def break_a_frame(monkeypatch, name: str) -> None:
+    """Let every patch of a frame be NaN."""
+    whole = TrainingPatches._patch
+
+    def broken(self, blurry_path, *rest):
+        patch = whole(self, blurry_path, *rest)
+        return patch | {"blurry": torch.full_like(patch["blurry"], math.nan)} if blurry_path.name == name else patch
+
+    monkeypatch.setattr(TrainingPatches, "_patch", broken)
+
+
+def test_a_step_with_nan_changes_nothing_and_is_reported_with_its_files(tmp_path, monkeypatch):
+    break_a_frame(monkeypatch, "000048.png")
+    run(tmp_path, "--batch_size", "1")
+    text = log_lines(tmp_path)
+    skipped = [line for line in text.splitlines() if "skipped step" in line]
+    assert len(skipped) == 3  # once an epoch
+    assert all("loss total nan" in line and "000048.png" in line for line in skipped)
+    assert "3 steps skipped" in text
+    assert all(map(math.isfinite, values(tmp_path / "log", "deblur", "loss/total")))
+    assert len(values(tmp_path / "log", "deblur", "loss/total")) == 6
+
+    where = next(i for i in range(1, 4) if f"skipped step {i}:" in text)  # of the first epoch
+    assert where > 1  # else there is nothing to compare with
+    for name, steps in (("before", where - 1), ("after", where)):
+        run(tmp_path / name, "--batch_size", "1", "--max_steps", str(steps), data=tmp_path / "pairs")
+    assert same(weights(tmp_path / "before"), weights(tmp_path / "after"))
+
+
+def test_too_many_bad_steps_in_a_row_end_the_run_and_keep_what_was_there(tmp_path, monkeypatch):
+    run(tmp_path, "--max_steps", "2")
+    before = (tmp_path / "nets" / "DeblurringNet_NF.pth").read_bytes()
+    for name in ("000046.png", "000047.png", "000048.png"):
+        break_a_frame(monkeypatch, name)
+    with pytest.raises(UserError, match=r"4 steps in a row without finite .* on .*00004\d\.png.*--clip_grad"):
+        run(tmp_path, "--resume", "auto", "--max_bad_steps", "4", "--n_epochs", "9", "--save_every", "1steps")
+    assert (tmp_path / "nets" / "DeblurringNet_NF.pth").read_bytes() == before
+    assert [path.name for path in (tmp_path / "nets" / "states" / "deblur").glob("*.pth")] == ["step-000000002.pth"]
+
+
+def test_a_diverging_run_ends_with_status_2(tmp_path):
+    with pytest.raises(UserError, match="20 steps in a row without finite losses and gradients"):
+        run(tmp_path, "--lr", "1e30", "--n_epochs", "100")
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_an_infinite_loss_with_a_finite_gradient_changes_nothing(value):
+    layer = torch.nn.Linear(2, 2)
+    learner, before = Learner(layer, 1e-2, CPU), layer.weight.clone()
+    norm = learner.step([torch.ones(1, 2)], lambda network, x: network(x).sum() + value)
+    assert not norm.isfinite()
+    assert torch.equal(layer.weight, before)
+    assert learner.step([torch.ones(1, 2)], lambda network, x: network(x).sum()).isfinite()
+    assert not torch.equal(layer.weight, before)
+
+
+def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were():
+    for limit, expected in ((None, math.sqrt(4 * 9 + 2)), (0.5, 0.5)):
+        layer = torch.nn.Linear(2, 2)
+        learner = Learner(layer, 1e-2, CPU, clip_grad=limit)
+        norm = learner.step([torch.full((1, 2), 3.0)], lambda network, x: network(x).sum())
+        assert norm.item() == pytest.approx(math.sqrt(4 * 9 + 2))
+        grads = torch.cat([parameter.grad.flatten() for parameter in layer.parameters()])
+        assert grads.norm().item() == pytest.approx(expected, rel=1e-4)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def test_an_image_that_breaks_in_training_ends_it_with_its_name(tmp_path):
+    truncate(pairs(tmp_path) / "sharp" / "000048.png")
+    with pytest.raises(UserError, match=r"sharp/000048\.png is damaged or incomplete"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("more", [(), ("--cache_dir", "cache")])
+def test_or_it_is_left_out_and_counted(tmp_path, more, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    truncate(pairs(tmp_path) / "sharp" / "000048.png")
+    run(tmp_path, "--skip_bad_images", *more)
+    text = log_lines(tmp_path)
+    assert len([line for line in text.splitlines() if "left out: " in line and "000048.png" in line]) == 3
+    assert "3 images left out" in text
+    assert len(values(tmp_path / "log", "deblur", "loss/total")) == 6
+
+
+def test_swapped_sides_are_told_at_the_start(tmp_path):
+    data = pairs(tmp_path)
+    (data / "sharp").rename(data / "other")
+    (data / "blur").rename(data / "sharp")
+    (data / "other").rename(data / "blur")
+    places = ["--output_dir", str(tmp_path / "nets"), "--log_dir", str(tmp_path / "log"), "--device", "cpu"]
+    small = ["--stage", "deblur", "--width", "4", "--patch_size", "32", "--max_steps", "1", "--num_workers", "0"]
+    result = run_script("DR_training.py", "--trainset_dir", str(data), *places, *small)
+    assert result.returncode == 0
+    (warning,) = [line for line in result.stdout.splitlines() if "WARNING" in line]
+    assert "swapped" in warning
+    straight = run_script("DR_training.py", "--trainset_dir", str(SAMPLES), *places, *small, "--overwrite")
+    assert straight.returncode == 0
+    assert "WARNING" not in straight.stdout

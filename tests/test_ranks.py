@@ -1,0 +1,132 @@
+"""Processes that torchrun starts train as one does: the same losses and weights, one log, one end."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_resume import log_lines, pairs, states, weights
+from tests.test_training import ROOT, arguments, train, values
+from utils.checkpoint import load_file
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")
+
+STAGE = ("--stage", "deblur", "--n_epochs", "10")
+
+
+def torchrun(folder: Path, *more: str, processes: int = 2) -> subprocess.Popen:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [*launcher, "DR_training.py", *arguments(folder, *more, trainset=(str(pairs(folder)),))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
+
+
+def finished(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """Return the norm of the difference of all weights in parts of their norm."""
+    one, other = (torch.cat([each[name].flatten() for name in second]) for each in (first, second))
+    return ((one - other).norm() / other.norm()).item()
+
+
+@pytest.mark.parametrize("accumulate", ["1", "2"])
+def test_two_processes_train_as_one(tmp_path, accumulate):
+    """Twenty steps of two and one frames: every other step leaves a rank without one of its own."""
+    more = (*STAGE, "--batch_size", "2", "--accumulate", accumulate, "--max_steps", "20")
+    status, out, err = finished(torchrun(tmp_path / "two", *more))
+    assert status == 0, err
+    assert out.count("3 pairs") == 1  # one process speaks
+    train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path / "two")),))
+    losses = [values(tmp_path / name / "log", "deblur", "loss/total") for name in ("two", "one")]
+    assert len(losses[0]) == 20
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    # Not each of them: where a gradient is nothing but rounding, Adam makes steps of full size of it.
+    assert difference(weights(tmp_path / "two"), weights(tmp_path / "one")) < 1e-5
+    (folder,) = (tmp_path / "two" / "log").iterdir()
+    assert json.loads((folder / "arguments.json").read_text())["processes"] == 2
+
+
+def test_two_processes_fine_tune_as_one_to_each_weight(tmp_path, small_networks):
+    more = ("--stage", "finetune", "--n_epochs", "10", "--max_steps", "20")
+    for name in ("one", "two"):
+        shutil.copytree(small_networks, tmp_path / name / "nets")
+        (tmp_path / name / "nets" / "DeblurringNet_FT.pth").unlink()
+    status, _, err = finished(torchrun(tmp_path / "two", *more))
+    assert status == 0, err
+    train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path / "two")),))
+    two, one = (weights(tmp_path / name, "DeblurringNet_FT.pth") for name in ("two", "one"))
+    assert max((two[name] - one[name]).abs().max().item() for name in one) < 1e-5
+
+
+def test_parts_of_a_batch_make_the_same_step(tmp_path):
+    for name, more in (("whole", ()), ("parts", ("--accumulate", "3"))):
+        train(tmp_path / name, *STAGE, "--batch_size", "3", "--max_steps", "5", *more, trainset=(str(pairs(tmp_path)),))
+    assert difference(weights(tmp_path / "parts"), weights(tmp_path / "whole")) < 1e-5
+
+
+def test_processes_go_on_with_what_one_began_and_validate_each_image_once(tmp_path):
+    train(tmp_path, *STAGE, "--max_steps", "2", trainset=(str(pairs(tmp_path)),))
+    validation = ("--valset_dir", str(pairs(tmp_path)), "--val_every", "1")
+    more = (*STAGE, "--max_steps", "4", *validation)
+    status, _, err = finished(torchrun(tmp_path, *more, "--resume", "auto"))
+    assert status == 0, err
+    train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path)),))
+    assert "resumed from" in log_lines(tmp_path)
+    found = [
+        re.findall(r"step 4: psnr ([\d.]+), psnr_float ([\d.]+)", log_lines(tmp_path / each)) for each in ("", "one")
+    ]
+    assert [float(value) for value in found[0][0]] == pytest.approx([float(value) for value in found[1][0]], abs=2e-3)
+
+
+def test_one_ranks_failure_ends_the_others_with_its_message(tmp_path):
+    frame = pairs(tmp_path) / "blur" / "000047.png"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[: len(whole) // 2])  # its header is whole, so that it is met in training
+    start = time.monotonic()
+    status, _, err = finished(torchrun(tmp_path, *STAGE, "--batch_size", "2", "--n_epochs", "1000"))
+    assert status != 0
+    assert time.monotonic() - start < 60
+    assert f"error: {frame} is damaged or incomplete" in err
+    others = re.findall(r"rank (\d) ends because rank (\d) failed: (.*)", err)
+    assert all(first != second and str(frame) in text for first, second, text in others)
+    assert 'DR_training.py", line' not in err  # no traceback of ours
+
+
+def test_an_error_that_all_ranks_meet_is_said_once(tmp_path):
+    status, _, err = finished(torchrun(tmp_path, *STAGE, "--valset_dir", str(tmp_path / "nowhere")))
+    assert status != 0
+    assert len(re.findall(r"^error: .*nowhere does not exist", err, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save_one_state_for_all(tmp_path, number):
+    process = torchrun(tmp_path, *STAGE, "--n_epochs", "1000")
+    for line in process.stdout:
+        if "epoch 2" in line:
+            break
+    os.killpg(process.pid, number)  # to torchrun and to each process, as a terminal or a cluster does
+    status, out, err = finished(process)
+    assert status != 0
+    assert "--resume auto goes on" in out
+    assert 'DR_training.py", line' not in err
+    (state,) = states(tmp_path)
+    assert load_file(state)["progress"]["step"] == int(state.stem.partition("-")[2])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_more_processes_than_gpus_are_refused(tmp_path):
+    status, _, err = finished(torchrun(tmp_path, *STAGE, "--device", "cuda"))
+    assert status != 0
+    assert "torchrun started 2 processes on a node with 0 GPUs" in err

@@ -1,0 +1,137 @@
+"""Validation in training, the best network, averaged weights, and what a run's folder holds."""
+
+import csv
+import json
+import subprocess
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import D_testing
+from tests.helpers import ROOT, SAMPLES
+from tests.test_resume import log_lines, pairs, same, states, weights
+from tests.test_training import curves, train
+from utils.checkpoint import load_file
+from utils.errors import UserError
+from utils.interruption import Interruption
+from utils.ranks import Ranks
+from utils.validation import validate
+
+BEST = "DeblurringNet_NF_best.pth"
+VALIDATED = ("--valset_dir", str(SAMPLES), "--val_every", "1")
+
+
+def run(folder: Path, *more: str, stage: str = "deblur", epochs: int = 3) -> Namespace:
+    return train(folder, "--stage", stage, "--n_epochs", str(epochs), *more, trainset=(str(pairs(folder)),))
+
+
+def table(folder: Path) -> list[dict[str, float]]:
+    (path,) = folder.glob("log/*/log.csv")
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def test_the_best_network_is_kept_and_scores_what_the_testing_script_gives(tmp_path):
+    run(tmp_path, *VALIDATED, "--lr", "3e-2")
+    rows = table(tmp_path)
+    scores = [row["val_psnr"] for row in rows]
+    assert len(scores) == 3
+    for name, expected in ((BEST, max(scores)), ("DeblurringNet_NF.pth", scores[-1])):
+        command = ["--testset_dir", str(SAMPLES), "--weights", str(tmp_path / "nets" / name), "--device", "cpu"]
+        D_testing.main(D_testing.parse_args([*command, "--save_dir", str(tmp_path / "results")]))
+        summary = json.loads((tmp_path / "results" / "summary.json").read_text())
+        (found,) = summary["sets"].values()
+        assert found["output"]["psnr"] == pytest.approx(expected, abs=1e-9)
+    assert load_file(tmp_path / "nets" / BEST)["epoch"] == 1 + scores.index(max(scores))
+    board = curves(tmp_path / "log", "deblur")
+    assert [event.value for event in board.Scalars("validation/psnr")] == pytest.approx(scores, abs=1e-4)
+    assert [tag for tag in board.Tags()["images"] if tag.startswith("validation/")]
+
+
+def test_validation_comes_every_so_many_epochs_and_at_the_end(tmp_path):
+    run(tmp_path, "--valset_dir", str(SAMPLES), "--val_every", "2", epochs=5)
+    assert [row["epoch"] for row in table(tmp_path) if "val_psnr" in row] == [2, 4, 5]
+
+
+def test_the_reblurring_network_is_validated_against_the_blurry_images(tmp_path):
+    run(tmp_path, *VALIDATED, stage="reblur", epochs=1)
+    assert "validation, step 2: psnr" in log_lines(tmp_path)
+    assert (tmp_path / "nets" / "ReBlurringNet_best.pth").exists()
+
+
+def test_a_resumed_run_goes_on_in_its_folder_and_knows_the_best(tmp_path):
+    run(tmp_path / "whole", *VALIDATED, "--ema_decay", "0.9")
+    run(tmp_path / "parts", *VALIDATED, "--ema_decay", "0.9", "--max_steps", "3")
+    best = load_file(states(tmp_path / "parts")[0])["progress"]["best_psnr"]
+    assert best == max(row["val_psnr"] for row in table(tmp_path / "parts"))
+    run(tmp_path / "parts", *VALIDATED, "--ema_decay", "0.9", "--resume", "auto")
+    whole, parts = table(tmp_path / "whole"), {row["step"]: row for row in table(tmp_path / "parts")}
+    assert sorted(parts) == [2, 3, 4, 6]
+    assert [parts[row["step"]]["val_psnr"] for row in whole] == [row["val_psnr"] for row in whole]
+    assert parts[6]["loss"] == whole[-1]["loss"]
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    (folder,) = (tmp_path / "parts" / "log").iterdir()
+    assert (folder / "arguments.json").exists()
+    assert (folder / "arguments-from-step-3.json").exists()
+    image = np.array(Image.open(folder / "curves.png").convert("RGB"))
+    assert image.shape[0] > 300
+    assert image.std() > 10
+
+
+def test_averaged_weights_are_what_is_written(tmp_path):
+    for name, more in (("1", ("1",)), ("2", ("2",)), ("average", ("2", "--ema_decay", "0.75"))):
+        run(tmp_path / name, "--max_steps", *more)
+    first, second, average = (weights(tmp_path / name) for name in ("1", "2", "average"))
+    for name, value in average.items():
+        torch.testing.assert_close(value, 0.75 * first[name] + 0.25 * second[name], atol=1e-7, rtol=0)
+    assert not same(average, second)
+    assert same(load_file(states(tmp_path / "average")[0])["network"], second)
+
+
+def test_a_signal_ends_a_validation_that_is_not_complete(tmp_path):
+    from datasets import find_images
+    from models import DeblurringNet
+
+    stop, asked = Interruption(), []
+
+    def stopping() -> bool:
+        asked.append(stop)
+        return len(asked) > 1
+
+    sets = [find_images(pairs(tmp_path), "test")]
+    options = {"reblurs": False, "recorded": False, "stopping": stopping}
+    assert validate(DeblurringNet(4), sets, Ranks(torch.device("cpu")), "fp32", **options) is None
+    assert len(asked) == 2
+
+
+def test_images_to_validate_on_need_ground_truth(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for path in (SAMPLES / "train").glob("*/blur/*.png"):
+        (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match=r"--valset_dir .*photos has no sharp images to validate against"):
+        run(tmp_path, "--valset_dir", str(tmp_path / "photos"))
+
+
+def test_the_runs_folder_says_what_made_it(tmp_path):
+    run(tmp_path, "--max_steps", "1", *VALIDATED)
+    (path,) = tmp_path.glob("log/*/arguments.json")
+    record = json.loads(path.read_text())
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    assert (record["versions"]["commit"] or "").partition(" ")[0] == commit
+    assert record["arguments"]["seed"] == 0
+    trained, validated = record["data"]
+    assert (trained["images"], validated["images"], trained["paired"]) == (3, 1, True)
+    assert len(trained["list_sha256"]) == 64
+    assert trained["list_sha256"] != validated["list_sha256"]
+
+
+def test_deterministic_is_passed_on(tmp_path):
+    try:
+        run(tmp_path, "--deterministic", "--max_steps", "1")
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,53 @@
+"""Steps whose loss or gradient is not finite: counted, reported with their files, and at last the end of a run."""
+
+import math
+from collections.abc import Sequence
+
+from utils.errors import UserError, some
+
+_FILES_SHOWN = 48
+
+
+class BadSteps:
+    """How many steps left the weights as they were.
+
+    Attributes:
+        total: in this run.
+        in_a_row: up to now.
+
+    Args:
+        limit: so many in a row end the run.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.total = self.in_a_row = 0
+
+    def is_bad(self, losses: dict[str, float], norm: float) -> bool:
+        """Count a step: bad where one of its losses, or the norm of its gradient, is not finite."""
+        bad = not all(map(math.isfinite, [*losses.values(), norm]))
+        self.in_a_row = self.in_a_row + 1 if bad else 0
+        self.total += bad
+        return bad
+
+    def report(self, step: int, losses: dict[str, float], norm: float, names: Sequence[str]) -> str:
+        """Return a line on a bad step.
+
+        Args:
+            step: its number.
+            losses: by name.
+            norm: of the gradient.
+            names: the files of its batch.
+
+        Raises:
+            UserError: it is the last in a row that is allowed.
+        """
+        what = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        where = f"step {step:,}: loss {what}, gradient norm {norm:g} on {some(names, _FILES_SHOWN)}"
+        if self.in_a_row >= self.limit:
+            raise UserError(
+                f"{self.in_a_row} steps in a row without finite losses and gradients, the last {where}. Weights and "
+                "states on disk are as they were before them. Lower --lr, give --clip_grad, or look for broken images "
+                "with `python -m datasets.check`"
+            )
+        return f"skipped {where}"

@@ -1,0 +1,75 @@
+"""A training run's numbers as a table and a picture, for those without TensorBoard."""
+
+import csv
+import time
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from utils.files import atomic_write
+
+Row = dict[str, float]
+
+_SECONDS_BETWEEN_PICTURES = 60.0
+
+
+class Curves:
+    """`log.csv`, a row an epoch, and `curves.png` in a run's folder.
+
+    Rows that the folder holds up to `last_step` are kept: a resumed run goes on with them.
+
+    Args:
+        folder: the run's.
+        last_step: the last step that is not done again.
+    """
+
+    def __init__(self, folder: Path, last_step: int) -> None:
+        self._table, self._picture = folder / "log.csv", folder / "curves.png"
+        self._rows: dict[int, Row] = {}
+        self._drawn_at = -float("inf")
+        if self._table.exists():
+            with self._table.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    numbers = {name: float(value) for name, value in row.items() if value}
+                    if numbers["step"] <= last_step:
+                        self._rows[int(numbers["step"])] = numbers
+
+    def add(self, step: int, values: Row) -> None:
+        """Add columns to the row of a step, write the table, and the picture unless that is less than a minute old."""
+        self._rows.setdefault(step, {"step": step}).update(values)
+        columns = dict.fromkeys(name for row in self._rows.values() for name in row)
+        with atomic_write(self._table) as path, path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self._rows[each] for each in sorted(self._rows))
+        if time.monotonic() - self._drawn_at > _SECONDS_BETWEEN_PICTURES:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw losses, learning rate and validation scores over the steps, if there are any."""
+        if not self._rows:
+            return
+        rows = [self._rows[step] for step in sorted(self._rows)]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        panels = {
+            "loss": ([name for name in names if name.startswith("loss")], "log"),
+            "PSNR [dB]": ([name for name in names if name.startswith("val_psnr")], "linear"),
+            "SSIM": ([name for name in names if name.startswith("val_ssim")], "linear"),
+            "learning rate": (["lr"], "log"),
+        }
+        shown = {title: panel for title, panel in panels.items() if panel[0]}
+        figure = Figure(figsize=(8, 2.2 * len(shown)), layout="constrained")
+        axes = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
+        for axis, (title, (columns, scale)) in zip(axes, shown.items(), strict=True):
+            for name in columns:
+                points = [(row["step"], row[name]) for row in rows if name in row]
+                axis.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None, label=name)
+            axis.set_ylabel(title)
+            axis.set_yscale(scale)
+            axis.grid(alpha=0.3)
+            if len(columns) > 1:
+                axis.legend(fontsize="small")
+        axes[-1].set_xlabel("step")
+        with atomic_write(self._picture) as path:
+            figure.savefig(path, dpi=100)
+        self._drawn_at = time.monotonic()

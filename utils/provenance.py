@@ -1,0 +1,74 @@
+"""What made a result: command, versions, commit, data."""
+
+import argparse
+import hashlib
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+
+from datasets import ImageSet
+from utils.ranks import Ranks
+from utils.version import __version__
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def provenance(
+    args: argparse.Namespace, image_sets: Sequence[ImageSet], ranks: Ranks, deform_op: str
+) -> dict[str, Any]:
+    """Return all that a run can be repeated from; of each image set the count and the SHA-256 of the list of images."""
+    on_cuda = ranks.device.type == "cuda"
+    return {
+        "command": sys.argv,
+        "arguments": vars(args),
+        "versions": {
+            "aspdc": __version__,
+            "commit": git_commit(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": np.__version__,
+            "cuda": torch.version.cuda if on_cuda else None,
+            "cudnn": torch.backends.cudnn.version() if on_cuda else None,
+        },
+        "device": torch.cuda.get_device_name(ranks.device) if on_cuda else f"cpu, {torch.get_num_threads()} threads",
+        "processes": ranks.world,
+        "deform_op": deform_op,
+        "data": [
+            {
+                "root": str(image_set.root),
+                "kind": image_set.kind,
+                "layout": image_set.layout,
+                "images": len(image_set),
+                "paired": image_set.paired,
+                "list_sha256": list_digest([image_set]),
+                "notes": list(image_set.notes),
+            }
+            for image_set in image_sets
+        ],
+    }
+
+
+def git_commit() -> str | None:
+    """Return the commit of this code, with "+ changes" where files differ from it; None where git does not know it."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(_ROOT), *command], capture_output=True, text=True, check=True).stdout
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + (" + changes" if changes.strip() else "")
+
+
+def list_digest(image_sets: Sequence[ImageSet]) -> str:
+    """Return the SHA-256 of which frames there are, by their names within their sets: a moved folder stays the same."""
+    lines = [f"{image_set.kind} {image_set.paired} {name}" for image_set in image_sets for name in image_set.names]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

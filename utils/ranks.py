@@ -1,0 +1,160 @@
+"""The processes that train one network together, one a GPU, as torchrun starts them; without torchrun there is one."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from utils.device import pick_device
+from utils.errors import USAGE_STATUS, Terminated, UserError, message_of
+
+_FAILURE = "aspdc/failure"  # the store's key under which the first rank to fail leaves its message
+_POLL = 0.5  # s
+# One rank may validate, save or decode images while the others wait for it.
+_PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together.
+
+    Attributes:
+        device: where it computes.
+        rank: its number, from 0.
+        world: how many there are.
+        local: its number on this node.
+        together: whether torchrun started it, if only one.
+    """
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    together: bool = False
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes files and logs."""
+        return self.rank == 0
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Return the network, whose gradients backward averages over all ranks where there are several."""
+        if not self.together:
+            return network
+        if self.device.type == "cpu":
+            return DistributedDataParallel(network)
+        # On a stream of its own: what DDP ties to a stream has to be no part of the default one to be recorded.
+        with torch.cuda.stream(torch.cuda.Stream(self.device)):
+            return DistributedDataParallel(network, device_ids=[self.device.index], gradient_as_bucket_view=True)
+
+    def totals(self, numbers: Tensor, *own: float) -> list[float]:
+        """Return the sums over all ranks of a tensor's numbers, (K,), and of this rank's `own` ones."""
+        if not self.together:
+            return [*numbers.tolist(), *own]
+        everything = torch.cat([numbers, numbers.new_tensor(own)])
+        dist.all_reduce(everything)
+        return everything.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's value, in the order of the ranks; all of them have to call this."""
+        if not self.together:
+            return [value]
+        values = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Wait until every rank has come here."""
+        self.gather(None)
+
+
+@contextmanager
+def ranks_together(device: str) -> Iterator[Ranks]:
+    """Yield this process's place among those that torchrun started; the first of them to fail ends the others.
+
+    Args:
+        device: as `--device` names it; "auto" and "cuda" give each process of a node a GPU of its own.
+
+    Raises:
+        UserError: the device cannot be used, or there are fewer GPUs than processes.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield Ranks(pick_device(device))
+        return
+    local, node_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    store, rank, world = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    if rank > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (every line once, by rank 0; errors go to stderr)
+    ended = threading.Event()
+    try:
+        chosen = _device_of(device, local, node_size)
+        on_cuda = chosen.type == "cuda"
+        if on_cuda:
+            torch.cuda.set_device(chosen)
+        threading.Thread(target=_watch, args=(store, rank, ended), daemon=True).start()
+        dist.init_process_group(
+            "nccl" if on_cuda else "gloo",
+            store=dist.PrefixStore("aspdc/group", store),
+            rank=rank,
+            world_size=world,
+            timeout=_PATIENCE,
+            device_id=chosen if on_cuda else None,
+        )
+        yield Ranks(chosen, rank, world, local, together=True)
+        ended.set()
+        dist.destroy_process_group()
+    except (KeyboardInterrupt, Terminated):  # every rank was told, and answers by itself
+        ended.set()
+        raise
+    except BaseException as error:
+        ended.set()
+        _tell(store, rank, error)
+        raise
+
+
+def _device_of(name: str, local: int, node_size: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if torch.cuda.device_count() < node_size:
+            raise UserError(
+                f"torchrun started {node_size} processes on a node with {torch.cuda.device_count()} GPUs; give "
+                f"--nproc_per_node {max(torch.cuda.device_count(), 1)}, or --device cpu"
+            )
+        name = f"cuda:{local}"
+    elif name != "cpu" and node_size > 1:
+        raise UserError(f"--device {name} is one device for {node_size} processes; leave --device out")
+    return pick_device(name)
+
+
+def _tell(store: dist.Store, rank: int, error: BaseException) -> None:
+    """Leave this rank's message for the others; say nothing more where another rank failed before it."""
+    with suppress(Exception):  # the store is gone with the first node
+        if store.add(f"{_FAILURE}s", 1) == 1:
+            text = message_of(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            store.set(_FAILURE, f"{rank} {text}")
+        elif isinstance(error, UserError):
+            os._exit(USAGE_STATUS)
+
+
+def _watch(store: dist.Store, rank: int, ended: threading.Event) -> None:
+    """End this process once another has failed: the main thread may be waiting for that one for ever."""
+    while not ended.wait(_POLL):
+        try:
+            if not store.check([_FAILURE]):
+                continue
+            first, _, text = store.get(_FAILURE).decode().partition(" ")
+        except Exception:  # the store ends with the first node; torchrun ends the rest
+            return
+        if not ended.is_set():
+            print(f"rank {rank} ends because rank {first} failed: {text}", file=sys.stderr, flush=True)
+            os._exit(USAGE_STATUS)

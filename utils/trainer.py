@@ -1,0 +1,280 @@
+"""A stage of training from where it stands to its last step: steps, epochs, validation, states, interruptions."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from datasets import FrameCache, ImageSet, SharedBatches, TrainingPatches, training_loader
+from utils.bad_steps import BadSteps
+from utils.capture import Captured
+from utils.checkpoint import STAGE_FILES, save_network
+from utils.device import pick_deform_op
+from utils.errors import UserError
+from utils.interruption import interruption
+from utils.learner import Learner
+from utils.precision import autocast
+from utils.provenance import list_digest, provenance
+from utils.ranks import Ranks
+from utils.run_log import NoRunLog, RunLog, new_run_folder
+from utils.run_state import RunState
+from utils.validation import validate
+
+Batch = dict[str, Tensor]
+# A stage's losses: the network and a batch give the network's output, the total loss, and its parts for the log.
+StageLosses = Callable[[nn.Module, Batch], tuple[Tensor, Tensor, dict[str, Tensor]]]
+
+_WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
+_WARMUP_STEPS_TOGETHER = 11  # what PyTorch asks for with DistributedDataParallel
+_IMAGES = ("blurry", "sharp", "paired")  # what of a batch goes to the device
+
+
+def states_folder(output_dir: Path, stage: str) -> Path:
+    """Return where a stage's states lie."""
+    return output_dir / "states" / stage
+
+
+def best_file(output: Path) -> Path:
+    """Return where the network with the best validation lies beside the last one."""
+    return output.with_name(f"{output.stem}_best{output.suffix}")
+
+
+class Trainer:
+    """Trains one stage; writes its network after every epoch, its state as --save_every says, and both at the end.
+
+    Args:
+        stage: one of `STAGE_FILES`.
+        args: the training script's arguments.
+        network: on this rank's device; it is trained.
+        losses: the stage's.
+        lr: learning rate of the first epochs.
+        image_sets: what it is trained on.
+        validation_sets: what it is validated on, with ground truth; may be empty.
+        ranks: the processes that train it.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        args: argparse.Namespace,
+        network: nn.Module,
+        losses: StageLosses,
+        lr: float,
+        image_sets: Sequence[ImageSet],
+        validation_sets: Sequence[ImageSet],
+        ranks: Ranks,
+    ) -> None:
+        self.stage, self.args, self.ranks, self.losses, self.base_lr = stage, args, ranks, losses, lr
+        self.image_sets, self.validation_sets = image_sets, validation_sets
+        self.output = args.output_dir / STAGE_FILES[stage]
+        network.to(memory_format=torch.channels_last).train()
+        self.learner = Learner(network, lr, ranks, args.precision, args.clip_grad, args.ema_decay)
+
+        cache = FrameCache(args.cache_dir) if args.cache_dir else None
+        patches = TrainingPatches(image_sets, args.patch_size, cache, args.skip_bad_images)
+        self.frames = len(patches)
+        self.batches = SharedBatches(self.frames, args.batch_size, args.seed, ranks.rank, ranks.world)
+        on_cuda = ranks.device.type == "cuda"
+        self.loader = training_loader(patches, self.batches, args.num_workers, on_cuda)
+
+        width = args.width if stage == "reblur" else network.arguments["width"]
+        self.deform_op = pick_deform_op(args.deform_op, ranks.device, width)
+        self.recorded = on_cuda and self.deform_op == "fused" and not args.eager
+        warmup = _WARMUP_STEPS_TOGETHER if ranks.together else _WARMUP_STEPS
+        self.run_step = Captured(self._step, warmup) if self.recorded else self._step
+        self.loss_names: list[str] = []
+
+        self.states = RunState(states_folder(args.output_dir, stage), args.keep)
+        self.fixed = {"stage": stage, "architecture": network.arguments, "data": list_digest(image_sets)}
+        self.settings = {name: str(value) for name, value in vars(args).items() if name not in ("resume", "overwrite")}
+        self.resumed = self.states.resume(args.resume, self.learner, self.fixed, self.settings)
+        self.progress = self.resumed.progress
+        steps = self.progress.last_step(self.frames, args.batch_size, args.n_epochs)
+        self.last_step = min(steps, args.max_steps or sys.maxsize)
+        if len(set(ranks.gather(self.progress.step))) > 1:
+            raise UserError(
+                f"--resume: the nodes found different states in {self.states.folder}; --output_dir should be on a disk "
+                "that all of them share"
+            )
+        if args.resume == "none" and ranks.main:
+            self.states.clear()
+            best_file(self.output).unlink(missing_ok=True)
+        self.bad_steps = BadSteps(args.max_bad_steps)
+        self.left_out = 0
+        self.stopping = False  # what all ranks know of; each hears signals by itself
+
+    def run(self) -> None:
+        """Train until the last step, or until SIGINT or SIGTERM."""
+        with ExitStack() as stack:
+            self.log = stack.enter_context(self._open_log())
+            self.stop = stack.enter_context(interruption())
+            first_step = self.progress.step
+            self._announce()
+            while True:
+                self._validate_if_due()
+                self.stopping = any(self.ranks.gather(self.stopping or self.stop.requested is not None))
+                if self.stopping or self.progress.step >= self.last_step:
+                    break
+                self._epoch()
+            trained = self.progress.step > first_step
+            if trained:
+                self._save_state()
+            self.ranks.wait()  # before any of them ends, and torchrun ends the others
+            if self.stopping:
+                kept = f"; the network so far is in {self.output}, --resume auto goes on" if trained else ""
+                self.log.line(f"interrupted after step {self.progress.step:,}{kept}")
+                self.stop.end()
+            self.log.line(f"wrote {self.output}; log in {self.log.folder}")
+
+    def _open_log(self) -> RunLog | NoRunLog:
+        if not self.ranks.main:
+            return NoRunLog()
+        folder = self.resumed.log
+        if folder is None or not folder.is_dir() or folder.parent.resolve() != self.args.log_dir.resolve():
+            folder = new_run_folder(self.args.log_dir, self.stage)
+        record = provenance(self.args, [*self.image_sets, *self.validation_sets], self.ranks, self.deform_op)
+        return RunLog(folder, self.stage, record, self.last_step, self.progress.step)
+
+    def _announce(self) -> None:
+        for note in self.resumed.notes:
+            self.log.line(note)
+        args, world = self.args, self.ranks.world
+        parts = (f", {world} processes" if world > 1 else "") + (
+            f", {args.accumulate} parts" if args.accumulate > 1 else ""
+        )
+        self.log.line(
+            f"{self.frames:,} frames, {self.last_step:,} steps of {args.batch_size} patches of "
+            f"{args.patch_size}×{args.patch_size} px{parts}, learning rate {self.base_lr:g}, {args.precision} on "
+            f"{self.ranks.device}, deformable convolutions {self.deform_op}"
+        )
+
+    def _epoch(self) -> None:
+        """Train on what is left of an epoch."""
+        progress, args = self.progress, self.args
+        before, self.batches.epoch, self.batches.start = progress.step, progress.epoch, progress.position
+        lr = self.base_lr * args.gamma ** (progress.epoch // args.n_steps)
+        self.learner.set_learning_rate(lr)
+        for loaded in self.log.batches(self.loader):
+            if self.stop.requested is not None and not self.ranks.together:
+                self.stopping = True
+                break
+            images = to_device({name: loaded[name] for name in _IMAGES}, self.ranks.device)
+            weight = torch.tensor(self.batches.weight(progress.position), device=self.ranks.device)
+            restored, numbers = self.run_step(weight=weight, **images)
+            stop_asked, broken = self.stop.requested is not None, [text for text in loaded["broken"] if text]
+            *values, stops, breaks = self.ranks.totals(numbers, stop_asked, len(broken))
+            progress.advance(self.batches.size(progress.position), self.frames)
+            if breaks:
+                self._count_broken(broken)
+            self._after_step([value / self.ranks.world for value in values], loaded["name"], lr)
+            self.stopping = stops > 0
+            if self.stopping or progress.step == self.last_step:
+                break
+            if progress.position:
+                self._save_state_if_due()
+        if progress.step > before:
+            # The network before the state: a run killed in between writes it again when resumed.
+            if self.ranks.main and not self._in_doubt:
+                save_network(self.output, self.learner.result, self.stage, progress.epoch)
+            columns = {"blurry": images["blurry"], f"{self.stage} output": restored, "sharp": images["sharp"]}
+            counts = {"steps skipped": self.bad_steps.total, "images left out": self.left_out}
+            self.log.epoch(progress.epoch + (progress.position > 0), progress.step, columns, counts)
+            self._save_state_if_due()
+
+    def _step(self, weight: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Take a step on this rank's images of a batch, in so many parts as --accumulate says.
+
+        Args:
+            weight: of each image, see `SharedBatches.weight`.
+            batch: `blurry`, `sharp` and `paired`.
+
+        Returns:
+            the network's output, and this rank's part in the losses, the total first, and the gradient's norm.
+        """
+        outputs: list[Tensor] = []
+        losses: list[Tensor] = []
+
+        def loss_of(network: nn.Module, part: Batch) -> Tensor:
+            with autocast(self.args.precision, self.ranks.device):
+                output, total, each = self.losses(network, part)
+            named = {"total": total, **each}
+            self.loss_names = list(named)
+            share = weight * len(output)
+            outputs.append(output.detach())
+            losses.append(torch.stack([loss.detach() for loss in named.values()]) * share)
+            return total * share
+
+        count = min(self.args.accumulate, len(batch["blurry"]))
+        split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
+        norm = self.learner.step([{name: split[name][i] for name in split} for i in range(count)], loss_of)
+        return torch.cat(outputs), torch.cat([sum(losses), norm[None]])
+
+    def _after_step(self, values: list[float], names: list[str], lr: float) -> None:
+        """Log a step, or count it as skipped: `values` are the losses and the gradient's norm."""
+        losses, norm = dict(zip(self.loss_names, values, strict=False)), values[-1]
+        if self.bad_steps.is_bad(losses, norm):
+            files = [name for each in self.ranks.gather(names) for name in each]
+            self.log.skipped(self.bad_steps.report(self.progress.step, losses, norm, files))
+        else:
+            self.learner.follow()
+            self.log.step(self.progress.step, losses, norm, lr)
+
+    def _count_broken(self, broken: list[str]) -> None:
+        for text in (text for each in self.ranks.gather(broken) for text in each):
+            self.left_out += 1
+            self.log.line(f"left out: {text}")
+
+    def _validate_if_due(self) -> None:
+        """Score the network after every --val_every epochs and after the last step, each time once."""
+        progress = self.progress
+        ended = progress.position == 0 and progress.epoch % self.args.val_every == 0
+        due = 0 < progress.step != progress.validated and (ended or progress.step >= self.last_step)
+        if not self.validation_sets or not due or self.stopping:
+            return
+        result = validate(
+            self.learner.result,
+            self.validation_sets,
+            self.ranks,
+            self.args.precision,
+            reblurs=self.stage == "reblur",
+            recorded=self.recorded,
+            stopping=lambda: self.stop.requested is not None,
+        )
+        if result is None:
+            self.stopping = True
+            return
+        best = result.means["psnr"] > progress.best_psnr
+        progress.validated, progress.best_psnr = progress.step, max(result.means["psnr"], progress.best_psnr)
+        if best and self.ranks.main:
+            save_network(best_file(self.output), self.learner.result, self.stage, progress.epoch)
+        self.log.validation(progress.step, result.means, result.strips, best)
+        self._save_state(again=True)
+
+    @property
+    def _in_doubt(self) -> bool:
+        """Whether weights may have diverged, so that they should not replace earlier ones yet."""
+        return self.bad_steps.in_a_row > 0 and not self.stopping and self.progress.step < self.last_step
+
+    def _save_state_if_due(self) -> None:
+        if not self._in_doubt and self.args.save_every.due(self.progress):
+            self._save_state()
+
+    def _save_state(self, again: bool = False) -> None:
+        if self.ranks.main:
+            log = str(self.log.folder.absolute())
+            content = {"fixed": self.fixed, "settings": self.settings, "log": log, **self.learner.state()}
+            self.states.save(self.progress, content, again)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch on the device, images in the memory layout that convolutions are fastest in."""
+    return {
+        name: tensor.to(device, non_blocking=True, memory_format=torch.channels_last)
+        if tensor.dim() == 4
+        else tensor.to(device, non_blocking=True)
+        for name, tensor in batch.items()
+    }

@@ -1,0 +1,79 @@
+"""Validation of a network in training: full images, shared out over the ranks, scored as D_testing.py scores them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from torch import nn
+
+from datasets import ImageSet
+from models.fused import forget_packed
+from utils.capture import Captured
+from utils.evaluation import Restored, restore_and_score
+from utils.images import side_by_side, to_uint8
+from utils.ranks import Ranks
+
+METRICS = ("psnr", "psnr_float", "ssim")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Means over the images of all sets, by metric, and a picture strip of the first image of each set."""
+
+    means: dict[str, float]
+    strips: dict[str, np.ndarray]
+
+
+def validate(
+    network: nn.Module,
+    image_sets: Sequence[ImageSet],
+    ranks: Ranks,
+    precision: str,
+    *,
+    reblurs: bool,
+    recorded: bool,
+    stopping: Callable[[], bool],
+) -> Validation | None:
+    """Score a network on all images of paired sets; every rank has to call this and gets the same means.
+
+    Args:
+        network: on the rank's device.
+        image_sets: with ground truth.
+        ranks: each of them restores every world-th image, none of them twice.
+        precision: one of `utils.precision.PRECISIONS`.
+        reblurs: see `utils.evaluation.restore_and_score`.
+        recorded: replay a recording of the network where several images of a size follow one another.
+        stopping: asked before each image; true on any rank ends the validation.
+
+    Returns:
+        the scores, with strips on the main rank alone; None where it was ended.
+
+    Raises:
+        UserError: an image cannot be read or scored.
+    """
+    forget_packed(network.parameters())
+    forward = Captured(network, warmup=1) if recorded else network
+    images = [(image_set, i) for image_set in image_sets for i in range(len(image_set))]
+    own: list[tuple[int, dict[str, float]]] = []
+    strips: dict[str, np.ndarray] = {}
+    for place in range(ranks.rank, len(images), ranks.world):
+        if stopping():
+            break
+        image_set, i = images[place]
+        result = restore_and_score(forward, image_set, i, ranks.device, precision, METRICS, reblurs)
+        own.append((place, result.after))
+        if i == 0:
+            strips[f"{image_set.root.name}: {image_set.names[0]}"] = _strip(result)
+    gathered = ranks.gather((own, strips))
+    scores = dict(pair for scored, _ in gathered for pair in scored)
+    if len(scores) < len(images):
+        return None
+    means = {name: fmean(scores[place][name] for place in sorted(scores)) for name in METRICS}
+    return Validation(means, {name: strip for _, found in gathered for name, strip in found.items()})
+
+
+def _strip(result: Restored) -> np.ndarray:
+    """Return blurry | output | sharp, at most 1920 px wide in all."""
+    row = side_by_side([result.blurry, to_uint8(result.output), result.sharp])
+    return row[:: (step := -(-row.shape[1] // 1920)), ::step]
