@@ -10,13 +10,11 @@ import csv
 import itertools
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from datasets import SPLITS, ImageSet, find_images, parse_source
@@ -30,6 +28,8 @@ from utils.files import atomic_write, check_writable
 from utils.images import side_by_side, to_uint8, write_png
 from utils.metrics import COMPARABLE_WITH, METRICS
 from utils.precision import PRECISIONS, set_precision
+from utils.restoration import Restorer
+from utils.tiling import GRID, parse_tile
 from utils.version import __version__
 
 GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
@@ -56,6 +56,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
              "mmcv if installed, else torchvision")
     add("--precision", choices=PRECISIONS, default="fp32",
         help="number format of convolutions and products; report results in fp32, bf16 is faster")
+    add("--tile", type=parse_tile, default="auto", metavar="auto|off|N",
+        help="restore in overlapping tiles of N×N px; auto takes the largest that fit into memory, off the whole image")
+    add("--tile_overlap", type=int, default=320,
+        help="px that neighbouring tiles share: less is faster, too little shows as seams")
+    add("--self_ensemble", action="store_true",
+        help="restore the eight flips and rotations of each image and save their mean: eight times the work")
     add("--save_dir", type=Path, default=Path("results"), help="where restored images and the scores go")
     add("--limit", type=int, help="restore only the first so many images of each set")
     add("--figure", action="store_true", help="also save blurry | restored | sharp of each set's first image")
@@ -63,14 +69,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.limit is not None and args.limit < 1:
         parser.error("--limit should be at least 1")
+    if args.tile_overlap not in range(0, 4097, GRID):
+        parser.error(f"--tile_overlap should be a multiple of {GRID} from 0 to 4096")
+    if isinstance(args.tile, int) and args.tile_overlap > args.tile // 2:
+        parser.error(f"--tile_overlap should be at most half of --tile {args.tile}, not {args.tile_overlap}")
     return args
 
 
 def test_set(
-    network: Callable[[Tensor], Tensor],
+    restorer: Restorer,
     image_set: ImageSet,
     folder: Path,
-    device: torch.device,
     args: argparse.Namespace,
     rows: list[Row],
 ) -> None:
@@ -78,7 +87,7 @@ def test_set(
     saved_as = output_names(image_set.names)
     count = min(len(image_set), args.limit or len(image_set))
     for i in tqdm(range(count), desc=folder.name, unit="image", dynamic_ncols=True):
-        result = restore_and_score(network, image_set, i, device, args.precision)
+        result = restore_and_score(restorer, image_set, i)
         height, width = result.blurry.shape[:2]
         row: Row = {"set": folder.name, "image": image_set.names[i], "height": height, "width": width}
         row["seconds"] = round(result.seconds, 4)
@@ -171,6 +180,10 @@ def main(args: argparse.Namespace) -> None:
     deform_op = pick_deform_op(args.deform_op, device, network.arguments["width"])
     # images of one size in a row, such as a video's or a benchmark's, replay one recording
     forward = Captured(network, warmup=1) if deform_op == "fused" and device.type == "cuda" else network
+    width = network.arguments["width"]
+    restorer = Restorer(
+        forward, width, device, args.precision, args.tile, args.tile_overlap, args.self_ensemble, tqdm.write
+    )
     image_sets = [find_images(path, "test", kind, args.blur_dir) for kind, path in map(parse_source, args.testset_dir)]
     folders = result_folders(image_sets, args.save_dir)
     check_writable(args.save_dir, "--save_dir")
@@ -193,7 +206,7 @@ def main(args: argparse.Namespace) -> None:
     for image_set, folder in zip(image_sets, folders, strict=True):
         rows: list[Row] = []
         try:
-            test_set(forward, image_set, folder, device, args, rows)
+            test_set(restorer, image_set, folder, args, rows)
         finally:  # an unreadable image or Ctrl-C does not lose the scores before it
             all_rows += rows
             complete = len(rows) == min(len(image_set), args.limit or len(image_set))

@@ -23,11 +23,11 @@ from models.blocks import MIN_SIZE
 from utils.benchmark_work import WORKS, Configuration, straight_configuration
 from utils.device import pick_deform_op, pick_device
 from utils.errors import user_errors_end_the_program
+from utils.memory import peak_bytes, reset_peak
 from utils.precision import PRECISIONS, set_precision
 
 WIDTH = 32  # of the deblurring network
 WARMUP_RUNS = 3  # of each configuration: compilation, choice of algorithms, recording
-_PEAK_RSS = "VmHWM:"
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,9 @@ def _clock(run: Callable[[], None], device: torch.device) -> float:
     return start.elapsed_time(end) / 1000
 
 
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif (reset := Path("/proc/self/clear_refs")).exists():
-        reset.write_text("5")  # Linux: the peak of the resident memory starts again
-
-
 def _peak_gib(device: torch.device) -> float | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith(_PEAK_RSS)), None)
+    peak = peak_bytes(device)
+    return None if peak is None else peak / 2**30
 
 
 def measure(
@@ -112,7 +102,7 @@ def measure(
     for repeat in range(-warmup, repeats):
         for name, (configuration, run) in runs.items():
             configuration.set_flags(device)
-            _reset_peak(device)
+            reset_peak(device)
             seconds = _clock(run, device)
             peaks[name] = max(filter(None, (peaks.get(name), _peak_gib(device))), default=None)
             if repeat >= 0:

@@ -49,24 +49,20 @@ def restore(
 
 
 def restore_and_score(
-    network: Network,
+    restorer: Callable[..., np.ndarray],
     image_set: ImageSet,
     index: int,
-    device: torch.device,
-    precision: str = "fp32",
     metrics: Iterable[str] = METRICS,
     reblurs: bool = False,
 ) -> Restored:
     """Restore an image of a set and score it where there is ground truth.
 
     Args:
-        network: takes the (1, 3, H, W) blurry image in [-1, 1]; a reblurring one the sharp image, too.
+        restorer: makes an H×W×3 float32 image in [0, 1] of a blurry uint8 one, and of the sharp one where it reblurs.
         image_set: where the image is.
         index: which of its images.
-        device: of the network.
-        precision: one of `utils.precision.PRECISIONS`.
         metrics: names from `utils.metrics.METRICS`.
-        reblurs: the network is to make the blurry image from both, not the sharp image from the blurry one.
+        reblurs: it is to make the blurry image from both, not the sharp image from the blurry one.
 
     Raises:
         UserError: an image cannot be read, or is too small for a metric.
@@ -74,7 +70,7 @@ def restore_and_score(
     blurry = read_image(image_set.blurry[index])
     sharp = read_image(image_set.sharp[index]) if image_set.sharp else None
     start = time.perf_counter()
-    output = restore(network, blurry, device, precision, *([sharp] if reblurs else []))
+    output = restorer(blurry, *([sharp] if reblurs else []))
     seconds = time.perf_counter() - start
     before: dict[str, float] = {}
     after: dict[str, float] = {}

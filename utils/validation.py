@@ -10,7 +10,7 @@ from torch import nn
 from datasets import ImageSet
 from models.fused import forget_packed
 from utils.capture import Captured
-from utils.evaluation import Restored, restore_and_score
+from utils.evaluation import Restored, restore, restore_and_score
 from utils.images import side_by_side, to_uint8
 from utils.ranks import Ranks
 
@@ -54,6 +54,10 @@ def validate(
     """
     forget_packed(network.parameters())
     forward = Captured(network, warmup=1) if recorded else network
+
+    def restorer(image: np.ndarray, *others: np.ndarray) -> np.ndarray:
+        return restore(forward, image, ranks.device, precision, *others)
+
     images = [(image_set, i) for image_set in image_sets for i in range(len(image_set))]
     own: list[tuple[int, dict[str, float]]] = []
     strips: dict[str, np.ndarray] = {}
@@ -61,7 +65,7 @@ def validate(
         if stopping():
             break
         image_set, i = images[place]
-        result = restore_and_score(forward, image_set, i, ranks.device, precision, METRICS, reblurs)
+        result = restore_and_score(restorer, image_set, i, METRICS, reblurs)
         own.append((place, result.after))
         if i == 0:
             strips[f"{image_set.root.name}: {image_set.names[0]}"] = _strip(result)

@@ -1,0 +1,151 @@
+"""Tiles: weights that add up, seams that do not show, memory that is short, and images far larger than memory."""
+
+import itertools
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from models import DeblurringNet
+from tests.helpers import ROOT, SAMPLE, load
+from utils.errors import UserError
+from utils.evaluation import restore
+from utils.memory import free_memory
+from utils.restoration import Restorer
+from utils.tiling import GRID, SMALLEST, Tiling, parse_tile, restore_in_tiles
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network that does something: its last layer is not scaled down."""
+    torch.manual_seed(0)
+    return DeblurringNet(4).eval()
+
+
+@pytest.mark.parametrize(("size", "overlap"), [(128, 64), (480, 32), (480, 240), (512, 0), (1024, 320)])
+def test_weights_add_up_to_1_and_no_tile_is_larger_than_asked(size, overlap):
+    for length in [*range(100, 1500, 37), size, size + 1, size + GRID, size + GRID + 1, 2 * size, 5000]:
+        spans = Tiling(size, overlap).spans(length)
+        total = np.zeros(length, np.float64)
+        for span in spans:
+            total[span.start : span.stop] += span.weights
+            assert span.start % GRID == 0
+            assert span.stop - span.start <= size + GRID
+        np.testing.assert_allclose(total, 1, atol=1e-6)
+        for first, second in itertools.pairwise(spans):
+            assert first.stop - second.start >= overlap
+
+
+@pytest.mark.parametrize("shape", [(360, 480), (353, 479)])
+def test_seams_cannot_be_seen(network, shape):
+    """PSNR of at least 60 dB against the whole image, and no more than 0.01 % of the pixels 1/255 away."""
+    image = load(SAMPLE)[: shape[0], : shape[1]]
+    whole = restore(network, image, CPU)
+    tiled = Restorer(network, 4, CPU, tile=256, overlap=128)(image)
+    difference = np.abs(tiled - whole)
+    assert tiled.shape == whole.shape
+    assert -10 * np.log10((difference**2).mean()) >= 60
+    assert (difference.max(axis=2) > 1 / 255).mean() <= 1e-4
+    assert difference.max() > 0  # it was cut
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiles_are_the_image_where_nothing_is_changed(dtype):
+    image = load(SAMPLE)[:301, :402].astype(dtype)
+    peak = np.iinfo(dtype).max
+    tiled = restore_in_tiles(lambda part: part.astype(np.float32) / peak, image, Tiling(128, 64))
+    np.testing.assert_allclose(tiled, image / peak, atol=1e-6)
+
+
+def test_the_eight_flips_and_rotations_are_averaged(network):
+    image = load(SAMPLE)[:64, :80]
+    expected = []
+    for turns in range(4):
+        for flip in (False, True):
+            turned = np.rot90(image[:, ::-1] if flip else image, turns)
+            back = np.rot90(restore(network, np.ascontiguousarray(turned), CPU), -turns)
+            expected.append(back[:, ::-1] if flip else back)
+    result = Restorer(network, 4, CPU, self_ensemble=True)(image)
+    np.testing.assert_allclose(result, np.mean(expected, axis=0), atol=1e-6)
+    assert np.abs(result - restore(network, image, CPU)).max() > 1e-5
+
+
+def test_too_little_memory_makes_tiles_smaller_and_is_an_error_where_they_were_chosen(network):
+    """A network that, like a GPU, refuses what is larger than it can hold."""
+
+    def limited(x):
+        if x.shape[2] * x.shape[3] > 200**2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return network(x)
+
+    image, lines = load(SAMPLE)[:300, :400], []
+    restorer = Restorer(limited, 4, CPU, tile="auto", say=lines.append)
+    result = restorer(image)
+    assert restorer.tiling.size == 200
+    assert lines == ["memory does not suffice for 400×300 px: going on with tiles of 200 px"]
+    np.testing.assert_allclose(result, restore(network, image, CPU), atol=0.02)
+    with pytest.raises(UserError, match=r"for 400×300 px with --tile off \(CUDA out of memory.*give --tile auto"):
+        Restorer(limited, 4, CPU)(image)
+
+    def hopeless(x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(UserError, match="even in the smallest tiles"):
+        Restorer(hopeless, 4, CPU, tile="auto", say=lines.append)(image)
+
+    def broken(x):
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        Restorer(broken, 4, CPU, tile="auto")(image)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_a_real_lack_of_main_memory_is_met_with_tiles():
+    """A process that may take 100 MiB more than it has."""
+    script = """
+import resource, sys
+import numpy as np, torch
+from models import DeblurringNet
+from utils.restoration import Restorer
+torch.set_num_threads(1)
+network = DeblurringNet(8).eval()
+network(torch.zeros(1, 3, 16, 16))
+used = int(open("/proc/self/statm").read().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20,) * 2)
+for tile in ("auto", None):
+    restorer = Restorer(network, 8, torch.device("cpu"), tile=tile, overlap=64)
+    print(restorer.tiling.size, flush=True)
+    try:
+        print(restorer(np.zeros((700, 900, 3), np.uint8)).shape, flush=True)
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+"""
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    lines = result.stdout.split("\n")
+    assert result.returncode == 0, result.stderr
+    assert SMALLEST <= int(lines[0]) < 600
+    assert "(700, 900, 3)" in lines
+    assert lines[-3:-1] == ["None", "UserError"]
+
+
+def test_free_memory_knows_the_processs_limit():
+    assert 0 < free_memory(CPU) < 2**44
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({2**36},) * 2)\n"
+    code += "import torch; from utils.memory import free_memory; print(free_memory(torch.device('cpu')))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert int(result.stdout) < 2**36
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize("text", ["0", "100", "130", "-256", "big"])
+def test_tiles_that_make_no_sense(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_tile(text)
+    assert parse_tile("256") == 256
+    assert parse_tile("off") is None

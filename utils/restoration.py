@@ -1,0 +1,95 @@
+"""Restoring one image after the other with a deblurring network: whole or in tiles, once or eight times."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.evaluation import restore
+from utils.memory import out_of_memory
+from utils.tiling import SMALLEST, Tiling, largest_tile, restore_in_tiles
+
+
+class Restorer:
+    """Restores images of any size; where memory is short, in smaller tiles from then on.
+
+    Args:
+        network: takes (1, 3, H, W) in [-1, 1], in eval mode.
+        width: of the network, by which the memory it needs is estimated.
+        device: of the network.
+        precision: one of `utils.precision.PRECISIONS`.
+        tile: side of the tiles in px, None for whole images, or "auto" for the largest that should fit.
+        overlap: px that neighbouring tiles share.
+        self_ensemble: return the mean over the image's eight flips and rotations.
+        say: gets a line when tiles become smaller.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        width: int,
+        device: torch.device,
+        precision: str = "fp32",
+        tile: int | str | None = None,
+        overlap: int = 320,
+        self_ensemble: bool = False,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.network, self.device, self.precision = network, device, precision
+        self.self_ensemble, self.say = self_ensemble, say
+        self.may_shrink = tile == "auto"
+        size = largest_tile(device, width) if tile == "auto" else tile
+        self.tiling = Tiling(size, overlap if size is None else min(overlap, size // 2))
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Return an H×W×3 image, uint8 or uint16, restored as H×W×3 float32 in [0, 1].
+
+        Raises:
+            UserError: memory does not suffice, with --tile off or a size, or for the smallest tiles.
+        """
+        while True:
+            try:
+                return self._restore(image)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            self._shrink(image, reason)  # after the error is gone, which holds on to memory
+
+    def _restore(self, image: np.ndarray) -> np.ndarray:
+        if not self.self_ensemble:
+            return self._restore_once(image)
+        total = np.zeros((*image.shape[:2], 3), np.float32)
+        for there, back in _flips_and_rotations():
+            total += back(self._restore_once(np.ascontiguousarray(there(image))))
+        total /= 8
+        return total
+
+    def _restore_once(self, image: np.ndarray) -> np.ndarray:
+        def restore_part(part: np.ndarray) -> np.ndarray:
+            return restore(self.network, part, self.device, self.precision)
+
+        return restore_in_tiles(restore_part, image, self.tiling)
+
+    def _shrink(self, image: np.ndarray, reason: str) -> None:
+        height, width = image.shape[:2]
+        whole = Tiling(-(-max(height, width) // 4) * 4, self.tiling.overlap)
+        used = self.tiling if self.tiling.size is not None and self.tiling.size < max(height, width) else whole
+        smaller = used.smaller() if self.may_shrink else None
+        if smaller is None:
+            how = "even in the smallest tiles" if self.may_shrink else f"with --tile {self.tiling.size or 'off'}"
+            advice = "free memory" if self.may_shrink else f"give --tile auto, or a size from {SMALLEST} up"
+            raise UserError(f"memory does not suffice for {width}×{height} px {how} ({reason}); {advice}")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.tiling = smaller
+        self.say(f"memory does not suffice for {width}×{height} px: going on with tiles of {smaller.size} px")
+
+
+def _flips_and_rotations() -> Iterator[tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]]:
+    """Yield the eight maps of H×W×3 images onto themselves and their inverses, those that keep H and W first."""
+    for turns in (0, 2, 1, 3):
+        yield (lambda x, k=turns: np.rot90(x, k)), (lambda x, k=turns: np.rot90(x, -k))
+        yield (lambda x, k=turns: np.rot90(x[:, ::-1], k)), (lambda x, k=turns: np.rot90(x, -k)[:, ::-1])

@@ -1,0 +1,108 @@
+"""Restoring images of any size in bounded memory: overlapping tiles, blended where they overlap."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from utils.memory import free_memory
+
+GRID = 4  # the network halves its input twice: tiles that begin on this grid meet the same pixels as the whole image
+SMALLEST = 128  # px; a smaller tile would be all overlap
+
+# Peak memory of the deblurring network of width 32 for each pixel, in bytes, rounded up from docs/performance.md.
+_BYTES_A_PIXEL = 1500
+_SHARE = 0.5  # of the free memory that a tile may take
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an image is cut.
+
+    Attributes:
+        size: side of the square tiles in px, or None for the whole image at once.
+        overlap: px that neighbours share. They are blended in its middle quarter; the rest is context alone.
+    """
+
+    size: int | None
+    overlap: int
+
+    def smaller(self) -> "Tiling | None":
+        """Return tiles of half the size, or None where they would be too small to be of use."""
+        size = _on_grid(self.size / 2)
+        return Tiling(size, min(self.overlap, _on_grid(size / 2))) if size >= SMALLEST else None
+
+    def spans(self, length: int) -> list["Span"]:
+        """Return the tiles along an axis of so many px, whose weights add up to 1 everywhere."""
+        size = self.size
+        if size is None or length <= size + GRID:
+            return [Span(0, length, np.ones(length, np.float32))]
+        count = math.ceil((length - self.overlap) / (size - self.overlap))
+        starts = [_on_grid(i * (length - size) / (count - 1)) for i in range(count)]
+        stops = [start + size for start in starts[:-1]] + [length]
+        weights = [np.ones(stop - start, np.float32) for start, stop in zip(starts, stops, strict=True)]
+        for i in range(1, count):
+            shared = stops[i - 1] - starts[i]
+            rise = np.clip((np.arange(shared, dtype=np.float32) + 0.5 - shared * 3 / 8) / (shared / 4), 0, 1)
+            weights[i][:shared] *= rise
+            weights[i - 1][len(weights[i - 1]) - shared :] *= 1 - rise
+        return [Span(*each) for each in zip(starts, stops, weights, strict=True)]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile along one axis: pixels from `start` up to `stop`, and the weight of each of them."""
+
+    start: int
+    stop: int
+    weights: np.ndarray
+
+
+def parse_tile(text: str) -> int | str | None:
+    """Return what --tile means: "auto", None for "off", or a size in px.
+
+    Raises:
+        ValueError: none of these.
+    """
+    if text in ("auto", "off"):
+        return None if text == "off" else text
+    size = int(text)
+    if size < SMALLEST or size % GRID:
+        raise ValueError(f"expected auto, off, or a multiple of {GRID} from {SMALLEST} up, got {text}")
+    return size
+
+
+def restore_in_tiles(restore: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tiling: Tiling) -> np.ndarray:
+    """Return an H×W×3 image restored tile by tile, as H×W×3 float32 in [0, 1].
+
+    Args:
+        restore: takes an H×W×3 part of the image and returns it restored, float32 in [0, 1].
+        image: of any type that `restore` takes.
+        tiling: how it is cut.
+    """
+    rows, columns = tiling.spans(image.shape[0]), tiling.spans(image.shape[1])
+    if len(rows) == len(columns) == 1:
+        return restore(image)
+    restored = np.zeros((*image.shape[:2], 3), np.float32)
+    for row in rows:
+        for column in columns:
+            part = np.s_[row.start : row.stop, column.start : column.stop]
+            restored[part] += restore(image[part]) * (row.weights[:, None] * column.weights)[..., None]
+    return np.clip(restored, 0.0, 1.0, out=restored)
+
+
+def largest_tile(device: torch.device, width: int) -> int:
+    """Return the side in px of the largest square tile for which half of the free memory should do.
+
+    Args:
+        device: where the network runs.
+        width: of the network.
+    """
+    pixels = _SHARE * free_memory(device) / (_BYTES_A_PIXEL * width / 32)
+    return max(_on_grid(math.sqrt(pixels)), 2 * SMALLEST)
+
+
+def _on_grid(size: float) -> int:
+    return int(size) // GRID * GRID
