@@ -3,7 +3,7 @@
 from datasets.augmentation import PairAugmentation
 from datasets.contents import quick_check
 from datasets.frame_cache import FrameCache
-from datasets.layouts import KINDS, ImageSet, find_images, parse_source
+from datasets.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
 from datasets.pairing import SPLITS, DatasetError
 from datasets.patches import SharedBatches, TrainingPatches, training_loader
 
@@ -18,6 +18,8 @@ __all__ = [
     "TrainingPatches",
     "find_images",
     "parse_source",
+    "pictures",
     "quick_check",
+    "survey",
     "training_loader",
 ]

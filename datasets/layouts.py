@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,8 +112,25 @@ def find_images(root: Path, split: str, kind: str | None = None, blur_dir: str =
     return image_set
 
 
-def survey(root: Path, split: str, kind: str | None = None, blur_dir: str = "blur") -> tuple[ImageSet, list[Problem]]:
+def pictures(paths: Sequence[Path]) -> ImageSet:
+    """Return a set of single files without ground truth, one at least; nothing of them is looked at."""
+    names = tuple(path.name for path in paths)
+    if len(set(names)) < len(names):
+        names = tuple(Path(*path.absolute().parts[1:]).as_posix() for path in paths)
+    return ImageSet("unpaired", paths[0], "single files", tuple(paths), None, names)
+
+
+def survey(
+    root: Path, split: str, kind: str | None = None, blur_dir: str = "blur", look_at_unpaired: bool = True
+) -> tuple[ImageSet, list[Problem]]:
     """Find the images as `find_images` does; return those that have a place in the set, and all problems.
+
+    Args:
+        root: see `find_images`, as `split`, `kind` and `blur_dir`.
+        split: see there.
+        kind: see there.
+        blur_dir: see there.
+        look_at_unpaired: read the headers of images without ground truth, too.
 
     Raises:
         DatasetError: no such folder, no images, or a layout in which files cannot be told apart.
@@ -143,7 +161,10 @@ def survey(root: Path, split: str, kind: str | None = None, blur_dir: str = "blu
     if match is None:
         raise _unknown(base, files, kind)
     kind = kind or _recognise(root, match)
-    problems, conversions = check_files(match.blurry, match.sharp)
+    problems: list[Problem] = []
+    conversions: list[str] = []
+    if look_at_unpaired or match.sharp is not None:
+        problems, conversions = check_files(match.blurry, match.sharp)
     notes += [
         *_other_split(root, split),
         *conversions,

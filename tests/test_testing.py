@@ -17,6 +17,7 @@ from utils.errors import UserError
 from utils.evaluation import restore
 from utils.images import read_image, to_uint8
 from utils.metrics import METRICS, psnr, score
+from utils.results import result_folders
 
 PAIR = SAMPLES / "test" / "GOPR0881_11_01"
 NAME = "GOPR0881_11_01/000203.png"
@@ -80,7 +81,9 @@ def test_a_folder_without_ground_truth_is_restored_and_not_scored(tmp_path, smal
     assert read_image(tmp_path / "out" / "photos" / "trip" / "b.png").shape == (24, 40, 3)
     assert "no ground truth: restored and saved, not scored" in capsys.readouterr().out
     with (tmp_path / "out" / "results.csv").open() as file:
-        assert [set(row) for row in csv.DictReader(file)] == [{"set", "image", "height", "width", "seconds"}] * 2
+        assert [set(row) for row in csv.DictReader(file)] == [
+            {"set", "image", "saved_as", "height", "width", "seconds"}
+        ] * 2
     assert "output" not in json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["photos"]
 
 
@@ -114,7 +117,7 @@ def test_images_that_differ_in_their_suffix_alone_both_stay(tmp_path, small_netw
 def test_names_that_end_in_numbers_keep_sets_apart(tmp_path, small_networks):
     folders = [crops(tmp_path / "s" / name, "a.png") for name in ("a-2", "a")]
     image_sets = [find_images(folder, "test") for folder in (*folders, folders[1], tmp_path / "s" / "a" / ".." / "a")]
-    names = [folder.name for folder in D_testing.result_folders(image_sets, tmp_path / "out")]
+    names = [folder.name for folder in result_folders(image_sets, tmp_path / "out")]
     assert names == ["a-2", "a", "a-3", "a-4"]
 
 

@@ -42,7 +42,7 @@ def test_the_best_network_is_kept_and_scores_what_the_testing_script_gives(tmp_p
     assert len(scores) == 3
     for name, expected in ((BEST, max(scores)), ("DeblurringNet_NF.pth", scores[-1])):
         command = ["--testset_dir", str(SAMPLES), "--weights", str(tmp_path / "nets" / name), "--device", "cpu"]
-        D_testing.main(D_testing.parse_args([*command, "--save_dir", str(tmp_path / "results")]))
+        D_testing.main(D_testing.parse_args([*command, "--save_dir", str(tmp_path / "results"), "--overwrite"]))
         summary = json.loads((tmp_path / "results" / "summary.json").read_text())
         (found,) = summary["sets"].values()
         assert found["output"]["psnr"] == pytest.approx(expected, abs=1e-9)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from datasets import ImageSet
-from utils.errors import UserError
-from utils.images import read_image, to_float_image, to_tensor
+from utils.images import UnreadableError, read_image, to_float_image, to_tensor
 from utils.metrics import METRICS, score
 from utils.precision import autocast
 
@@ -65,7 +64,7 @@ def restore_and_score(
         reblurs: it is to make the blurry image from both, not the sharp image from the blurry one.
 
     Raises:
-        UserError: an image cannot be read, or is too small for a metric.
+        UnreadableError: an image cannot be read, or is too small for a metric.
     """
     blurry = read_image(image_set.blurry[index])
     sharp = read_image(image_set.sharp[index]) if image_set.sharp else None
@@ -79,5 +78,5 @@ def restore_and_score(
             before = score(blurry, sharp, metrics)
             after = score(output, blurry if reblurs else sharp, metrics)
         except ValueError as error:
-            raise UserError(f"{image_set.blurry[index]} cannot be scored: {error}") from error
+            raise UnreadableError(f"{image_set.blurry[index]} cannot be scored: {error}") from error
     return Restored(blurry, output, sharp, before, after, seconds)

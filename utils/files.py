@@ -1,5 +1,6 @@
 """Files that are either complete or absent, whatever happens while they are written."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -57,3 +58,12 @@ def save_tensors(content: Any, path: Path) -> None:
         torch.save(content, path)
     except RuntimeError as error:  # how PyTorch reports a full disk
         raise OSError(str(error)) from error
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -8,14 +8,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from utils.errors import UserError
 from utils.files import atomic_write
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+def optional_formats() -> tuple[str, ...]:
+    """Return the suffixes of what Pillow can read besides as it is installed: AVIF, and HEIC with pillow-heif."""
+    suffixes = (".avif",) if features.check("avif") else ()
+    try:
+        import pillow_heif
+    except ImportError:
+        return suffixes
+    pillow_heif.register_heif_opener()
+    return (*suffixes, ".heic", ".heif")
+
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", *optional_formats())
 _MODES_8_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+Image.MAX_IMAGE_PIXELS = 10**9  # a photograph of 100 megapixels is no attack
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTH_BYTE = 24  # of the IHDR chunk, which always comes first
 _ORIENTATION_TAG = 0x0112
@@ -23,20 +36,29 @@ _TURNED_ORIENTATIONS = (5, 6, 7, 8)  # swap height and width
 _TIFF_DEPTH_TAG = 258
 
 
+class UnreadableError(UserError):
+    """An image file that cannot be used; the message names it and says why and what to do."""
+
+
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an image file's header says: height and width in px as displayed, and Pillow's colour mode."""
+    """What an image file's header says: height and width in px as displayed, Pillow's colour mode, bits a channel."""
 
     height: int
     width: int
     mode: str
+    bits: int = 8
 
 
-def inspect_image(path: Path) -> ImageInfo:
+def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
     """Read an image's header without decoding it.
 
+    Args:
+        path: the file.
+        deep: whether 16 bits a channel will do as well as 8.
+
     Raises:
-        UserError: not an image, or one with other than 8 bits a channel.
+        UnreadableError: not an image, or one with another number of bits a channel.
     """
     try:
         with path.open("rb") as file:
@@ -46,28 +68,29 @@ def inspect_image(path: Path) -> ImageInfo:
             # getexif() would decode a whole PNG in search of EXIF behind the pixels, where hardly any has it.
             has_exif = image.format != "PNG" or "exif" in image.info
             turned = has_exif and image.getexif().get(_ORIENTATION_TAG, 1) in _TURNED_ORIENTATIONS
-            deep_tiff = image.format == "TIFF" and max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,))) > 8
+            bits = max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,))) if image.format == "TIFF" else 8
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
+        raise UnreadableError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
     # Pillow would quietly halve the depth of a 16-bit RGB PNG or TIFF.
-    deep_png = start.startswith(_PNG_SIGNATURE) and start[_PNG_DEPTH_BYTE] > 8
-    if mode not in _MODES_8_BIT or deep_png or deep_tiff:
-        raise UserError(f"{path} does not have 8 bits a channel (mode {mode}); convert it to an 8-bit RGB image")
-    return ImageInfo(width, height, mode) if turned else ImageInfo(height, width, mode)
+    if start.startswith(_PNG_SIGNATURE) and start[_PNG_DEPTH_BYTE] > 8:
+        bits = 16
+    if not (deep and bits == 16) and (bits > 8 or mode not in _MODES_8_BIT):
+        raise UnreadableError(f"{path} does not have 8 bits a channel (mode {mode}); convert it to an 8-bit RGB image")
+    return ImageInfo(*((width, height) if turned else (height, width)), mode, 16 if bits > 8 else 8)
 
 
 def read_image(path: Path) -> np.ndarray:
     """Return an image file as H×W×3 uint8 RGB, upright by its EXIF; grey is repeated, alpha is dropped.
 
     Raises:
-        UserError: not an image, truncated or damaged, or with other than 8 bits a channel.
+        UnreadableError: not an image, truncated or damaged, or with other than 8 bits a channel.
     """
     inspect_image(path)
     try:
         with Image.open(path) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is damaged or incomplete ({error}); replace or remove it") from error
+        raise UnreadableError(f"{path} is damaged or incomplete ({error}); replace or remove it") from error
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -77,8 +100,9 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """Return an H×W×3 uint8 image as a contiguous (3, H, W) float32 tensor in [-1, 1]."""
-    return torch.from_numpy(image).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1.0)
+    """Return an H×W×3 uint8 or uint16 image as a contiguous (3, H, W) float32 tensor in [-1, 1]."""
+    half = np.iinfo(image.dtype).max / 2
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous().float().div_(half).sub_(1.0)
 
 
 def to_float_image(tensor: Tensor) -> np.ndarray:
@@ -89,6 +113,11 @@ def to_float_image(tensor: Tensor) -> np.ndarray:
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Round an image with values in [0, 1] to what a saved PNG holds; uint8 images pass unchanged."""
     return image if image.dtype == np.uint8 else np.rint(image * 255.0).astype(np.uint8)
+
+
+def to_uint16(image: np.ndarray) -> np.ndarray:
+    """Round a float image with values in [0, 1] to 16 bits."""
+    return np.rint(image * np.float32(65535.0)).astype(np.uint16)
 
 
 def side_by_side(images: list[np.ndarray], gap: int = 4) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The state of a training run on disk, from which it goes on as if it had never stopped."""
 
-import hashlib
 import math
 import re
 import time
@@ -10,7 +9,7 @@ from typing import Any
 
 from utils.checkpoint import CheckpointError, load_file, refuse_not_finite
 from utils.errors import UserError
-from utils.files import atomic_write, save_tensors
+from utils.files import atomic_write, file_digest, save_tensors
 from utils.learner import Learner
 from utils.version import __version__
 
@@ -177,15 +176,6 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def _checksum_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
-
-
-def file_digest(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _refuse_changes(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

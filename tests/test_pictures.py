@@ -1,0 +1,199 @@
+"""Photographs as they come: depth, transparency, profiles, EXIF, single files, broken ones, runs that go on."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps, features
+
+import D_testing
+from tests.helpers import ROOT, SAMPLE
+from utils.errors import UserError
+from utils.images import UnreadableError, optional_formats, read_image
+from utils.pictures import read_picture, write_picture
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+ORIENTATION, MAKER, EXPOSURE = 0x0112, 0x010F, (0x8769, 0x829A)
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    with Image.open(SAMPLE) as image:
+        return image.convert("RGB").crop((0, 0, 72, 48))
+
+
+def deep(photo) -> np.ndarray:
+    """H×W×3 uint16 RGB with digits below the eighth bit."""
+    return np.asarray(photo).astype(np.uint16) * 257 + np.arange(72, dtype=np.uint16)[None, :, None]
+
+
+def through(path, like):
+    """Write a picture as if it had been restored to itself, and read it again."""
+    peak = np.iinfo(like.pixels.dtype).max
+    write_picture(path, like.pixels.astype(np.float32) / peak, like)
+    return read_picture(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("depth", [8, 16])
+def test_pictures_are_upright_and_keep_profile_and_exif(tmp_path, photo, orientation, depth):
+    exif = photo.getexif()
+    exif[MAKER], exif[ORIENTATION] = "Maker", orientation
+    exif.get_ifd(EXPOSURE[0])[EXPOSURE[1]] = 0.01
+    path = tmp_path / "a.png"
+    if depth == 8:
+        photo.save(path, exif=exif, icc_profile=PROFILE)
+    else:
+        kinds = [cv2.IMAGE_METADATA_EXIF, cv2.IMAGE_METADATA_ICCP]
+        contents = [exif.tobytes().removeprefix(b"Exif\x00\x00"), PROFILE]
+        contents = [np.frombuffer(content, np.uint8) for content in contents]
+        assert cv2.imwriteWithMetadata(str(path), deep(photo)[..., ::-1], kinds, contents)
+    with Image.open(path) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    picture = read_picture(path)
+    assert picture.pixels.dtype == (np.uint8 if depth == 8 else np.uint16)
+    assert (picture.pixels >> (depth - 8) == upright).all()
+    again = through(tmp_path / "b.png", picture)
+    assert (again.pixels == picture.pixels).all()
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.info["icc_profile"] == PROFILE
+        kept = image.getexif()
+        assert (kept[MAKER], kept.get(ORIENTATION)) == ("Maker", None)
+        assert kept.get_ifd(EXPOSURE[0])[EXPOSURE[1]] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bits_stay_16_bits(tmp_path, photo, suffix, channels):
+    values = np.dstack([deep(photo), deep(photo)[..., 0]])[..., :channels]
+    path = tmp_path / f"a.{suffix}"
+    assert cv2.imwrite(str(path), values[..., 0] if channels == 1 else values[..., [2, 1, 0, 3][:channels]])
+    picture = read_picture(path)
+    assert (picture.pixels == values[..., :3]).all()  # grey is repeated
+    assert picture.grey == (channels == 1)
+    again = through(tmp_path / "b.png", picture)
+    assert again.pixels.dtype == np.uint16
+    assert (again.pixels == picture.pixels).all()
+    assert again.grey == picture.grey
+    assert (again.alpha is None) == (channels < 4)
+    assert channels < 4 or (again.alpha == values[..., 3]).all()
+
+
+@pytest.mark.parametrize(("mode", "saved"), [("L", "L"), ("LA", "LA"), ("RGBA", "RGBA"), ("P", "RGB"), ("1", "L")])
+def test_grey_stays_grey_and_alpha_passes_through(tmp_path, photo, mode, saved):
+    source = photo.convert(mode)
+    if mode in ("LA", "RGBA"):
+        source.putalpha(Image.fromarray(np.arange(48 * 72, dtype=np.uint32).astype(np.uint8).reshape(48, 72)))
+    source.save(tmp_path / "a.png")
+    picture = read_picture(tmp_path / "a.png")
+    again = through(tmp_path / "b.png", picture)
+    assert (again.pixels == picture.pixels).all()
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.mode == saved
+        if mode in ("LA", "RGBA"):
+            assert (np.asarray(image.getchannel("A")) == np.asarray(source.getchannel("A"))).all()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tif", "bmp", *(["avif"] if features.check("avif") else [])])
+def test_formats_that_pillow_reads(tmp_path, photo, suffix):
+    photo.save(tmp_path / f"a.{suffix}")
+    assert (read_picture(tmp_path / f"a.{suffix}").pixels == read_image(tmp_path / f"a.{suffix}")).all()
+    assert suffix != "avif" or ".avif" in optional_formats()
+
+
+def test_a_float_tiff_is_refused(tmp_path, photo):
+    photo.convert("F").save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableError, match=r"a\.tif does not have 8 bits a channel \(mode F\)"):
+        read_picture(tmp_path / "a.tif")
+
+
+def command(folder, *sources, more=()):
+    named = [argument for source in sources for argument in ("--testset_dir", str(source))]
+    weights = folder / "nets" / "DeblurringNet_FT.pth"
+    return [*named, "--weights", str(weights), "--save_dir", str(folder / "out"), "--device", "cpu", *more]
+
+
+def run(folder, *sources, more=()):
+    D_testing.main(D_testing.parse_args(command(folder, *sources, more=more)))
+
+
+def rows(folder):
+    with (folder / "out" / "results.csv").open() as file:
+        return [row["image"] for row in csv.DictReader(file)]
+
+
+def test_single_files(tmp_path, small_networks, photo):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        photo.save(tmp_path / folder / "shaky.jpg")
+    run(tmp_path, tmp_path / "x" / "shaky.jpg")
+    assert read_image(tmp_path / "out" / "shaky.png").shape == (48, 72, 3)
+    run(tmp_path, tmp_path / "x" / "shaky.jpg", tmp_path / "y" / "shaky.jpg", more=("--overwrite",))
+    assert len(rows(tmp_path)) == 2
+    assert len(list((tmp_path / "out").rglob("shaky.png"))) == 3
+
+
+def test_one_broken_file_among_many_is_told_at_the_end(tmp_path, small_networks, photo, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a", "b", "c", "d"):
+        photo.save(photos / f"{name}.png")
+    (photos / "b.png").write_bytes((photos / "b.png").read_bytes()[:300])
+    (photos / "c.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"2 of the images were left out:\n .*b\.png .*\n .*c\.png cannot be read"):
+        run(tmp_path, photos)
+    assert rows(tmp_path) == ["a.png", "d.png"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["photos"]
+    assert (summary["complete"], len(summary["problems"])) == (False, 2)
+    photo.save(photos / "b.png")
+    (photos / "c.png").unlink()
+    kept = (tmp_path / "out" / "photos" / "a.png").stat().st_mtime_ns
+    run(tmp_path, photos, more=("--resume",))
+    assert sorted(rows(tmp_path)) == ["a.png", "b.png", "d.png"]
+    assert (tmp_path / "out" / "photos" / "a.png").stat().st_mtime_ns == kept
+
+
+def test_nothing_is_written_over_unless_asked_to(tmp_path, small_networks, photo):
+    (tmp_path / "photos").mkdir()
+    photo.save(tmp_path / "photos" / "a.png")
+    run(tmp_path, tmp_path / "photos")
+    with pytest.raises(UserError, match=r"a\.png exists already; give --resume .* --overwrite"):
+        run(tmp_path, tmp_path / "photos")
+    run(tmp_path, tmp_path / "photos", more=("--overwrite",))
+    with pytest.raises(UserError, match=r"other settings: self_ensemble was False, is True"):
+        run(tmp_path, tmp_path / "photos", more=("--resume", "--self_ensemble"))
+    before = (tmp_path / "photos" / "a.png").read_bytes()
+    with pytest.raises(UserError, match="is one of the images to restore"):
+        D_testing.main(
+            D_testing.parse_args(
+                ["--testset_dir", str(tmp_path / "photos" / "a.png"), "--save_dir", str(tmp_path / "photos"),
+                 "--weights", str(small_networks / "DeblurringNet_FT.pth"), "--device", "cpu", "--overwrite"]
+            )
+        )  # fmt: skip
+    assert (tmp_path / "photos" / "a.png").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
+def test_a_killed_run_goes_on_to_the_same_results(tmp_path, small_networks, photo):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(12):
+        photo.resize((400, 300)).save(photos / f"{i:02}.png")
+    process = subprocess.Popen([sys.executable, "D_testing.py", *command(tmp_path, photos)], cwd=ROOT)
+    while not (tmp_path / "out" / "photos" / "02.png").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = set((tmp_path / "out" / "photos").glob("*.png"))
+    assert len(left) < 12
+    run(tmp_path, photos, more=("--resume",))
+    assert sorted(rows(tmp_path)) == [f"{i:02}.png" for i in range(12)]
+    for path in (tmp_path / "out" / "photos").glob("*.png"):
+        assert read_image(path).shape == (300, 400, 3)

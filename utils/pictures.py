@@ -1,0 +1,133 @@
+"""Photographs with all that belongs to them: depth, transparency, colour profile, EXIF."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from utils.files import atomic_write
+from utils.images import UnreadableError, inspect_image, to_uint8, to_uint16
+
+_ORIENTATION = 0x0112
+_EXIF_PREFIX = b"Exif\x00\x00"
+# What of a TIFF's tags is about the picture; the others are about how the file stores it.
+_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
+_GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")
+# By EXIF orientation: quarter turns counter-clockwise, after mirroring left and right.
+_UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True), 8: (1, False)}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image file.
+
+    Attributes:
+        pixels: H×W×3 RGB, upright, uint8, or uint16 where the file has 16 bits a channel; grey is repeated.
+        alpha: H×W of the same type, or None for an opaque picture.
+        grey: whether the file has one colour channel.
+        profile: ICC profile, or None.
+        exif: EXIF data without an orientation, or None.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    grey: bool = False
+    profile: bytes | None = None
+    exif: bytes | None = None
+
+
+def read_picture(path: Path) -> Picture:
+    """Read an image file with all that belongs to it.
+
+    Raises:
+        UnreadableError: not an image, truncated or damaged, or with other than 8 or 16 bits a channel.
+    """
+    info = inspect_image(path, deep=True)
+    try:
+        with Image.open(path) as image:
+            # A profile speaks of the file's channels; those of CMYK are converted.
+            profile = None if image.mode == "CMYK" else image.info.get("icc_profile")
+            if info.bits == 16:
+                values = _read_deep(path, image.getexif().get(_ORIENTATION, 1))
+            else:
+                mode = "RGBA" if image.has_transparency_data else "RGB"
+                values = np.array(ImageOps.exif_transpose(image).convert(mode))
+            return Picture(*_split(values), info.mode in _GREY, profile, _exif(image))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnreadableError(f"{path} is damaged or incomplete ({error}); replace or remove it") from error
+
+
+def _exif(image: Image.Image) -> bytes | None:
+    """Return an image's EXIF data without its orientation; None where nothing is left."""
+    exif = image.getexif()
+    exif.pop(_ORIENTATION, None)
+    if image.format == "TIFF":
+        for tag in set(exif) - set(_DESCRIPTIVE):
+            del exif[tag]
+    return exif.tobytes() if len(exif) else None
+
+
+def _read_deep(path: Path, orientation: int) -> np.ndarray:
+    """Return a 16-bit image as H×W×3 or H×W×4, upright; Pillow would halve its depth."""
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)  # any path, unlike imread
+    if values is None or values.dtype != np.uint16:
+        raise ValueError("not decoded" if values is None else f"values of type {values.dtype}")
+    if values.ndim == 2:
+        values = values[..., None].repeat(3, axis=2)
+    elif values.shape[2] == 2:
+        values = values[..., [0, 0, 0, 1]]
+    else:
+        values = values[..., [2, 1, 0, *range(3, values.shape[2])]]
+    turns, mirrored = _UPRIGHT.get(orientation, (0, False))
+    return np.ascontiguousarray(np.rot90(values[:, ::-1] if mirrored else values, turns))
+
+
+def _split(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    alpha = values[..., 3] if values.shape[2] == 4 else None
+    return np.ascontiguousarray(values[..., :3]), alpha
+
+
+def write_picture(path: Path, restored: np.ndarray, like: Picture) -> None:
+    """Write a restored picture as PNG with the depth, transparency, profile and EXIF of the one it was made from.
+
+    Args:
+        path: ends in .png.
+        restored: H×W×3 float32 in [0, 1].
+        like: what it was made from.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    deep = like.pixels.dtype == np.uint16
+    values = to_uint16(restored) if deep else to_uint8(restored)
+    if like.grey:
+        values = np.rint(values.mean(axis=2, keepdims=True)).astype(values.dtype)
+    if like.alpha is not None:
+        values = np.concatenate([values, like.alpha[..., None]], axis=2)
+    with atomic_write(path) as temporary:
+        if deep:
+            _write_deep(temporary, values, like)
+        else:
+            more = {"icc_profile": like.profile} | ({"exif": like.exif} if like.exif else {})
+            Image.fromarray(values.squeeze()).save(temporary, format="PNG", compress_level=3, **more)
+
+
+def _write_deep(path: Path, values: np.ndarray, like: Picture) -> None:
+    channels = values.shape[2]
+    if channels == 2:  # OpenCV writes no grey with alpha
+        values = values[..., [0, 0, 0, 1]]
+    elif channels > 2:
+        values = values[..., [2, 1, 0, *range(3, channels)]]
+    kinds, contents = [], []
+    if like.exif:
+        kinds.append(cv2.IMAGE_METADATA_EXIF)
+        contents.append(np.frombuffer(like.exif.removeprefix(_EXIF_PREFIX), np.uint8))
+    if like.profile:
+        kinds.append(cv2.IMAGE_METADATA_ICCP)
+        contents.append(np.frombuffer(like.profile, np.uint8))
+    written, encoded = cv2.imencodeWithMetadata(".png", np.ascontiguousarray(values), kinds, contents)
+    if not written:
+        raise OSError("OpenCV could not encode it as PNG")
+    encoded.tofile(path)
