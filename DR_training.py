@@ -26,7 +26,9 @@ from models.blocks import MIN_SIZE
 from utils.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net
 from utils.device import pick_deform_op
 from utils.errors import UserError, user_errors_end_the_program
-from utils.files import check_writable
+from utils.files import check_writable, file_digest
+from utils.images import inspect_image
+from utils.metrics import SMALLEST
 from utils.precision import PRECISIONS, set_deterministic, set_precision
 from utils.ranks import ranks_together
 from utils.run_state import RunState, SaveEvery
@@ -129,6 +131,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--num_workers should be 0 (read in the main process) or more")
     if args.seed not in range(2**32):
         parser.error("--seed should be from 0 to 4294967295")
+    if args.resume == "auto" and args.overwrite:
+        parser.error("--resume auto goes on with what is there, --overwrite replaces it: give one of the two")
     if args.stage == "all" and args.resume not in ("auto", "none"):
         parser.error("--resume PATH goes with one --stage; --stage all resumes with --resume auto")
     if args.stage != "finetune" and (args.reblurring_weights or args.deblurring_weights):
@@ -160,10 +164,17 @@ def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Mod
     return DeblurringNet(args.width, deform_op=args.deform_op).to(device), losses
 
 
+def finetune_sources(args: argparse.Namespace) -> dict[str, Path]:
+    """Return the files of the networks that finetune reads."""
+    return {
+        "reblurring_weights": args.reblurring_weights or args.output_dir / STAGE_FILES["reblur"],
+        "deblurring_weights": args.deblurring_weights or args.output_dir / STAGE_FILES["deblur"],
+    }
+
+
 def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
     """λA·L(D(blurry), sharp) + λB·L(R(blurry, D(blurry)), blurry) with R frozen; the first term only where paired."""
-    reblurring_weights = args.reblurring_weights or args.output_dir / STAGE_FILES["reblur"]
-    deblurring_weights = args.deblurring_weights or args.output_dir / STAGE_FILES["deblur"]
+    reblurring_weights, deblurring_weights = finetune_sources(args).values()
     criterion = NormalizedMSELoss(reduction="none").to(device)
     consistency = ReblurringConsistencyLoss(load_reblurring_net(reblurring_weights))
     consistency.to(device, memory_format=torch.channels_last)
@@ -186,19 +197,36 @@ def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
     for stage in stages:
         output = args.output_dir / STAGE_FILES[stage]
         states = RunState(states_folder(args.output_dir, stage), args.keep).files()
-        if args.overwrite or (args.resume != "none" and (states or args.resume != "auto")):
+        newest = {str(each.resolve()) for each in states[:1] for each in (each, each.parent)}
+        goes_on = states and (args.resume == "auto" or str(Path(args.resume).resolve()) in newest)
+        if args.overwrite or goes_on or not (output.exists() or states):
             continue
-        if output.exists():
-            raise UserError(
-                f"{output} exists already; give another --output_dir, or --overwrite to train it again"
-                + (", or --resume auto to go on with the run that wrote it" if states else "")
-            )
-        if states:
-            raise UserError(
-                f"{states[0]} is the state of a stopped run; --resume auto goes on with it, --overwrite starts anew"
-            )
+        what = f"{output} exists already" if output.exists() else f"{states[0]} is the state of a stopped run"
+        how = ["--resume auto to go on with it"] if states else []
+        raise UserError(f"{what}; give {', '.join([*how, '--overwrite to replace it', 'or another --output_dir'])}")
     check_writable(args.output_dir, "--output_dir")
     check_writable(args.log_dir, "--log_dir")
+
+
+def refuse_unscorable(image_set: ImageSet) -> None:
+    """Refuse a set for --valset_dir that has no ground truth, or images too small for the metrics."""
+    if image_set.sharp is None:
+        raise UserError(f"--valset_dir {image_set.root} has no sharp images to validate against")
+    for path in image_set.blurry:
+        info = inspect_image(path)
+        if min(info.height, info.width) < SMALLEST:
+            raise UserError(
+                f"--valset_dir: {path} is {info.width}×{info.height} px; SSIM needs at least {SMALLEST}×{SMALLEST}"
+            )
+
+
+def refuse_files_among_inputs(image_sets: list[ImageSet], args: argparse.Namespace) -> None:
+    """Refuse to write where a set of images at any depth would take what is written for images."""
+    for flag in ("output_dir", "log_dir", "cache_dir"):
+        folder = getattr(args, flag)
+        for image_set in image_sets:
+            if folder and not image_set.paired and folder.resolve().is_relative_to(image_set.root.resolve()):
+                raise UserError(f"--{flag} {folder} lies inside {image_set.root}, whose images are read at any depth")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -215,8 +243,8 @@ def main(args: argparse.Namespace) -> None:
         if stages != ["finetune"] and not any(image_set.paired for image_set in image_sets):
             raise UserError(f"--stage {args.stage} needs sharp images, and none of the data sets has any")
         for image_set in validation_sets:
-            if not image_set.paired:
-                raise UserError(f"--valset_dir {image_set.root} has no sharp images to validate against")
+            refuse_unscorable(image_set)
+        refuse_files_among_inputs(image_sets, args)
         if args.cache_dir and ranks.local == 0:
             used_sets = [image_set for image_set in image_sets if image_set.paired or "finetune" in stages]
             sources = [path for image_set in used_sets for path in (*image_set.blurry, *(image_set.sharp or ()))]
@@ -227,7 +255,9 @@ def main(args: argparse.Namespace) -> None:
             network, losses = STAGES[stage](args, ranks.device)
             used_sets = [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
             lr = STAGE_LR[stage] if args.lr is None else args.lr
-            Trainer(stage, args, network, losses, lr, used_sets, validation_sets, ranks).run()
+            sources = finetune_sources(args) if stage == "finetune" else {}
+            digests = {name: file_digest(path) for name, path in sources.items()}
+            Trainer(stage, args, network, losses, lr, used_sets, validation_sets, ranks, digests).run()
 
 
 def find_sets(sources: list[str], split: str, args: argparse.Namespace, flag: str) -> list[ImageSet]:

@@ -79,7 +79,7 @@ class FrameCache:
             return np.load(path, mmap_mode="r")
         except FileNotFoundError as error:
             raise UserError(
-                f"{source} changed since it was decoded into {self.folder}, or could not be; start again"
+                f"{source} is not in {self.folder} as it is now: it changed, or could not be decoded"
             ) from error
         except (OSError, ValueError, EOFError) as error:
             raise UserError(

@@ -125,6 +125,20 @@ def test_signals_save_one_state_for_all(tmp_path, number):
     assert load_file(state)["progress"]["step"] == int(state.stem.partition("-")[2])
 
 
+def test_a_process_that_is_killed_ends_the_other_with_a_line(tmp_path):
+    process = torchrun(tmp_path, *STAGE, "--n_epochs", "1000")
+    for line in process.stdout:
+        if "epoch 1" in line:
+            break
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    status, _, err = finished(process)
+    assert status != 0
+    assert "error: a process of the run is gone; --resume auto goes on" in err
+    assert 'DR_training.py", line' not in err
+    train(tmp_path, *STAGE, "--resume", "auto", "--max_steps", "2", trainset=(str(pairs(tmp_path)),))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_more_processes_than_gpus_are_refused(tmp_path):
     status, _, err = finished(torchrun(tmp_path, *STAGE, "--device", "cuda"))

@@ -1,5 +1,6 @@
 """Training that is stopped at any moment and resumed ends as if it had not been."""
 
+import csv
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from utils.checkpoint import load_file
 from utils.errors import UserError
 from utils.learner import Learner
 from utils.ranks import Ranks
+from utils.run_log import RunLog
 from utils.run_state import Progress, RunState, SaveEvery
 
 STAGE = ("--stage", "deblur")
@@ -34,7 +36,8 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 def states(folder: Path, stage: str = "deblur") -> list[Path]:
-    return RunState(folder / "nets" / "states" / stage, 1).files()
+    """The states of a stage but for that of its beginning, newest first."""
+    return [path for path in RunState(folder / "nets" / "states" / stage, 1).files() if "000000000" not in path.name]
 
 
 def log_lines(folder: Path) -> str:
@@ -138,7 +141,7 @@ def test_a_damaged_state_is_reported_and_the_one_before_used(tmp_path, whole_run
 
 def test_no_whole_state_left_is_an_error_and_not_a_new_run(tmp_path):
     part(tmp_path, "--max_steps", "2", "--save_every", "1steps")
-    for state in states(tmp_path):
+    for state in (tmp_path / "nets" / "states" / "deblur").glob("*.pth"):
         state.write_bytes(b"")
     with pytest.raises(UserError, match=r"no state of the run can be read: .* --resume none starts anew"):
         part(tmp_path, "--resume", "auto")
@@ -150,10 +153,10 @@ def test_what_must_not_change_is_refused_with_the_differences(tmp_path):
         part(tmp_path, "--resume", "auto", "--width", "6")
     (pairs(tmp_path) / "blur" / "000048.png").unlink()
     (pairs(tmp_path) / "sharp" / "000048.png").unlink()
-    with pytest.raises(UserError, match=r"data was \w{64}, is \w{64}. Give what it was started with"):
+    with pytest.raises(UserError, match=r"data was 3 frames, is 2: 1 are gone \(paired pair 000048.png\). Give what"):
         part(tmp_path, "--resume", "auto")
     (state,) = states(tmp_path)
-    with pytest.raises(UserError, match=r"stage was deblur, is reblur"):
+    with pytest.raises(UserError, match=r"stage was deblur, is reblur. Give what it was started with"):
         train(tmp_path, "--stage", "reblur", "--resume", str(state), trainset=(str(pairs(tmp_path)),))
 
 
@@ -171,12 +174,10 @@ def test_what_may_change_is_logged(tmp_path):
 
 def test_a_stopped_run_is_not_overwritten_by_accident(tmp_path):
     part(tmp_path, "--max_steps", "1")
-    with pytest.raises(
-        UserError, match=r"NF.pth exists already; .* or --resume auto to go on with the run that wrote it"
-    ):
+    with pytest.raises(UserError, match=r"NF.pth exists already; give --resume auto to go on with it, --overwrite"):
         part(tmp_path)
     (tmp_path / "nets" / NETWORK).unlink()
-    with pytest.raises(UserError, match=r"step-000000001.pth is the state of a stopped run; --resume auto goes on"):
+    with pytest.raises(UserError, match=r"step-000000001.pth is the state of a stopped run; give --resume auto"):
         part(tmp_path)
     part(tmp_path, "--overwrite", "--max_steps", "2")
     assert [path.name for path in states(tmp_path)] == ["step-000000002.pth"]
@@ -188,7 +189,7 @@ def test_resume_without_anything_there(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"--resume .*empty: no state step-\*.pth there"):
         part(tmp_path / "other", "--resume", str(tmp_path / "empty"))
-    with pytest.raises(UserError, match=r"nowhere.pth does not exist"):
+    with pytest.raises(UserError, match=r"--resume 'nowhere.pth': expected auto, none, or a state step-"):
         part(tmp_path / "other", "--resume", "nowhere.pth")
 
 
@@ -234,7 +235,7 @@ def test_when_states_are_saved():
 
 @pytest.mark.parametrize("text", ["", "10", "min", "-1min", "0steps", "3 years"])
 def test_intervals_that_make_no_sense(tmp_path, text, capsys):
-    with pytest.raises((ValueError, ArgumentTypeError)):
+    with pytest.raises(ArgumentTypeError, match="such as 10min, 2epochs or 500steps"):
         SaveEvery.parse(text)
     with pytest.raises(SystemExit):
         DR_training.parse_args(arguments(tmp_path, f"--save_every={text}"))
@@ -251,3 +252,83 @@ def test_every_random_state_comes_back():
     first = [python_random.random(), np.random.rand(), torch.rand(1).item()]
     learner.restore(state)
     assert [python_random.random(), np.random.rand(), torch.rand(1).item()] == first
+
+
+def test_a_run_that_is_killed_before_its_first_state_is_due_can_go_on(tmp_path, whole_run, monkeypatch):
+    """Whatever ends it: the network is written every epoch, so that without a state it could not even start anew."""
+
+    def die(*arguments, **named):
+        raise SystemExit(1)
+
+    monkeypatch.setattr(RunLog, "epoch", die)  # after the first epoch's network was written
+    with pytest.raises(SystemExit):
+        part(tmp_path)
+    monkeypatch.undo()
+    assert (tmp_path / "nets" / NETWORK).exists()
+    part(tmp_path, "--resume", "auto")
+    assert same(weights(tmp_path), weights(whole_run))
+
+
+def test_an_error_in_training_keeps_the_steps_before_it(tmp_path, whole_run):
+    frame = pairs(tmp_path) / "sharp" / "000048.png"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[:2000])
+    with pytest.raises(UserError, match="000048.png is damaged"):
+        part(tmp_path, "--batch_size", "1")
+    assert "--resume auto goes on" in log_lines(tmp_path)
+    frame.write_bytes(whole)
+    part(tmp_path, "--batch_size", "1", "--resume", "auto")
+    part(tmp_path / "one", "--batch_size", "1")
+    assert same(weights(tmp_path), weights(tmp_path / "one"))
+
+
+def test_a_lost_network_is_written_again_and_nothing_else_is_said_to_be(tmp_path, whole_run):
+    part(tmp_path)
+    (tmp_path / "nets" / NETWORK).unlink()
+    part(tmp_path, "--resume", "auto")
+    assert same(weights(tmp_path), weights(whole_run))
+    assert "nothing left to train: 6 steps are done, 6 were asked for; wrote" in log_lines(tmp_path)
+    part(tmp_path, "--resume", "auto", "--max_steps", "2")
+    assert "nothing left to train: 6 steps are done, 2 were asked for; " in log_lines(tmp_path)
+
+
+def test_an_older_state_takes_the_place_of_newer_ones_only_if_asked_to(tmp_path):
+    part(tmp_path, "--save_every", "1steps", "--keep", "9")
+    older = states(tmp_path)[-2]
+    before = {path: path.read_bytes() for path in (tmp_path / "nets").rglob("*.pth")}
+    with pytest.raises(UserError, match=r"NF.pth exists already; give --resume auto .*--overwrite"):
+        part(tmp_path, "--resume", str(older))
+    assert {path: path.read_bytes() for path in (tmp_path / "nets").rglob("*.pth")} == before
+    part(tmp_path, "--resume", str(older), "--overwrite", "--max_steps", "4", "--keep", "9")
+    assert [load_file(path)["progress"]["step"] for path in states(tmp_path)] == [4, 2, 1]
+    part(tmp_path / "other", "--resume", str(older), "--max_steps", "3")
+    assert [path.name for path in states(tmp_path / "other")] == ["step-000000003.pth"]
+
+
+def test_another_reblurring_network_is_refused(tmp_path):
+    small = ("--n_epochs", "1", "--width", "4")
+    train(tmp_path, "--stage", "all", *small)
+    train(tmp_path, "--stage", "reblur", *small, "--overwrite", "--seed", "7")
+    with pytest.raises(UserError, match=r"reblurring_weights was \w{64}, is \w{64}"):
+        train(tmp_path, "--stage", "finetune", *small, "--resume", "auto")
+
+
+def test_the_means_of_an_interrupted_epoch_are_of_all_its_steps(tmp_path, whole_run):
+    part(tmp_path, "--max_steps", "3")
+    part(tmp_path, "--resume", "auto")
+
+    def epochs(folder):
+        (table,) = folder.glob("log/*/log.csv")
+        with table.open(newline="") as file:
+            return {row["epoch"]: row["loss"] for row in csv.DictReader(file)}
+
+    assert epochs(tmp_path) == pytest.approx(epochs(whole_run))
+
+
+def test_nothing_is_written_among_images_that_are_read(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(pairs(tmp_path) / "blur" / "000048.png", photos)
+    small = arguments(tmp_path, "--stage", "finetune", "--log_dir", str(photos / "log"), trainset=(str(photos),))
+    with pytest.raises(UserError, match=r"--log_dir .*log lies inside .*photos, whose images are read at any depth"):
+        DR_training.main(DR_training.parse_args(small))

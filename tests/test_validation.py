@@ -135,3 +135,21 @@ def test_deterministic_is_passed_on(tmp_path):
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_the_best_is_of_these_images_and_of_a_network_that_is_here(tmp_path):
+    run(tmp_path, *VALIDATED, "--max_steps", "2")
+    other = ("--valset_dir", str(pairs(tmp_path)), "--val_every", "1")
+    run(tmp_path, *other, "--resume", "auto", "--max_steps", "3")
+    assert log_lines(tmp_path).count("the best so far") == 2
+    (tmp_path / "nets" / BEST).unlink()
+    run(tmp_path, *other, "--resume", "auto", "--max_steps", "4")
+    assert (tmp_path / "nets" / BEST).exists()
+
+
+def test_images_too_small_to_score_are_refused_before_training(tmp_path):
+    for side in ("blur", "sharp"):
+        (tmp_path / "tiny" / side).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "tiny" / side / "a.png")
+    with pytest.raises(UserError, match=r"--valset_dir: .*a\.png is 9×9 px; SSIM needs at least 11×11"):
+        run(tmp_path, "--valset_dir", str(tmp_path / "tiny"))

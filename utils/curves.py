@@ -30,7 +30,7 @@ class Curves:
         if self._table.exists():
             with self._table.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
-                    numbers = {name: float(value) for name, value in row.items() if value}
+                    numbers = {name: _number(value) for name, value in row.items() if value}
                     if numbers["step"] <= last_step:
                         self._rows[int(numbers["step"])] = numbers
 
@@ -73,3 +73,7 @@ class Curves:
         with atomic_write(self._picture) as path:
             figure.savefig(path, dpi=100)
         self._drawn_at = time.monotonic()
+
+
+def _number(text: str) -> float:
+    return int(text) if text.lstrip("-").isdigit() else float(text)

@@ -10,6 +10,7 @@ import numpy as np
 
 from utils.images import to_uint8
 
+SMALLEST = 11  # px: the window of the SSIM
 _K1, _K2 = 0.01, 0.03  # Wang et al. 2004
 
 

@@ -70,5 +70,13 @@ def git_commit() -> str | None:
 
 def list_digest(image_sets: Sequence[ImageSet]) -> str:
     """Return the SHA-256 of which frames there are, by their names within their sets: a moved folder stays the same."""
-    lines = [f"{image_set.kind} {image_set.paired} {name}" for image_set in image_sets for name in image_set.names]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(frame_list(image_sets)).encode()).hexdigest()
+
+
+def frame_list(image_sets: Sequence[ImageSet]) -> list[str]:
+    """Return a line for each frame: kind of its set, whether it has ground truth, name within the set."""
+    return [
+        f"{image_set.kind} {'pair' if image_set.paired else 'image'} {name}"
+        for image_set in image_sets
+        for name in image_set.names
+    ]

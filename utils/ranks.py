@@ -117,6 +117,11 @@ def ranks_together(device: str) -> Iterator[Ranks]:
         raise
     except BaseException as error:
         ended.set()
+        if _is_lost_connection(error):
+            reason = str(error).partition("\n")[0]
+            lost = UserError(f"a process of the run is gone; --resume auto goes on from the last state ({reason})")
+            _tell(store, rank, lost)
+            raise lost from None
         _tell(store, rank, error)
         raise
 
@@ -134,6 +139,10 @@ def _device_of(name: str, local: int, node_size: int) -> torch.device:
     elif name != "cpu" and node_size > 1:
         raise UserError(f"--device {name} is one device for {node_size} processes; leave --device out")
     return pick_device(name)
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
 
 
 def _tell(store: dist.Store, rank: int, error: BaseException) -> None:

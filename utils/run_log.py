@@ -22,6 +22,7 @@ from utils.images import side_by_side, to_float_image, to_uint8
 Batch = dict[str, Tensor]
 
 _STRIP_ROWS = 3
+_STEPS, _SECONDS = "steps", "seconds"  # among the losses' sums
 
 
 class RunLog:
@@ -36,12 +37,23 @@ class RunLog:
         record: what the run was started with, for `arguments.json`.
         total_steps: where the progress bar ends.
         done_steps: where it begins.
+        sums: of the losses, steps and seconds of the epoch that a resumed run is in, see `RunLog.sums`.
     """
 
-    def __init__(self, folder: Path, stage: str, record: dict[str, Any], total_steps: int, done_steps: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stage: str,
+        record: dict[str, Any],
+        total_steps: int,
+        done_steps: int = 0,
+        sums: dict[str, float] | None = None,
+    ) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = "arguments.json" if not done_steps else f"arguments-from-step-{done_steps}.json"
+        name = "arguments.json"
+        if done_steps and (self.folder / name).exists():
+            name = f"arguments-from-step-{done_steps}.json"
         with atomic_write(self.folder / name) as path:
             path.write_text(json.dumps(record, indent=2, default=str))
         self._stage = stage
@@ -51,8 +63,15 @@ class RunLog:
         self._bar = tqdm(total=total_steps, initial=done_steps, desc=stage, unit="step", dynamic_ncols=True)
         self._epoch_start = self._step_start = time.perf_counter()
         self._data_time = self._lr = 0.0
-        self._sums: Counter[str] = Counter()
-        self._steps = 0
+        self._sums: Counter[str] = Counter(sums or {})
+        self._steps = int(self._sums.pop(_STEPS, 0))
+        self._seconds_before = self._sums.pop(_SECONDS, 0.0)
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """What the means of the epoch in hand are made of, for the state."""
+        seconds = self._seconds_before + time.perf_counter() - self._epoch_start
+        return {**self._sums, _STEPS: self._steps, _SECONDS: seconds} if self._steps else {}
 
     def line(self, text: str) -> None:
         """Print a line and add it to log.txt at once."""
@@ -86,25 +105,27 @@ class RunLog:
         self._bar.update()
         self.line(text)
 
-    def epoch(self, epoch: int, step: int, columns: dict[str, Tensor], counts: dict[str, int]) -> None:
+    def epoch(self, epoch: int, complete: bool, step: int, columns: dict[str, Tensor], counts: dict[str, int]) -> None:
         """End an epoch, or what was done of it.
 
         Args:
             epoch: its number, from 1.
+            complete: whether it has come to its end.
             step: the step it ended with.
             columns: of a picture strip, each a (N, 3, H, W) batch.
             counts: what went wrong in this run so far, by name; shown where it is not 0.
         """
         means = {name: total / max(self._steps, 1) for name, total in self._sums.items()}
-        seconds = time.perf_counter() - self._epoch_start
+        seconds = self._seconds_before + time.perf_counter() - self._epoch_start
         text = ", ".join(f"{name} {mean:.5f}" for name, mean in means.items()) or "none"
         wrong = "".join(f", {count} {name}" for name, count in counts.items() if count)
         self.line(f"epoch {epoch}, step {step:,}: loss {text}, learning rate {self._lr:.3g}, {seconds:.1f} s{wrong}")
         losses = {"loss" if name == "total" else f"loss_{name}": mean for name, mean in means.items()}
         numbers = {"epoch": epoch, **losses, "lr": self._lr, "seconds": round(seconds, 3)}
         self._curves.add(step, numbers | {name.replace(" ", "_"): count for name, count in counts.items()})
-        self._sums.clear()
-        self._steps = 0
+        if complete:
+            self._sums.clear()
+            self._steps, self._seconds_before = 0, 0.0
         rows = zip(*(batch[:_STRIP_ROWS] for batch in columns.values()), strict=True)
         for i, row in enumerate(rows):
             pictures = [to_uint8(to_float_image(image.nan_to_num())) for image in row]

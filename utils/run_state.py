@@ -1,5 +1,6 @@
 """The state of a training run on disk, from which it goes on as if it had never stopped."""
 
+import argparse
 import math
 import re
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.checkpoint import CheckpointError, load_file, refuse_not_finite
-from utils.errors import UserError
+from utils.errors import UserError, some
 from utils.files import atomic_write, file_digest, save_tensors
 from utils.learner import Learner
 from utils.version import __version__
@@ -52,11 +53,21 @@ class Progress:
 
 @dataclass
 class Resumed:
-    """Where a run goes on: how far it had come, lines for the log, and its log's folder, None for a new run."""
+    """Where a run goes on.
+
+    Attributes:
+        progress: how far it had come.
+        notes: lines for the log.
+        log: its log's folder, None for a new run.
+        sums: see `utils.run_log.RunLog`, of the epoch it was in.
+        validated_on: what its best PSNR is of.
+    """
 
     progress: Progress = field(default_factory=Progress)
     notes: list[str] = field(default_factory=list)
     log: Path | None = None
+    sums: dict[str, float] = field(default_factory=dict)
+    validated_on: str = ""
 
 
 class RunState:
@@ -93,11 +104,12 @@ class RunState:
         self._saved = path
         return path
 
-    def clear(self) -> None:
-        """Remove all states: a new run takes the old one's place."""
+    def clear(self, from_step: int) -> None:
+        """Remove the states after a step: another run takes that one's place."""
         for old in self.files():
-            old.unlink()
-            _checksum_file(old).unlink(missing_ok=True)
+            if int(_NAME.fullmatch(old.name)[1]) > from_step:
+                old.unlink()
+                _checksum_file(old).unlink(missing_ok=True)
 
     def files(self) -> list[Path]:
         """Return the states, newest first."""
@@ -122,6 +134,8 @@ class RunState:
         if which == "none":
             return Resumed()
         path = Path(which)
+        if which != "auto" and not path.exists():
+            raise CheckpointError(f"--resume {which!r}: expected auto, none, or a state step-*.pth that a run wrote")
         if which != "auto" and not path.is_dir():
             found = path, load_state(path), []
         else:
@@ -140,7 +154,7 @@ class RunState:
             f"resumed from {path}: step {progress.step:,}, epoch {progress.epoch + 1}",
             *([f"changed since: {', '.join(changed)}"] if changed else []),
         ]
-        return Resumed(progress, notes, Path(state["log"]))
+        return Resumed(progress, notes, Path(state["log"]), state["sums"], state["validated_on"])
 
     def newest(self) -> tuple[Path, dict[str, Any], list[str]] | None:
         """Return the newest state that is whole, its content, and what is wrong with newer ones; None without states.
@@ -179,14 +193,29 @@ def _checksum_file(path: Path) -> Path:
 
 
 def _refuse_changes(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    changed = [name for name, value in wanted.items() if found.get(name) != value]
+    if "stage" in changed:  # what else differs follows from it
+        changed = ["stage"]
     different = [
-        f"{name} was {found.get(name)}, is {value}" for name, value in wanted.items() if found.get(name) != value
+        _frames_changed(found[name], wanted[name])
+        if name == "data"
+        else f"{name} was {found.get(name)}, is {wanted[name]}"
+        for name in changed
     ]
     if different:
         raise UserError(
             f"{path} is the state of a run that cannot go on like this: {'; '.join(different)}. Give what it was "
             "started with, or another --output_dir for a new run"
         )
+
+
+def _frames_changed(before: list[str], now: list[str]) -> str:
+    parts = [
+        f"{len(names):,} {what} ({some(sorted(names), 3)})"
+        for names, what in ((set(before) - set(now), "are gone"), (set(now) - set(before), "are new"))
+        if names
+    ]
+    return f"data was {len(before):,} frames, is {len(now):,}: {'; '.join(parts) or 'in another order'}"
 
 
 @dataclass
@@ -210,11 +239,13 @@ class SaveEvery:
         """Return what `10min`, `2epochs` or `500steps` means.
 
         Raises:
-            ValueError: none of these.
+            ArgumentTypeError: none of these.
         """
         match = _EVERY.fullmatch(text.strip())
         if match is None or float(match[1]) <= 0:
-            raise ValueError(f"expected a number above 0 and a unit such as 10min, 2epochs or 500steps, got {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"expected a number above 0 and a unit such as 10min, 2epochs or 500steps, got {text!r}"
+            )
         return cls(float(match[1]), match[2].removesuffix("s"))
 
     def due(self, progress: Progress) -> bool:

@@ -1,6 +1,7 @@
 """A stage of training from where it stands to its last step: steps, epochs, validation, states, interruptions."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from utils.errors import UserError
 from utils.interruption import interruption
 from utils.learner import Learner
 from utils.precision import autocast
-from utils.provenance import list_digest, provenance
+from utils.provenance import frame_list, list_digest, provenance
 from utils.ranks import Ranks
 from utils.run_log import NoRunLog, RunLog, new_run_folder
 from utils.run_state import RunState
@@ -55,6 +56,8 @@ class Trainer:
         image_sets: what it is trained on.
         validation_sets: what it is validated on, with ground truth; may be empty.
         ranks: the processes that train it.
+        sources: SHA-256 of the networks that the stage began with, by name. The reblurring network is part of the
+            loss, so that it must be the same where a run goes on; another deblurring network is logged.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Trainer:
         image_sets: Sequence[ImageSet],
         validation_sets: Sequence[ImageSet],
         ranks: Ranks,
+        sources: dict[str, str],
     ) -> None:
         self.stage, self.args, self.ranks, self.losses, self.base_lr = stage, args, ranks, losses, lr
         self.image_sets, self.validation_sets = image_sets, validation_sets
@@ -89,8 +93,11 @@ class Trainer:
         self.loss_names: list[str] = []
 
         self.states = RunState(states_folder(args.output_dir, stage), args.keep)
-        self.fixed = {"stage": stage, "architecture": network.arguments, "data": list_digest(image_sets)}
+        self.fixed = {"stage": stage, "architecture": network.arguments, "data": frame_list(image_sets)}
+        self.fixed |= {name: digest for name, digest in sources.items() if name == "reblurring_weights"}
         self.settings = {name: str(value) for name, value in vars(args).items() if name not in ("resume", "overwrite")}
+        self.settings |= {"processes": str(ranks.world)} | {f"{name} SHA-256": each for name, each in sources.items()}
+        self.validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
         self.resumed = self.states.resume(args.resume, self.learner, self.fixed, self.settings)
         self.progress = self.resumed.progress
         steps = self.progress.last_step(self.frames, args.batch_size, args.n_epochs)
@@ -100,11 +107,14 @@ class Trainer:
                 f"--resume: the nodes found different states in {self.states.folder}; --output_dir should be on a disk "
                 "that all of them share"
             )
-        if args.resume == "none" and ranks.main:
-            self.states.clear()
-            best_file(self.output).unlink(missing_ok=True)
+        if ranks.main:
+            self.states.clear(from_step=-1 if args.resume == "none" else self.progress.step)
+            if args.resume == "none":
+                best_file(self.output).unlink(missing_ok=True)
+        if self.resumed.validated_on != self.validated_on or not best_file(self.output).exists():
+            self.progress.best_psnr = -math.inf  # of other images, or of a network that is not here
         self.bad_steps = BadSteps(args.max_bad_steps)
-        self.left_out = 0
+        self.left_out: set[str] = set()
         self.stopping = False  # what all ranks know of; each hears signals by itself
 
     def run(self) -> None:
@@ -114,12 +124,15 @@ class Trainer:
             self.stop = stack.enter_context(interruption())
             first_step = self.progress.step
             self._announce()
-            while True:
-                self._validate_if_due()
-                self.stopping = any(self.ranks.gather(self.stopping or self.stop.requested is not None))
-                if self.stopping or self.progress.step >= self.last_step:
-                    break
-                self._epoch()
+            if first_step == 0:
+                self._save_state()  # from now on --resume auto finds a run here, whatever ends it
+            try:
+                self._train()
+            except UserError:  # a broken image, in training or validation: the steps before it are sound
+                if not self.bad_steps.in_a_row:
+                    self._save_state()
+                    self.log.line(f"state saved after step {self.progress.step:,}; --resume auto goes on")
+                raise
             trained = self.progress.step > first_step
             if trained:
                 self._save_state()
@@ -128,7 +141,26 @@ class Trainer:
                 kept = f"; the network so far is in {self.output}, --resume auto goes on" if trained else ""
                 self.log.line(f"interrupted after step {self.progress.step:,}{kept}")
                 self.stop.end()
+            self._say_what_was_written(trained)
+
+    def _train(self) -> None:
+        while True:
+            self._validate_if_due()
+            self.stopping = any(self.ranks.gather(self.stopping or self.stop.requested is not None))
+            if self.stopping or self.progress.step >= self.last_step:
+                return
+            self._epoch()
+
+    def _say_what_was_written(self, trained: bool) -> None:
+        if trained:
             self.log.line(f"wrote {self.output}; log in {self.log.folder}")
+            return
+        done = f"nothing left to train: {self.progress.step:,} steps are done, {self.last_step:,} were asked for"
+        if self.ranks.main and not self.output.exists():
+            save_network(self.output, self.learner.result, self.stage, self.progress.epoch)
+            self.log.line(f"{done}; wrote {self.output}")
+        else:
+            self.log.line(f"{done}; {self.output} stays")
 
     def _open_log(self) -> RunLog | NoRunLog:
         if not self.ranks.main:
@@ -137,7 +169,7 @@ class Trainer:
         if folder is None or not folder.is_dir() or folder.parent.resolve() != self.args.log_dir.resolve():
             folder = new_run_folder(self.args.log_dir, self.stage)
         record = provenance(self.args, [*self.image_sets, *self.validation_sets], self.ranks, self.deform_op)
-        return RunLog(folder, self.stage, record, self.last_step, self.progress.step)
+        return RunLog(folder, self.stage, record, self.last_step, self.progress.step, self.resumed.sums)
 
     def _announce(self) -> None:
         for note in self.resumed.notes:
@@ -181,8 +213,9 @@ class Trainer:
             if self.ranks.main and not self._in_doubt:
                 save_network(self.output, self.learner.result, self.stage, progress.epoch)
             columns = {"blurry": images["blurry"], f"{self.stage} output": restored, "sharp": images["sharp"]}
-            counts = {"steps skipped": self.bad_steps.total, "images left out": self.left_out}
-            self.log.epoch(progress.epoch + (progress.position > 0), progress.step, columns, counts)
+            counts = {"steps skipped": self.bad_steps.total, "images left out": len(self.left_out)}
+            complete = progress.position == 0
+            self.log.epoch(progress.epoch + (not complete), complete, progress.step, columns, counts)
             self._save_state_if_due()
 
     def _step(self, weight: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,9 +257,9 @@ class Trainer:
             self.log.step(self.progress.step, losses, norm, lr)
 
     def _count_broken(self, broken: list[str]) -> None:
-        for text in (text for each in self.ranks.gather(broken) for text in each):
-            self.left_out += 1
-            self.log.line(f"left out: {text}")
+        for text in (text for each in self.ranks.gather(broken) for text in each if text not in self.left_out):
+            self.left_out.add(text)
+            self.log.line(f"left out wherever it comes up: {text}")
 
     def _validate_if_due(self) -> None:
         """Score the network after every --val_every epochs and after the last step, each time once."""
@@ -266,7 +299,8 @@ class Trainer:
     def _save_state(self, again: bool = False) -> None:
         if self.ranks.main:
             log = str(self.log.folder.absolute())
-            content = {"fixed": self.fixed, "settings": self.settings, "log": log, **self.learner.state()}
+            content = {"fixed": self.fixed, "settings": self.settings, "log": log, "sums": self.log.sums}
+            content |= {"validated_on": self.validated_on, **self.learner.state()}
             self.states.save(self.progress, content, again)
 
 
