@@ -9,6 +9,7 @@ python D_testing.py --testset_dir shaky.jpg --save_dir sharp
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from utils.pictures import read_picture, write_picture
 from utils.precision import PRECISIONS, set_precision
 from utils.restoration import Restorer
 from utils.results import Results, output_names, print_summary, result_folders, summarise
+from utils.saved_results import SavedResults, read_result
 from utils.tiling import GRID, parse_tile
 from utils.version import __version__
 
@@ -39,6 +41,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     # fmt: off
     add("--testset_dir", action="append", required=True, metavar="[KIND=]PATH",
         help="a folder of images in any layout of the README, or an image; may be given several times")
+    add("--from_results", type=Path, metavar="DIR",
+        help="score the pictures of this folder, which any method made of the test images, instead of restoring")
     add("--blur_dir", default="blur",
         help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
     add("--weights", type=Path, default=Path("final_model/DeblurringNet_FT.pth"),
@@ -76,33 +80,38 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def test_set(
-    restorer: Restorer, image_set: ImageSet, folder: Path, args: argparse.Namespace, results: Results
+    restorer: Restorer | SavedResults, image_set: ImageSet, folder: Path, args: argparse.Namespace, results: Results
 ) -> list[str]:
     """Restore, save and score the images of a set, one at a time; return what was wrong with those left out."""
     saved_as = output_names(image_set.names)
     count = min(len(image_set), args.limit or len(image_set))
+    files = restorer.files(image_set, folder.name, count) if isinstance(restorer, SavedResults) else None
     done, problems = results.of(folder.name), []
-    for i in tqdm(range(count), desc=folder.name, unit="image", dynamic_ncols=True):
-        if image_set.names[i] in done:
-            continue
-        try:
-            row, panels = test_image(restorer, image_set, i, folder / saved_as[i])
-        except UnreadableError as error:
-            problems.append(str(error))
-            tqdm.write(f"left out: {error}")
-            continue
-        where = (folder / saved_as[i]).relative_to(args.save_dir).as_posix()
-        results.add({"set": folder.name, "image": image_set.names[i], "saved_as": where, **row})
-        if args.figure and i == 0:
-            write_png(folder.with_name(f"{folder.name}_side_by_side.png"), side_by_side(panels))
-    rows = list(results.of(folder.name).values())
-    if rows:
-        results.sets[folder.name] = summarise(image_set, rows, complete=len(rows) == count, problems=problems)
+    try:
+        for i in tqdm(range(count), desc=folder.name, unit="image", dynamic_ncols=True):
+            if image_set.names[i] in done:
+                continue
+            output = files[i] if files else folder / saved_as[i]
+            try:
+                row, panels = test_image(restorer, image_set, i, output)
+            except UnreadableError as error:
+                problems.append(str(error))
+                tqdm.write(f"left out: {error}")
+                continue
+            where = output.as_posix() if files else output.relative_to(args.save_dir).as_posix()
+            results.add({"set": folder.name, "image": image_set.names[i], "saved_as": where, **row})
+            if args.figure and i == 0:
+                write_png(folder.with_name(f"{folder.name}_side_by_side.png"), side_by_side(panels))
+    finally:  # neither an error nor Ctrl-C loses the scores before it
+        if rows := list(results.of(folder.name).values()):
+            complete = len(rows) == count
+            results.sets[folder.name] = summarise(image_set, rows, complete=complete, problems=problems)
+            results.write()
     return problems
 
 
 def test_image(
-    restorer: Restorer, image_set: ImageSet, index: int, output: Path
+    restorer: Restorer | SavedResults, image_set: ImageSet, index: int, output: Path
 ) -> tuple[dict[str, int | float], list[np.ndarray]]:
     """Restore, save and score one image; return its row for results.csv and the panels of its figure."""
     if image_set.sharp is None:
@@ -113,10 +122,12 @@ def test_image(
         write_picture(output, restored, picture)
         panels = [to_uint8(picture.pixels / np.float32(np.iinfo(picture.pixels.dtype).max)), to_uint8(restored)]
     else:
-        result = restore_and_score(restorer, image_set, index)
-        seconds = result.seconds
+        saved = isinstance(restorer, SavedResults)
+        result = restore_and_score((lambda blurry: read_result(output)) if saved else restorer, image_set, index)
+        seconds = 0.0 if saved else result.seconds
         scores = {f"input_{name}": value for name, value in result.before.items()} | result.after
-        write_png(output, to_uint8(result.output))
+        if not saved:
+            write_png(output, to_uint8(result.output))
         panels = [result.blurry, to_uint8(result.output), result.sharp]
     height, width = panels[0].shape[:2]
     return {"height": height, "width": width, "seconds": round(seconds, 4)} | scores, panels
@@ -151,8 +162,8 @@ def refuse_existing(image_sets: list[ImageSet], folders: list[Path], args: argpa
                 )
 
 
-def main(args: argparse.Namespace) -> None:
-    """Find the images and check everything that can be wrong, then restore and score."""
+def network_and_settings(args: argparse.Namespace) -> tuple[Restorer, dict[str, Any]]:
+    """Return what restores images, and what its results depend on."""
     device = pick_device(args.device)
     set_precision(args.precision, device)
     network = load_deblurring_net(args.weights, device, args.modulation, args.deform_op)
@@ -164,12 +175,8 @@ def main(args: argparse.Namespace) -> None:
     restorer = Restorer(
         forward, width, device, args.precision, args.tile, args.tile_overlap, args.self_ensemble, tqdm.write
     )
-    image_sets = find_sets(args)
-    folders = result_folders(image_sets, args.save_dir)
-    refuse_existing(image_sets, folders, args)
-    check_writable(args.save_dir, "--save_dir")
-    settings = {
-        "version": __version__,
+    print(f"{args.weights}: module 0 {modulation}; deformable convolutions {deform_op}; {args.precision} on {device}")
+    return restorer, {
         "weights": str(args.weights),
         "weights_sha256": file_digest(args.weights),
         "modulation": modulation,
@@ -179,20 +186,31 @@ def main(args: argparse.Namespace) -> None:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "torch": torch.__version__,
     }
-    results = Results(args.save_dir, settings, args.resume)
-    print(f"{args.weights}: module 0 {modulation}; deformable convolutions {deform_op}; {args.precision} on {device}")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Find the images and check everything that can be wrong, then restore and score."""
+    if args.from_results:
+        restorer, settings = SavedResults(args.from_results), {"from_results": str(args.from_results.resolve())}
+    else:
+        restorer, settings = network_and_settings(args)
+    image_sets = find_sets(args)
+    folders = result_folders(image_sets, args.save_dir)
+    if args.from_results:
+        if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
+            raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
+    else:
+        refuse_existing(image_sets, folders, args)
+    check_writable(args.save_dir, "--save_dir")
+    results = Results(args.save_dir, {"version": __version__, **settings}, args.resume)
     for image_set in image_sets:
         print(image_set.describe())
     problems: list[str] = []
     for image_set, folder in zip(image_sets, folders, strict=True):
-        try:
-            problems += test_set(restorer, image_set, folder, args, results)
-        finally:  # neither an error nor Ctrl-C loses the scores before it
-            if results.rows:
-                results.write()
+        problems += test_set(restorer, image_set, folder, args, results)
         if folder.name in results.sets:
             print_summary(folder.name, results.sets[folder.name])
-    print(f"\nrestored images, results.csv and summary.json are in {args.save_dir}")
+    print(f"\n{'' if args.from_results else 'restored images, '}results.csv and summary.json are in {args.save_dir}")
     if problems:
         listed = "\n  ".join(problems)
         raise UserError(f"{len(problems)} of the images were left out:\n  {listed}")

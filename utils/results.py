@@ -14,6 +14,7 @@ from datasets import SPLITS, ImageSet
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.metrics import COMPARABLE_WITH, METRICS
+from utils.published import published_on
 
 GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
 
@@ -124,12 +125,14 @@ def summarise(image_set: ImageSet, rows: list[Row], complete: bool, problems: Se
     if image_set.paired:
         summary["input"] = {name: fmean(row[f"input_{name}"] for row in rows) for name in METRICS}
         summary["output"] = {name: fmean(row[name] for row in rows) for name in METRICS}
+        summary["published"] = published_on(image_set.kind)
     return summary
 
 
 def print_summary(name: str, summary: dict[str, Any]) -> None:
     """Print a set's table: each metric of the input and the output, and what it may be compared with."""
-    print(f"\n{name}: {summary['images']:,} images, {summary['seconds_per_image']:.3g} s an image")
+    seconds = summary["seconds_per_image"]
+    print(f"\n{name}: {summary['images']:,} images" + (f", {seconds:.3g} s an image" if seconds else ""))
     if "output" not in summary:
         print("no ground truth: restored and saved, not scored")
         return
@@ -138,6 +141,11 @@ def print_summary(name: str, summary: dict[str, Any]) -> None:
     for metric in METRICS:
         values = "".join(f"{summary[side][metric]:9.4f}" for side in ("input", "output"))
         print(f"{metric:14}{values}   {COMPARABLE_WITH[metric]}")
+    if summary["published"]:
+        print(f"published on {summary['kind']}'s test set (protocols and sources: summary.json):")
+    for row in summary["published"]:
+        ssim = "" if row["ssim"] is None else f" / {row['ssim']:g}"
+        print(f"  {row['method']:26} {row['psnr']:.2f} dB{ssim}")
 
 
 def _finite(value: Any) -> Any:
