@@ -32,6 +32,7 @@ from utils.results import Results, output_names, print_summary, result_folders, 
 from utils.saved_results import SavedResults, read_result
 from utils.tiling import GRID, parse_tile
 from utils.version import __version__
+from utils.video import is_video, output_name, restore_video
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("--testset_dir", action="append", required=True, metavar="[KIND=]PATH",
-        help="a folder of images in any layout of the README, or an image; may be given several times")
+        help="a folder of images in any layout of the README, an image or a video; may be given several times")
     add("--from_results", type=Path, metavar="DIR",
         help="score the pictures of this folder, which any method made of the test images, instead of restoring")
     add("--blur_dir", default="blur",
@@ -136,7 +137,7 @@ def test_image(
 def find_sets(args: argparse.Namespace) -> list[ImageSet]:
     """Return the image sets and pictures that --testset_dir names; of photographs no file is looked at yet."""
     sources = [parse_source(text) for text in args.testset_dir]
-    files = [path for _, path in sources if path.is_file()]
+    files = [path for _, path in sources if path.is_file() and not is_video(path)]
     image_sets = [pictures(list(dict.fromkeys(files)))] if files else []
     for kind, path in sources:
         if not path.is_file():
@@ -147,19 +148,52 @@ def find_sets(args: argparse.Namespace) -> list[ImageSet]:
     return image_sets
 
 
-def refuse_existing(image_sets: list[ImageSet], folders: list[Path], args: argparse.Namespace) -> None:
+def refuse_existing(
+    image_sets: list[ImageSet], folders: list[Path], videos: dict[Path, Path], args: argparse.Namespace
+) -> None:
     """Do not write over what an earlier run made unless asked to, and never over what is read."""
     inputs = {path.resolve() for image_set in image_sets for path in (*image_set.blurry, *(image_set.sharp or ()))}
-    for image_set, folder in zip(image_sets, folders, strict=True):
-        for name in output_names(image_set.names)[: args.limit]:
-            output = folder / name
-            if output.resolve() in inputs:
-                raise UserError(f"{output} is one of the images to restore; give a --save_dir elsewhere")
-            if not (args.overwrite or args.resume) and output.exists():
-                raise UserError(
-                    f"{output} exists already; give --resume to go on with what was begun, --overwrite to do it again, "
-                    "or another --save_dir"
-                )
+    inputs |= {path.resolve() for path in videos}
+    outputs = [
+        folder / name
+        for image_set, folder in zip(image_sets, folders, strict=True)
+        for name in output_names(image_set.names)[: args.limit]
+    ]
+    for output in (*outputs, *videos.values()):
+        if output.resolve() in inputs:
+            raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
+        if not (args.overwrite or args.resume) and output.exists():
+            raise UserError(
+                f"{output} exists already; give --resume to go on with what was begun, --overwrite to do it again, "
+                "or another --save_dir"
+            )
+
+
+def find_videos(args: argparse.Namespace) -> dict[Path, Path]:
+    """Return the videos that --testset_dir names, each with the place of its restored version."""
+    paths = [path for _, path in map(parse_source, args.testset_dir) if path.is_file() and is_video(path)]
+    videos = {path: args.save_dir / output_name(path) for path in dict.fromkeys(paths)}
+    if len(set(videos.values())) < len(videos):
+        raise UserError("two of the videos have one name; restore them in runs with a --save_dir each")
+    if videos and args.from_results:
+        raise UserError("--from_results scores images, not videos")
+    return videos
+
+
+def test_videos(restorer: Restorer, videos: dict[Path, Path], args: argparse.Namespace, results: Results) -> list[str]:
+    """Restore videos; return what was wrong with those left out."""
+    problems = []
+    for path, output in videos.items():
+        if args.resume and output.exists():
+            continue
+        try:
+            results.sets[output.name] = {"kind": "video", **restore_video(restorer, path, output, print)}
+        except UnreadableError as error:
+            problems.append(str(error))
+            continue
+        results.write()
+        print(f"{path}: restored as {output}")
+    return problems
 
 
 def network_and_settings(args: argparse.Namespace) -> tuple[Restorer, dict[str, Any]]:
@@ -195,12 +229,13 @@ def main(args: argparse.Namespace) -> None:
     else:
         restorer, settings = network_and_settings(args)
     image_sets = find_sets(args)
+    videos = find_videos(args)
     folders = result_folders(image_sets, args.save_dir)
     if args.from_results:
         if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
             raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
     else:
-        refuse_existing(image_sets, folders, args)
+        refuse_existing(image_sets, folders, videos, args)
     check_writable(args.save_dir, "--save_dir")
     results = Results(args.save_dir, {"version": __version__, **settings}, args.resume)
     for image_set in image_sets:
@@ -210,10 +245,11 @@ def main(args: argparse.Namespace) -> None:
         problems += test_set(restorer, image_set, folder, args, results)
         if folder.name in results.sets:
             print_summary(folder.name, results.sets[folder.name])
+    problems += test_videos(restorer, videos, args, results)
     print(f"\n{'' if args.from_results else 'restored images, '}results.csv and summary.json are in {args.save_dir}")
     if problems:
         listed = "\n  ".join(problems)
-        raise UserError(f"{len(problems)} of the images were left out:\n  {listed}")
+        raise UserError(f"{len(problems)} of the files were left out:\n  {listed}")
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def test_one_broken_file_among_many_is_told_at_the_end(tmp_path, small_networks,
         photo.save(photos / f"{name}.png")
     (photos / "b.png").write_bytes((photos / "b.png").read_bytes()[:300])
     (photos / "c.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"2 of the images were left out:\n .*b\.png .*\n .*c\.png cannot be read"):
+    with pytest.raises(UserError, match=r"2 of the files were left out:\n .*b\.png .*\n .*c\.png cannot be read"):
         run(tmp_path, photos)
     assert rows(tmp_path) == ["a.png", "d.png"]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["photos"]
@@ -170,7 +170,7 @@ def test_nothing_is_written_over_unless_asked_to(tmp_path, small_networks, photo
     with pytest.raises(UserError, match=r"other settings: self_ensemble was False, is True"):
         run(tmp_path, tmp_path / "photos", more=("--resume", "--self_ensemble"))
     before = (tmp_path / "photos" / "a.png").read_bytes()
-    with pytest.raises(UserError, match="is one of the images to restore"):
+    with pytest.raises(UserError, match="is one of the files to restore"):
         D_testing.main(
             D_testing.parse_args(
                 ["--testset_dir", str(tmp_path / "photos" / "a.png"), "--save_dir", str(tmp_path / "photos"),

@@ -76,15 +76,19 @@ class Results:
 
     def write(self) -> None:
         """Write both files."""
+        if self.rows:
+            self._write_table()
+        with atomic_write(self.summary) as path:
+            content = {**self.settings, "comparable_with": COMPARABLE_WITH, "sets": self.sets}
+            path.write_text(json.dumps(_finite(content), indent=2, allow_nan=False), encoding="utf-8")
+        self._written = time.monotonic()
+
+    def _write_table(self) -> None:
         with atomic_write(self.table) as path, path.open("w", newline="", encoding="utf-8") as file:
             columns = dict.fromkeys(column for row in self.rows for column in row)
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows)
-        with atomic_write(self.summary) as path:
-            content = {**self.settings, "comparable_with": COMPARABLE_WITH, "sets": self.sets}
-            path.write_text(json.dumps(_finite(content), indent=2, allow_nan=False), encoding="utf-8")
-        self._written = time.monotonic()
 
 
 def _typed(row: dict[str, str]) -> Row:
