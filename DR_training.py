@@ -31,7 +31,7 @@ from utils.images import inspect_image
 from utils.metrics import SMALLEST
 from utils.precision import PRECISIONS, set_deterministic, set_precision
 from utils.ranks import ranks_together
-from utils.run_state import RunState, SaveEvery
+from utils.run_state import RunState, SaveEvery, state_name
 from utils.trainer import Batch, StageLosses, Trainer, states_folder
 
 MAX_WIDTH = 512  # 3.8 billion parameters
@@ -199,7 +199,8 @@ def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
         states = RunState(states_folder(args.output_dir, stage), args.keep).files()
         newest = {str(each.resolve()) for each in states[:1] for each in (each, each.parent)}
         goes_on = states and (args.resume == "auto" or str(Path(args.resume).resolve()) in newest)
-        if args.overwrite or goes_on or not (output.exists() or states):
+        begun = [path for path in states if path.name != state_name(0)]  # with a step that would be lost
+        if args.overwrite or goes_on or not (output.exists() or begun):
             continue
         what = f"{output} exists already" if output.exists() else f"{states[0]} is the state of a stopped run"
         how = ["--resume auto to go on with it"] if states else []

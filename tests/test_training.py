@@ -168,7 +168,7 @@ def test_max_steps_ends_in_the_middle_of_an_epoch(tmp_path):
 
 def test_existing_networks_are_kept_without_overwrite(tmp_path, small_networks):
     before = (small_networks / "DeblurringNet_NF.pth").read_bytes()
-    with pytest.raises(UserError, match=r"DeblurringNet_NF.pth exists already; give another --output_dir, or --overwr"):
+    with pytest.raises(UserError, match=r"NF.pth exists already; give --overwrite to replace it, or another"):
         train(tmp_path, "--stage", "deblur", "--max_steps", "1")
     assert (small_networks / "DeblurringNet_NF.pth").read_bytes() == before
     train(tmp_path, "--stage", "deblur", "--max_steps", "1", "--overwrite")

@@ -35,7 +35,7 @@ def user_errors_end_the_program() -> Iterator[None]:
 
 def message_of(error: UserError) -> str:
     """Return the message alone: a DataLoader's worker writes its traceback in front of it."""
-    return str(error).rpartition("UserError: ")[2].strip()
+    return str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
 
 
 def some(names: Sequence[object], limit: int = 5) -> str:

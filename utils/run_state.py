@@ -89,7 +89,7 @@ class RunState:
         Raises:
             UserError: it cannot be written, or weights are not finite; the older ones are kept.
         """
-        path = self.folder / f"step-{progress.step:09}.pth"
+        path = self.folder / state_name(progress.step)
         if path == self._saved and not again:
             return path
         refuse_not_finite(path, content["network"])
@@ -171,6 +171,11 @@ class RunState:
         if problems:
             raise CheckpointError(f"no state of the run can be read: {'; '.join(problems)}; --resume none starts anew")
         return None
+
+
+def state_name(step: int) -> str:
+    """Return the name of the state after a step."""
+    return f"step-{step:09}.pth"
 
 
 def load_state(path: Path) -> dict[str, Any]:
