@@ -24,15 +24,16 @@ from models import DeblurringNet, ReblurringNet
 from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
 from utils.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net
-from utils.device import pick_deform_op
+from utils.device import Batch, pick_deform_op
 from utils.errors import UserError, user_errors_end_the_program
 from utils.files import check_writable, file_digest
 from utils.images import inspect_image
 from utils.metrics import SMALLEST
 from utils.precision import PRECISIONS, set_deterministic, set_precision
+from utils.progress import SaveEvery
 from utils.ranks import ranks_together
-from utils.run_state import RunState, SaveEvery, state_name
-from utils.trainer import Batch, StageLosses, Trainer, states_folder
+from utils.run_state import RunState, state_name, states_folder
+from utils.trainer import StageLosses, Trainer
 
 MAX_WIDTH = 512  # 3.8 billion parameters
 STAGE_LR = {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}  # the paper gives finetune's only

@@ -18,9 +18,10 @@ from tests.test_training import ROOT, SAMPLES, arguments, run_script, train
 from utils.checkpoint import load_file
 from utils.errors import UserError
 from utils.learner import Learner
+from utils.progress import Progress, SaveEvery
 from utils.ranks import Ranks
 from utils.run_log import RunLog
-from utils.run_state import Progress, RunState, SaveEvery
+from utils.run_state import RunState
 
 STAGE = ("--stage", "deblur")
 NETWORK = "DeblurringNet_NF.pth"

@@ -60,6 +60,11 @@ def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str,
         save_tensors(checkpoint, temporary)
 
 
+def best_file(output: Path) -> Path:
+    """Return where the network with the best validation lies beside the last one."""
+    return output.with_name(f"{output.stem}_best{output.suffix}")
+
+
 def refuse_not_finite(path: Path, state: dict[str, Tensor]) -> None:
     """Raise `CheckpointError` rather than let weights that are not finite be written to `path`."""
     if broken := _not_finite(state):

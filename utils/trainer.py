@@ -5,7 +5,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from datasets import FrameCache, ImageSet, SharedBatches, TrainingPatches, training_loader
 from utils.bad_steps import BadSteps
 from utils.capture import Captured
-from utils.checkpoint import STAGE_FILES, save_network
-from utils.device import pick_deform_op
+from utils.checkpoint import STAGE_FILES, best_file, save_network
+from utils.device import Batch, pick_deform_op, to_device
 from utils.errors import UserError
 from utils.interruption import interruption
 from utils.learner import Learner
@@ -22,26 +21,15 @@ from utils.precision import autocast
 from utils.provenance import frame_list, list_digest, provenance
 from utils.ranks import Ranks
 from utils.run_log import NoRunLog, RunLog, new_run_folder
-from utils.run_state import RunState
+from utils.run_state import RunState, states_folder
 from utils.validation import validate
 
-Batch = dict[str, Tensor]
 # A stage's losses: the network and a batch give the network's output, the total loss, and its parts for the log.
 StageLosses = Callable[[nn.Module, Batch], tuple[Tensor, Tensor, dict[str, Tensor]]]
 
 _WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
 _WARMUP_STEPS_TOGETHER = 11  # what PyTorch asks for with DistributedDataParallel
 _IMAGES = ("blurry", "sharp", "paired")  # what of a batch goes to the device
-
-
-def states_folder(output_dir: Path, stage: str) -> Path:
-    """Return where a stage's states lie."""
-    return output_dir / "states" / stage
-
-
-def best_file(output: Path) -> Path:
-    """Return where the network with the best validation lies beside the last one."""
-    return output.with_name(f"{output.stem}_best{output.suffix}")
 
 
 class Trainer:
@@ -302,13 +290,3 @@ class Trainer:
             content = {"fixed": self.fixed, "settings": self.settings, "log": log, "sums": self.log.sums}
             content |= {"validated_on": self.validated_on, **self.learner.state()}
             self.states.save(self.progress, content, again)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch on the device, images in the memory layout that convolutions are fastest in."""
-    return {
-        name: tensor.to(device, non_blocking=True, memory_format=torch.channels_last)
-        if tensor.dim() == 4
-        else tensor.to(device, non_blocking=True)
-        for name, tensor in batch.items()
-    }

@@ -1,0 +1,84 @@
+"""How far a stage of training has come, and when its state is to be saved."""
+
+import argparse
+import math
+import re
+import time
+from dataclasses import dataclass, field
+
+_EVERY = re.compile(r"(\d+(?:\.\d+)?)\s*(min|epochs?|steps?)")
+
+
+@dataclass
+class Progress:
+    """How far a stage has come.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch: epochs completed.
+        position: frames of the next epoch that have been used.
+        validated: the step after which the network was last validated.
+        best_psnr: of all validations, in dB.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    validated: int = 0
+    best_psnr: float = -math.inf
+
+    def advance(self, used: int, frames: int) -> None:
+        """Count a step on `used` frames of an epoch's `frames`."""
+        self.step += 1
+        self.position += used
+        if self.position == frames:
+            self.epoch, self.position = self.epoch + 1, 0
+
+    def last_step(self, frames: int, batch_size: int, epochs: int) -> int:
+        """Return the step with which the last of so many epochs of so many frames will end."""
+        if self.epoch >= epochs:
+            return self.step
+        rest_of_this_epoch = math.ceil((frames - self.position) / batch_size)
+        return self.step + rest_of_this_epoch + (epochs - self.epoch - 1) * math.ceil(frames / batch_size)
+
+
+@dataclass
+class SaveEvery:
+    """When the next state is due: after so many minutes, epochs or steps.
+
+    Args:
+        amount: how many of them.
+        unit: "min", "epoch" or "step".
+    """
+
+    amount: float
+    unit: str
+    _last: float = field(default_factory=time.monotonic)
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit}"
+
+    @classmethod
+    def parse(cls, text: str) -> "SaveEvery":
+        """Return what `10min`, `2epochs` or `500steps` means.
+
+        Raises:
+            ArgumentTypeError: none of these.
+        """
+        match = _EVERY.fullmatch(text.strip())
+        if match is None or float(match[1]) <= 0:
+            raise argparse.ArgumentTypeError(
+                f"expected a number above 0 and a unit such as 10min, 2epochs or 500steps, got {text!r}"
+            )
+        return cls(float(match[1]), match[2].removesuffix("s"))
+
+    def due(self, progress: Progress) -> bool:
+        """Say, after a step and again after an epoch, whether a state should be saved."""
+        if self.unit == "min":
+            if time.monotonic() - self._last < 60 * self.amount:
+                return False
+            self._last = time.monotonic()
+            return True
+        if self.unit == "epoch":
+            return progress.position == 0 and progress.epoch % self.amount == 0
+        return progress.step % self.amount == 0
