@@ -54,7 +54,7 @@ class Ranks:
             return DistributedDataParallel(network)
         # On a stream of its own: what DDP ties to a stream has to be no part of the default one to be recorded.
         with torch.cuda.stream(torch.cuda.Stream(self.device)):
-            return DistributedDataParallel(network, device_ids=[self.device.index], gradient_as_bucket_view=True)
+            return DistributedDataParallel(network, device_ids=[self.device.index])
 
     def totals(self, numbers: Tensor, *own: float) -> list[float]:
         """Return the sums over all ranks of a tensor's numbers, (K,), and of this rank's `own` ones."""
