@@ -20,9 +20,9 @@ from utils.run_log import RunLog, new_run_folder
 SMALL = ("--stage", "deblur")
 
 
-def interrupt(tmp_path, moment: str, workers: str):
-    """Start training, press Ctrl-C once a line holds `moment`; return the exit status and the rest of the output."""
-    command = ["DR_training.py", *arguments(tmp_path, *SMALL, "--overwrite", "--num_workers", workers)]
+def interrupt(tmp_path, moment: str, workers: str, number: int = signal.SIGINT, more: tuple[str, ...] = ()):
+    """Start training, send a signal once a line holds `moment`; return the exit status and the rest of the output."""
+    command = ["DR_training.py", *arguments(tmp_path, *SMALL, "--overwrite", "--num_workers", workers, *more)]
     with subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,
@@ -36,7 +36,7 @@ def interrupt(tmp_path, moment: str, workers: str):
         for line in process.stdout:
             if moment in line:
                 break
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+        os.killpg(process.pid, number)  # as a terminal does: to the workers, too
         rest = process.stdout.read()
         return process.wait(60), rest
 

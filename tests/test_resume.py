@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import DR_training
+from tests.test_interrupted_training import interrupt
 from tests.test_training import ROOT, SAMPLES, arguments, run_script, train
 from utils.checkpoint import load_file
 from utils.errors import UserError
@@ -99,22 +100,8 @@ def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_signals_save_and_exit_with_a_status_of_their_own(tmp_path, number, status, workers):
-    command = ["DR_training.py", *arguments(tmp_path, *STAGE, "--num_workers", workers, "--n_epochs", "400")]
-    with subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        for line in process.stdout:
-            if "epoch 2" in line:
-                break
-        os.killpg(process.pid, number)  # to the workers, too
-        rest = process.stdout.read()
-        assert process.wait(60) == status, rest
+    ended, rest = interrupt(tmp_path, "epoch 2", workers, number, ("--n_epochs", "400"))
+    assert ended == status, rest
     assert "Traceback" not in rest
     assert "--resume auto goes on" in rest
     (state,) = states(tmp_path)
