@@ -237,7 +237,12 @@ def main(args: argparse.Namespace) -> None:
     else:
         refuse_existing(image_sets, folders, videos, args)
     check_writable(args.save_dir, "--save_dir")
-    results = Results(args.save_dir, {"version": __version__, **settings}, args.resume)
+    # Rows are told apart by the names of sets and images, which other folders may share.
+    read = {
+        "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
+        "blur_dir": args.blur_dir,
+    }
+    results = Results(args.save_dir, {"version": __version__, **settings, **read}, args.resume)
     for image_set in image_sets:
         print(image_set.describe())
     problems: list[str] = []

@@ -169,6 +169,10 @@ def test_nothing_is_written_over_unless_asked_to(tmp_path, small_networks, photo
     run(tmp_path, tmp_path / "photos", more=("--overwrite",))
     with pytest.raises(UserError, match=r"other settings: self_ensemble was False, is True"):
         run(tmp_path, tmp_path / "photos", more=("--resume", "--self_ensemble"))
+    (tmp_path / "other" / "photos").mkdir(parents=True)
+    photo.save(tmp_path / "other" / "photos" / "a.png")
+    with pytest.raises(UserError, match=r"other settings: testset_dir was .*photos'\], is .*other/photos'\]"):
+        run(tmp_path, tmp_path / "other" / "photos", more=("--resume",))
     before = (tmp_path / "photos" / "a.png").read_bytes()
     with pytest.raises(UserError, match="is one of the files to restore"):
         D_testing.main(

@@ -14,6 +14,7 @@ from tests.helpers import ROOT, SAMPLE, load
 from utils.errors import UserError
 from utils.evaluation import restore
 from utils.memory import free_memory
+from utils.released_names import DEBLURRING_KEY, from_released
 from utils.restoration import Restorer
 from utils.tiling import GRID, SMALLEST, Tiling, parse_tile, restore_in_tiles
 
@@ -22,7 +23,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def network():
-    """A network that does something: its last layer is not scaled down."""
+    """A small network as it is initialised."""
     torch.manual_seed(0)
     return DeblurringNet(4).eval()
 
@@ -52,6 +53,17 @@ def test_seams_cannot_be_seen(network, shape):
     assert -10 * np.log10((difference**2).mean()) >= 60
     assert (difference.max(axis=2) > 1 / 255).mean() <= 1e-4
     assert difference.max() > 0  # it was cut
+
+
+def test_nor_with_weights_whose_offsets_reach_far(released_weights):
+    """The reference weights move samples by up to 140 px; 128 px of overlap would give 45 dB and 8 % of the pixels."""
+    network = DeblurringNet().eval()
+    network.load_state_dict(from_released(released_weights("deblurring", 0), DEBLURRING_KEY))
+    network.to(memory_format=torch.channels_last)
+    image = load(SAMPLE)[:128]
+    difference = np.abs(Restorer(network, 32, CPU, tile=480, overlap=240)(image) - restore(network, image, CPU))
+    assert -10 * np.log10((difference**2).mean()) >= 60
+    assert (difference.max(axis=2) > 1 / 255).mean() <= 1e-4
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

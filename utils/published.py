@@ -5,7 +5,7 @@ from typing import Any
 
 _RESTORMER_TABLE = "PSNR on 8 bits, SSIM as MATLAB's (ssim_matlab)"
 _PAPER = "PSNR on floats (psnr_float), SSIM with a data range of 2 (ssim_released)"
-_UNKNOWN = "not stated; PSNR on 8 bits in its code's family"
+_UNKNOWN = "that of its source, not checked"
 
 
 @dataclass(frozen=True)

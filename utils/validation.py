@@ -47,7 +47,7 @@ def validate(
         stopping: asked before each image; true on any rank ends the validation.
 
     Returns:
-        the scores, with strips on the main rank alone; None where it was ended.
+        the same scores and strips on every rank; None where it was ended.
 
     Raises:
         UserError: an image cannot be read or scored.
