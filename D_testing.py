@@ -7,32 +7,29 @@ python D_testing.py --testset_dir shaky.jpg --save_dir sharp
 """
 
 import argparse
-import time
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
-from datasets import ImageSet, parse_source, pictures, survey
-from datasets.checks import told_together
+from datasets import ImageSet, parse_source
 from models.aspdc import ASPDC_OPS, MODULATIONS
-from utils.capture import Captured
-from utils.checkpoint import load_deblurring_net
-from utils.device import pick_deform_op, pick_device
 from utils.errors import UserError, user_errors_end_the_program
-from utils.evaluation import restore_and_score
-from utils.files import check_writable, file_digest
-from utils.images import UnreadableError, side_by_side, to_uint8, write_png
-from utils.pictures import read_picture, write_picture
-from utils.precision import PRECISIONS, set_precision
-from utils.restoration import Restorer
-from utils.results import Results, output_names, print_summary, result_folders, summarise
-from utils.saved_results import SavedResults, read_result
+from utils.figures import parse_blocks
+from utils.files import check_writable
+from utils.images import UnreadableError
+from utils.methods import Method, find_methods
+from utils.precision import PRECISIONS
+from utils.presentation import write_page, write_set_figures
+from utils.ranks import Ranks, ranks_together
+from utils.results import Results, Row, print_comparison, print_published, print_summary, summarise
+from utils.scoring import Scorer, parse_metrics
+from utils.set_run import SetRun
+from utils.testing_sets import find_sets, find_videos, refuse_existing, result_folders
 from utils.tiling import GRID, parse_tile
 from utils.version import __version__
-from utils.video import is_video, output_name, restore_video
+from utils.video import output_name, restore_video
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,14 +43,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="score the pictures of this folder, which any method made of the test images, instead of restoring")
     add("--blur_dir", default="blur",
         help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
-    add("--weights", type=Path, default=Path("final_model/DeblurringNet_FT.pth"),
-        help="the deblurring network: a file of ours or the authors'")
+    add("--weights", type=Path, nargs="+", default=[Path("final_model/DeblurringNet_FT.pth")], metavar="FILE",
+        help="the deblurring network, a file of ours or the authors'; several are compared, each in its own folder")
     add("--modulation", choices=("auto", *MODULATIONS), default="auto",
         help="reading of module 0; auto is what the weights were trained for")
-    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
+    add("--device", default="auto",
+        help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...; with torchrun auto gives each "
+             "process a GPU of its own")
     add("--deform_op", choices=ASPDC_OPS, default="auto",
         help="back end of the deformable convolutions; auto is fused on the CPU and on GPUs from Hopper on, elsewhere "
              "mmcv if installed, else torchvision")
+    add("--metrics", type=parse_metrics, default="default", metavar="NAMES",
+        help="what to score by, separated by commas: default (the five PSNR and SSIM of the README), each of them, and "
+             "through pyiqa lpips and niqe; niqe also scores images without ground truth")
     add("--precision", choices=PRECISIONS, default="fp32",
         help="number format of convolutions and products; report results in fp32, bf16 is faster")
     add("--tile", type=parse_tile, default="auto", metavar="auto|off|N",
@@ -66,11 +68,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on with what an earlier run left in --save_dir")
     add("--overwrite", action="store_true", help="restore again what --save_dir already holds")
     add("--limit", type=int, help="restore only the first so many images of each set")
-    add("--figure", action="store_true", help="also save blurry | restored | sharp of each set's first image")
+    add("--num_workers", type=int, default=min(16, os.cpu_count() or 1),
+        help="threads that decode images while the network restores others, and as many that score and encode")
+    add("--figures", type=int, nargs="?", const=1, default=0, metavar="N",
+        help="also save figures for publications of the first N images of each set (1 without a number)")
+    add("--figure_blocks", type=parse_blocks, default="0,2,5", metavar="LIST",
+        help="ASPDCs, 0 to 5, whose attention maps and offsets the figures show")
     # fmt: on
     args = parser.parse_args(argv)
     if args.limit is not None and args.limit < 1:
         parser.error("--limit should be at least 1")
+    if args.figures < 0:
+        parser.error("--figures should be at least 0")
+    if args.num_workers < 1:
+        parser.error("--num_workers should be at least 1")
     if args.resume and args.overwrite:
         parser.error("--resume goes on with earlier results, --overwrite replaces them: give one of the two")
     if args.tile_overlap not in range(0, 4097, GRID):
@@ -80,179 +91,132 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def test_set(
-    restorer: Restorer | SavedResults, image_set: ImageSet, folder: Path, args: argparse.Namespace, results: Results
+def run_set(
+    method: Method,
+    image_set: ImageSet,
+    place: Path,
+    scorer: Scorer,
+    args: argparse.Namespace,
+    results: Results,
+    ranks: Ranks,
 ) -> list[str]:
-    """Restore, save and score the images of a set, one at a time; return what was wrong with those left out."""
-    saved_as = output_names(image_set.names)
+    """Restore, save and score this process's share of a set's images; return what was wrong with those left out."""
+    name = method.set_name(place.name)
     count = min(len(image_set), args.limit or len(image_set))
-    files = restorer.files(image_set, folder.name, count) if isinstance(restorer, SavedResults) else None
-    done, problems = results.of(folder.name), []
+    outputs = method.outputs(image_set, place, args.save_dir, count)
+    done = set(ranks.gather(list(results.of(name)))[0])
+    own = [i for i in range(count) if image_set.names[i] not in done][ranks.rank :: ranks.world]
+    run = SetRun(method.restorer, image_set, outputs, scorer, args.num_workers)
+    problems: list[str] = []
     try:
-        for i in tqdm(range(count), desc=folder.name, unit="image", dynamic_ncols=True):
-            if image_set.names[i] in done:
+        for i, row in tqdm(run(own), name, len(own), unit="image", dynamic_ncols=True, disable=not ranks.main):
+            if isinstance(row, UnreadableError):
+                problems.append(str(row))
+                tqdm.write(f"left out: {row}")
                 continue
-            output = files[i] if files else folder / saved_as[i]
-            try:
-                row, panels = test_image(restorer, image_set, i, output)
-            except UnreadableError as error:
-                problems.append(str(error))
-                tqdm.write(f"left out: {error}")
-                continue
-            where = output.as_posix() if files else output.relative_to(args.save_dir).as_posix()
-            results.add({"set": folder.name, "image": image_set.names[i], "saved_as": where, **row})
-            if args.figure and i == 0:
-                write_png(folder.with_name(f"{folder.name}_side_by_side.png"), side_by_side(panels))
+            inside = outputs[i].is_relative_to(args.save_dir)
+            where = outputs[i].relative_to(args.save_dir) if inside else outputs[i].resolve()
+            named: Row = {"set": name, "image": image_set.names[i], "saved_as": where.as_posix()}
+            results.add(named | ({"weights": method.name} if method.name else {}) | row)
     finally:  # neither an error nor Ctrl-C loses the scores before it
-        if rows := list(results.of(folder.name).values()):
-            complete = len(rows) == count
-            results.sets[folder.name] = summarise(image_set, rows, complete=complete, problems=problems)
+        if not ranks.together:
+            finish_set(name, image_set, count, [results.of(name)], problems, results)
+        else:
             results.write()
+    if ranks.together:
+        shares = ranks.gather((results.of(name), problems))
+        problems = [problem for _, found in shares for problem in found]
+        if ranks.main:
+            finish_set(name, image_set, count, [rows for rows, _ in shares], problems, results)
+        ranks.wait()
+        if not ranks.main:
+            results.hand_over()
     return problems
 
 
-def test_image(
-    restorer: Restorer | SavedResults, image_set: ImageSet, index: int, output: Path
-) -> tuple[dict[str, int | float], list[np.ndarray]]:
-    """Restore, save and score one image; return its row for results.csv and the panels of its figure."""
-    if image_set.sharp is None:
-        picture = read_picture(image_set.blurry[index])
-        start = time.perf_counter()
-        restored = restorer(picture.pixels)
-        seconds, scores = time.perf_counter() - start, {}
-        write_picture(output, restored, picture)
-        panels = [to_uint8(picture.pixels / np.float32(np.iinfo(picture.pixels.dtype).max)), to_uint8(restored)]
-    else:
-        saved = isinstance(restorer, SavedResults)
-        result = restore_and_score((lambda blurry: read_result(output)) if saved else restorer, image_set, index)
-        seconds = 0.0 if saved else result.seconds
-        scores = {f"input_{name}": value for name, value in result.before.items()} | result.after
-        if not saved:
-            write_png(output, to_uint8(result.output))
-        panels = [result.blurry, to_uint8(result.output), result.sharp]
-    height, width = panels[0].shape[:2]
-    return {"height": height, "width": width, "seconds": round(seconds, 4)} | scores, panels
-
-
-def find_sets(args: argparse.Namespace) -> list[ImageSet]:
-    """Return the image sets and pictures that --testset_dir names; of photographs no file is looked at yet."""
-    sources = [parse_source(text) for text in args.testset_dir]
-    files = [path for _, path in sources if path.is_file() and not is_video(path)]
-    image_sets = [pictures(list(dict.fromkeys(files)))] if files else []
-    for kind, path in sources:
-        if not path.is_file():
-            image_set, problems = survey(path, "test", kind, args.blur_dir, look_at_unpaired=False)
-            if problems:
-                raise UserError(told_together(problems))
-            image_sets.append(image_set)
-    return image_sets
-
-
-def refuse_existing(
-    image_sets: list[ImageSet], folders: list[Path], videos: dict[Path, Path], args: argparse.Namespace
+def finish_set(
+    name: str,
+    image_set: ImageSet,
+    count: int,
+    shares: Sequence[dict[str, Row]],
+    problems: Sequence[str],
+    results: Results,
 ) -> None:
-    """Do not write over what an earlier run made unless asked to, and never over what is read."""
-    inputs = {path.resolve() for image_set in image_sets for path in (*image_set.blurry, *(image_set.sharp or ()))}
-    inputs |= {path.resolve() for path in videos}
-    outputs = [
-        folder / name
-        for image_set, folder in zip(image_sets, folders, strict=True)
-        for name in output_names(image_set.names)[: args.limit]
-    ]
-    for output in (*outputs, *videos.values()):
-        if output.resolve() in inputs:
-            raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
-        if not (args.overwrite or args.resume) and output.exists():
-            raise UserError(
-                f"{output} exists already; give --resume to go on with what was begun, --overwrite to do it again, "
-                "or another --save_dir"
-            )
+    """Put a set's rows into the order of its images, and write them with their summary."""
+    by_image = {image: row for rows in shares for image, row in rows.items()}
+    rows = [by_image[image] for image in image_set.names if image in by_image]
+    if rows:
+        results.replace(name, rows)
+        results.sets[name] = summarise(image_set, rows, complete=len(rows) == count, problems=problems)
+        results.write()
 
 
-def find_videos(args: argparse.Namespace) -> dict[Path, Path]:
-    """Return the videos that --testset_dir names, each with the place of its restored version."""
-    paths = [path for _, path in map(parse_source, args.testset_dir) if path.is_file() and is_video(path)]
-    videos = {path: args.save_dir / output_name(path) for path in dict.fromkeys(paths)}
-    if len(set(videos.values())) < len(videos):
-        raise UserError("two of the videos have one name; restore them in runs with a --save_dir each")
-    if videos and args.from_results:
-        raise UserError("--from_results scores images, not videos")
-    return videos
-
-
-def test_videos(restorer: Restorer, videos: dict[Path, Path], args: argparse.Namespace, results: Results) -> list[str]:
+def run_videos(method: Method, videos: Sequence[Path], args: argparse.Namespace, results: Results) -> list[str]:
     """Restore videos; return what was wrong with those left out."""
     problems = []
-    for path, output in videos.items():
+    for path in videos:
+        output = method.folder / output_name(path)
         if args.resume and output.exists():
             continue
         try:
-            results.sets[output.name] = {"kind": "video", **restore_video(restorer, path, output, print)}
+            summary = restore_video(method.restorer, path, output, print)
         except UnreadableError as error:
             problems.append(str(error))
             continue
+        results.sets[output.relative_to(args.save_dir).as_posix()] = {"kind": "video", **summary}
         results.write()
         print(f"{path}: restored as {output}")
     return problems
 
 
-def network_and_settings(args: argparse.Namespace) -> tuple[Restorer, dict[str, Any]]:
-    """Return what restores images, and what its results depend on."""
-    device = pick_device(args.device)
-    set_precision(args.precision, device)
-    network = load_deblurring_net(args.weights, device, args.modulation, args.deform_op)
-    network.to(memory_format=torch.channels_last)
-    width, modulation = network.arguments["width"], network.arguments["modulation"]
-    deform_op = pick_deform_op(args.deform_op, device, width)
-    # images of one size in a row, such as a video's or a benchmark's, replay one recording
-    forward = Captured(network, warmup=1) if deform_op == "fused" and device.type == "cuda" else network
-    restorer = Restorer(
-        forward, width, device, args.precision, args.tile, args.tile_overlap, args.self_ensemble, tqdm.write
-    )
-    print(f"{args.weights}: module 0 {modulation}; deformable convolutions {deform_op}; {args.precision} on {device}")
-    return restorer, {
-        "weights": str(args.weights),
-        "weights_sha256": file_digest(args.weights),
-        "modulation": modulation,
-        "deform_op": deform_op,
-        "precision": args.precision,
-        "self_ensemble": args.self_ensemble,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "torch": torch.__version__,
-    }
-
-
 def main(args: argparse.Namespace) -> None:
-    """Find the images and check everything that can be wrong, then restore and score."""
-    if args.from_results:
-        restorer, settings = SavedResults(args.from_results), {"from_results": str(args.from_results.resolve())}
-    else:
-        restorer, settings = network_and_settings(args)
-    image_sets = find_sets(args)
-    videos = find_videos(args)
-    folders = result_folders(image_sets, args.save_dir)
-    if args.from_results:
-        if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
-            raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
-    else:
-        refuse_existing(image_sets, folders, videos, args)
-    check_writable(args.save_dir, "--save_dir")
-    # Rows are told apart by the names of sets and images, which other folders may share.
-    read = {
-        "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
-        "blur_dir": args.blur_dir,
-    }
-    results = Results(args.save_dir, {"version": __version__, **settings, **read}, args.resume)
-    for image_set in image_sets:
-        print(image_set.describe())
-    problems: list[str] = []
-    for image_set, folder in zip(image_sets, folders, strict=True):
-        problems += test_set(restorer, image_set, folder, args, results)
-        if folder.name in results.sets:
-            print_summary(folder.name, results.sets[folder.name])
-    problems += test_videos(restorer, videos, args, results)
-    print(f"\n{'' if args.from_results else 'restored images, '}results.csv and summary.json are in {args.save_dir}")
-    if problems:
+    """Find the images and check everything that can be wrong, then restore and score; torchrun calls it once a GPU."""
+    with ranks_together(args.device, "--resume") as ranks:
+        scorer = Scorer(args.metrics, ranks.device)
+        methods, settings = find_methods(args, ranks.device)
+        image_sets, videos = find_sets(args.testset_dir, args.blur_dir), find_videos(args.testset_dir)
+        places = result_folders(image_sets, args.save_dir)
+        if args.from_results:
+            if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
+                raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
+            if videos:
+                raise UserError("--from_results scores images, not videos")
+        elif ranks.main:
+            for method in methods:
+                folders = [method.folder / place.relative_to(args.save_dir) for place in places]
+                refuse_existing(image_sets, folders, videos, method.folder, args)
+        check_writable(args.save_dir, "--save_dir")
+        # Rows are told apart by the names of sets and images, which other folders may share.
+        read = {
+            "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
+            "blur_dir": args.blur_dir,
+            "metrics": list(args.metrics),
+        }
+        settings = {"version": __version__, **settings, **read}
+        results = Results(args.save_dir, settings, args.resume) if ranks.main else None
+        ranks.wait()
+        results = results or Results(args.save_dir, settings, args.resume, ranks.rank)
+        for image_set in image_sets:
+            print(image_set.describe())
+        problems: list[str] = []
+        for method in methods:
+            for image_set, place in zip(image_sets, places, strict=True):
+                problems += run_set(method, image_set, place, scorer, args, results, ranks)
+                if (name := method.set_name(place.name)) in results.sets:
+                    print_summary(name, results.sets[name])
+            problems += run_videos(method, videos, args, results) if ranks.main else []
+        for image_set, place in zip(image_sets, places, strict=True):
+            by_method = {method.name: results.sets.get(method.set_name(place.name), {}) for method in methods}
+            print_comparison(place.name, by_method)
+            if image_set.paired:
+                print_published(image_set.kind)
+            if ranks.main and args.figures:
+                write_set_figures(methods, image_set, place, args, ranks.device)
+        if ranks.main:
+            write_page(methods, image_sets, places, results)
+        what = "" if args.from_results else "restored images, "
+        print(f"\n{what}report.html, results.csv and summary.json are in {args.save_dir}")
+    if problems and ranks.main:
         listed = "\n  ".join(problems)
         raise UserError(f"{len(problems)} of the files were left out:\n  {listed}")
 

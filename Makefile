@@ -1,4 +1,4 @@
-# make demo | make test | make bench | make mmcv | make lint; each works on a fresh clone. PYTHON=python3.12 chooses an interpreter.
+# make demo | make test | make bench | make mmcv | make perceptual | make lint; each works on a fresh clone. PYTHON=python3.12 chooses an interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ DEMO := .demo
 # Threads that wait should not spin: on a busy machine that costs more than half of the time.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test bench mmcv lint clean
+.PHONY: demo test bench mmcv perceptual lint clean
 .DELETE_ON_ERROR:
 
 # Trains every stage for a few steps on the bundled pairs, then restores and scores the bundled test pair.
@@ -16,9 +16,9 @@ demo: $(VENV)/.installed
 	$(BIN)/python DR_training.py --stage all --trainset_dir samples/GOPRO --output_dir $(DEMO)/networks \
 	    --log_dir $(DEMO)/log --batch_size 1 --patch_size 64 --max_steps 40 --num_workers 0 --device cpu
 	$(BIN)/python D_testing.py --testset_dir samples/GOPRO --weights $(DEMO)/networks/DeblurringNet_FT.pth \
-	    --save_dir $(DEMO)/results --figure --device cpu
+	    --save_dir $(DEMO)/results --figures --device cpu
 	@echo "A handful of steps shows that everything runs; it sharpens nothing. Networks, restored picture, scores and"
-	@echo "the side-by-side figure: $(DEMO)/networks $(DEMO)/results (TensorBoard: $(BIN)/tensorboard --logdir $(DEMO)/log)"
+	@echo "figures and report.html: $(DEMO)/networks $(DEMO)/results (TensorBoard: $(BIN)/tensorboard --logdir $(DEMO)/log)"
 
 # Two processes, a file each: most tests wait for scripts that they start.
 test: $(VENV)/.installed-tests
@@ -42,6 +42,11 @@ mmcv: $(VENV)/.installed
 	$(BIN)/pip install --quiet "setuptools<81" wheel addict==2.4.0 yapf==0.43.0 platformdirs pyyaml
 	MMCV_WITH_OPS=1 $(BIN)/pip install --no-build-isolation --no-deps mmcv-full==1.7.2
 	$(BIN)/python -c "from utils.device import pick_deform_op; import torch; print(pick_deform_op('mmcv', torch.device('cpu')))"
+
+# LPIPS and NIQE. Without pyiqa's dependencies, which bring a second cv2 (see requirements.txt) and another `datasets`.
+perceptual: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps pyiqa==0.1.16
+	$(BIN)/pip install --quiet requests==2.34.2 huggingface_hub==2.4.0
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else \

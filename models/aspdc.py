@@ -135,7 +135,7 @@ class DeformableModule(nn.Module):
         """Return x (N, C, H, W) convolved at the predicted positions."""
         offset, modulation = self.predict(x)
         if offset is None:
-            offset = modulation.new_zeros(len(x), 2 * TAPS, *x.shape[-2:])
+            offset = modulation.new_zeros(x.shape[0], 2 * TAPS, *x.shape[-2:])
         return self.deform_conv(x, offset, modulation)
 
 

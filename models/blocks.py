@@ -120,7 +120,7 @@ def check_images(images: Sequence[Tensor], names: Sequence[str]) -> None:
             raise ValueError(
                 f"{name} should be a floating-point N×3×H×W batch in [-1, 1], got {tuple(image.shape)} {image.dtype}"
             )
-        if len(image) == 0:
+        if image.shape[0] == 0:
             raise ValueError(f"{name} holds no images: the batch is empty")
         if image.shape != images[0].shape:
             raise ValueError(

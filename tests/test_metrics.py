@@ -1,17 +1,28 @@
-"""The five metrics against published values of real pairs and against scikit-image."""
+"""The five metrics against published values of real pairs and against scikit-image; in PyTorch against those."""
 
 import json
 
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.helpers import SAMPLES
+from utils import metrics_torch
 from utils.images import read_image
 from utils.metrics import COMPARABLE_WITH, METRICS, psnr, psnr_float, score, ssim, ssim_matlab, ssim_released
+from utils.metrics_torch import score_on, score_tensors
 
 PAIR = ("test", "GOPR0881_11_01", "000203.png")
 TOLERANCE = 1e-4
+CPU = torch.device("cpu")
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +37,15 @@ def as_float(image):
     return np.clip((image + noise) / 255, 0, 1)
 
 
-def test_values_of_real_pairs(shared):
+def score_on_cpu(image, reference):
+    return score_on(CPU, image, reference)
+
+
+@pytest.mark.parametrize(("score", "count"), [(score, None), (score_on_cpu, 1)])
+def test_values_of_real_pairs(score, count, shared):
     cases = json.loads((shared / "golden" / "metrics.json").read_text())
     cases.pop("what")
-    for name, expected in cases.items():
+    for name, expected in list(cases.items())[:count]:
         sequence, file = name.split("/")
         folder = shared / "data" / "GOPRO_sample" / "test" / sequence
         values = score(read_image(folder / "blur" / file), read_image(folder / "sharp" / file))
@@ -108,3 +124,53 @@ def test_refuses_what_does_not_fit(metric, pair):
 def test_windows_need_room(metric):
     with pytest.raises(ValueError, match="SSIM needs at least"):
         metric(np.zeros((6, 20, 3), np.uint8), np.zeros((6, 20, 3), np.uint8))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", [(211, 320), (67, 101), (12, 11), (11, 11)])
+def test_pytorch_gives_opencvs_values(device, size, pair):
+    blurry, sharp = (image[: size[0], -size[1] :] for image in pair)
+    between = as_float(blurry)
+    for image in (blurry, between, between.astype(np.float32)):
+        ours = score_on(torch.device(device), image, sharp)
+        assert list(ours) == list(METRICS)
+        assert ours == pytest.approx(score(image, sharp), abs=1e-9)
+
+
+def test_levels_are_rounded_as_on_the_cpu():
+    halves = (np.arange(255, dtype=np.float32) + np.float32(0.5)) / np.float32(255)  # ties, up to fp32's last digit
+    image = np.resize(halves, (20, 51, 3))
+    reference = np.zeros_like(image)
+    assert score_on(CPU, image, reference) == pytest.approx(score(image, reference), abs=1e-12)
+
+
+def test_an_image_in_strips_is_the_same(pair, monkeypatch):
+    blurry, sharp = (image[:101, :67] for image in pair)
+    expected = score(blurry, sharp)
+    for strip in (1, 67 * 20, 77 * 20, 67 * 90):
+        monkeypatch.setattr(metrics_torch, "_STRIP", strip)
+        assert score_on(CPU, blurry, sharp) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_batch_has_a_value_an_image(pair):
+    blurry, sharp = (torch.from_numpy(image[:60, :80]).permute(2, 0, 1) for image in pair)
+    scores = score_tensors(torch.stack([blurry, sharp]), torch.stack([sharp, sharp]))
+    for name, expected in score(pair[0][:60, :80], pair[1][:60, :80]).items():
+        assert scores[name][0].item() == pytest.approx(expected, abs=1e-9)
+        assert scores[name][1].item() == pytest.approx(float("inf") if "psnr" in name else 1.0)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_pytorch_refuses_what_does_not_fit(device, pair):
+    device = torch.device(device)
+    with pytest.raises(ValueError, match=r"two H×W×3 images of one size, got \(384, 640, 3\) and \(383, 640, 3\)"):
+        score_on(device, pair[0], pair[1][1:])
+    for wrong, dtype in ((pair[0].astype(np.float32), "float32"), (pair[0].astype(np.int64), "int64")):
+        with pytest.raises(ValueError, match=rf"uint8, or float in \[0, 1\], got {dtype} 7"):
+            score_on(device, wrong, pair[1])
+    with pytest.raises(ValueError, match="got float32 nan"):
+        score_on(device, np.full_like(pair[0], np.nan, dtype=np.float32), pair[1])
+    with pytest.raises(ValueError, match="SSIM needs at least 11×11 px, got 10×20"):
+        score_on(device, np.zeros((10, 20, 3), np.uint8), np.zeros((10, 20, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"two tensors of 3×H×W images of one size, got \(384, 640, 3\)"):
+        score_tensors(*map(torch.from_numpy, pair))

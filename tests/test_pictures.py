@@ -108,6 +108,21 @@ def test_formats_that_pillow_reads(tmp_path, photo, suffix):
     assert suffix != "avif" or ".avif" in optional_formats()
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_heic_is_read_with_its_exif_and_not_turned_twice(tmp_path, photo, orientation):
+    """In HEIC the picture itself says how it is turned; its EXIF orientation has no meaning."""
+    pytest.importorskip("pillow_heif", reason="HEIC needs pillow-heif")
+    assert {".heic", ".heif"} <= set(optional_formats())  # also lets Pillow write it
+    exif = photo.getexif()
+    exif[MAKER], exif[ORIENTATION] = "Maker", orientation
+    photo.save(tmp_path / "a.heic", quality=95, exif=exif)
+    picture = read_picture(tmp_path / "a.heic")
+    assert np.abs(picture.pixels.astype(int) - np.asarray(photo)).mean() < 2  # the compression's loss
+    write_picture(tmp_path / "b.png", picture.pixels.astype(np.float32) / 255, picture)
+    with Image.open(tmp_path / "b.png") as image:
+        assert (image.getexif()[MAKER], image.getexif().get(ORIENTATION)) == ("Maker", None)
+
+
 def test_a_float_tiff_is_refused(tmp_path, photo):
     photo.convert("F").save(tmp_path / "a.tif")
     with pytest.raises(UnreadableError, match=r"a\.tif does not have 8 bits a channel \(mode F\)"):

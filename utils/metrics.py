@@ -1,27 +1,93 @@
 """PSNR and SSIM by the five definitions in use for GoPro, each named after whose tables it can stand beside.
 
-Every function takes two H×W×3 images, uint8 or float in [0, 1], and computes in float64.
+The definitions stand here as numbers, with what computes them on the CPU; `utils.metrics_torch` reads the same ones for
+images on a GPU. Every function takes two H×W×3 images, uint8 or float in [0, 1], and computes in float64.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from utils.images import to_uint8
 
 SMALLEST = 11  # px: the window of the SSIM
 _K1, _K2 = 0.01, 0.03  # Wang et al. 2004
 
+Values = TypeVar("Values", np.ndarray, Tensor)
 
-def _check(image: np.ndarray, reference: np.ndarray) -> None:
+
+@dataclass(frozen=True)
+class Ssim:
+    """A definition of the SSIM (Wang et al. 2004, eq. 13).
+
+    Attributes:
+        window: weights of the separable window.
+        peak: 255 for values rounded to 8 bits, 1 for values in [0, 1].
+        data_range: L of the constants (0.01·L)² and (0.03·L)².
+        volume: the window goes along the three channels, too, and images are padded by replication; otherwise each
+            channel is one image and the window stays inside.
+        sample_correction: factor of variances and covariance.
+    """
+
+    window: tuple[float, ...]
+    peak: float
+    data_range: float
+    volume: bool = False
+    sample_correction: float = 1.0
+
+    def channel_mix(self) -> np.ndarray:
+        """Return what replicate padding and the window are together along three channels: 3×3, from × to."""
+        half = len(self.window) // 2
+        mix = np.zeros((3, 3))
+        for channel in range(3):
+            for tap in range(-half, half + 1):
+                mix[np.clip(channel + tap, 0, 2), channel] += self.window[tap + half]
+        return mix
+
+
+_GAUSSIAN = tuple(cv2.getGaussianKernel(11, 1.5, cv2.CV_64F)[:, 0].tolist())
+PEAK_OF_PSNR = {"psnr": 255.0, "psnr_float": 1.0}  # 255: rounded to 8 bits
+SSIM = {
+    "ssim": Ssim(_GAUSSIAN, peak=255.0, data_range=255.0),
+    # scikit-image up to 0.19 took floats to range over 2
+    "ssim_released": Ssim((1 / 7,) * 7, peak=1.0, data_range=2.0, sample_correction=49 / 48),
+    "ssim_matlab": Ssim(_GAUSSIAN, peak=255.0, data_range=255.0, volume=True),
+}
+
+
+def check_shapes(image: np.ndarray, reference: np.ndarray) -> None:
+    """Raise ValueError unless both are H×W×3 and of one size."""
     if image.shape != reference.shape or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected two H×W×3 images of one size, got {image.shape} and {reference.shape}")
-    for array in (image, reference):
-        if array.dtype != np.uint8 and not (
-            np.issubdtype(array.dtype, np.floating) and array.min() >= 0.0 and array.max() <= 1.0
-        ):
-            raise ValueError(f"expected uint8, or float in [0, 1], got {array.dtype} {array.min()} to {array.max()}")
+
+
+def check_values(image: np.ndarray | Tensor) -> None:
+    """Raise ValueError unless an array or a tensor is uint8, or float in [0, 1]."""
+    dtype = str(image.dtype).removeprefix("torch.")
+    if dtype != "uint8" and not ("float" in dtype and image.min() >= 0.0 and image.max() <= 1.0):
+        raise ValueError(f"expected uint8, or float in [0, 1], got {dtype} {image.min()} to {image.max()}")
+
+
+def check_window(definition: Ssim, height: int, width: int) -> None:
+    """Raise ValueError where a window that has to stay inside is larger than the image."""
+    window = len(definition.window)
+    if not definition.volume and min(height, width) < window:
+        raise ValueError(f"SSIM needs at least {window}×{window} px, got {height}×{width}")
+
+
+def ssim_map(a: Values, b: Values, smooth: Callable[[Values], Values], definition: Ssim) -> Values:
+    """Return the SSIM at every position (Wang et al. 2004, eq. 13), with local means taken by `smooth`."""
+    c1, c2 = (_K1 * definition.data_range) ** 2, (_K2 * definition.data_range) ** 2
+    mean_a, mean_b = smooth(a), smooth(b)
+    var_a = definition.sample_correction * (smooth(a * a) - mean_a**2)
+    var_b = definition.sample_correction * (smooth(b * b) - mean_b**2)
+    cov = definition.sample_correction * (smooth(a * b) - mean_a * mean_b)
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return luminance * (2 * cov + c2) / (var_a + var_b + c2)
 
 
 def _values(image: np.ndarray, peak: float) -> np.ndarray:
@@ -31,41 +97,22 @@ def _values(image: np.ndarray, peak: float) -> np.ndarray:
     return image / 255.0 if image.dtype == np.uint8 else image.astype(np.float64)
 
 
-def _gaussian(size: int = 11, sigma: float = 1.5) -> np.ndarray:
-    return cv2.getGaussianKernel(size, sigma, cv2.CV_64F)
+def _check(image: np.ndarray, reference: np.ndarray) -> None:
+    check_shapes(image, reference)
+    check_values(image)
+    check_values(reference)
 
 
-def _filter(weights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a separable filter of H×W×3 images with replicate padding."""
-    return lambda x: cv2.sepFilter2D(x, cv2.CV_64F, weights, weights, borderType=cv2.BORDER_REPLICATE)
+def _filter(definition: Ssim) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the filter of H×W×3 images that a definition takes its local means by."""
+    window, half = np.array(definition.window), len(definition.window) // 2
+    mix = definition.channel_mix()
 
+    def smooth(x: np.ndarray) -> np.ndarray:
+        same_size = cv2.sepFilter2D(x, cv2.CV_64F, window, window, borderType=cv2.BORDER_REPLICATE)
+        return same_size @ mix if definition.volume else same_size[half:-half, half:-half]
 
-def _valid_filter(weights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a separable filter of H×W×3 images that keeps the positions where the window lies inside."""
-    half, same_size = len(weights) // 2, _filter(weights)
-    return lambda x: same_size(x)[half:-half, half:-half]
-
-
-def _ssim(
-    a: np.ndarray,
-    b: np.ndarray,
-    smooth: Callable[[np.ndarray], np.ndarray],
-    data_range: float,
-    sample_correction: float = 1.0,
-) -> float:
-    """Return the mean of the SSIM map (Wang et al. 2004, eq. 13) with local means taken by `smooth`."""
-    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
-    mean_a, mean_b = smooth(a), smooth(b)
-    var_a = sample_correction * (smooth(a * a) - mean_a**2)
-    var_b = sample_correction * (smooth(b * b) - mean_b**2)
-    cov = sample_correction * (smooth(a * b) - mean_a * mean_b)
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    return float((luminance * (2 * cov + c2) / (var_a + var_b + c2)).mean())
-
-
-def _check_window(image: np.ndarray, window: int) -> None:
-    if min(image.shape[:2]) < window:
-        raise ValueError(f"SSIM needs at least {window}×{window} px, got {image.shape[0]}×{image.shape[1]}")
+    return smooth
 
 
 def _psnr(image: np.ndarray, reference: np.ndarray, peak: float) -> float:
@@ -74,24 +121,29 @@ def _psnr(image: np.ndarray, reference: np.ndarray, peak: float) -> float:
     return float("inf") if mse == 0.0 else 10.0 * float(np.log10(peak**2 / mse))
 
 
+def _ssim(image: np.ndarray, reference: np.ndarray, definition: Ssim) -> float:
+    _check(image, reference)
+    check_window(definition, *image.shape[:2])
+    a, b = _values(image, definition.peak), _values(reference, definition.peak)
+    return float(ssim_map(a, b, _filter(definition), definition).mean())
+
+
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """Return the PSNR in dB over all channels on uint8 values; comparable with MPRNet, Restormer, NAFNet, Stripformer.
 
     Infinite for equal images. ValueError where shapes or value ranges do not fit (so in all five).
     """
-    return _psnr(image, reference, 255.0)
+    return _psnr(image, reference, PEAK_OF_PSNR["psnr"])
 
 
 def psnr_float(image: np.ndarray, reference: np.ndarray) -> float:
     """Return the PSNR in dB without rounding; comparable with the ASPDC paper, about 0.01 dB higher at 32 dB."""
-    return _psnr(image, reference, 1.0)
+    return _psnr(image, reference, PEAK_OF_PSNR["psnr_float"])
 
 
 def ssim(image: np.ndarray, reference: np.ndarray) -> float:
     """Return the standard SSIM (Wang et al. 2004, BasicSR): Gaussian 11×11, sigma 1.5, valid region, uint8 values."""
-    _check(image, reference)
-    _check_window(image, 11)
-    return _ssim(_values(image, 255.0), _values(reference, 255.0), _valid_filter(_gaussian()), 255.0)
+    return _ssim(image, reference, SSIM["ssim"])
 
 
 def ssim_released(image: np.ndarray, reference: np.ndarray) -> float:
@@ -100,10 +152,7 @@ def ssim_released(image: np.ndarray, reference: np.ndarray) -> float:
     Uniform 7×7 windows, sample covariance, values in [0, 1] but a data range of 2, as scikit-image up to 0.19 assumed
     for floats.
     """
-    _check(image, reference)
-    _check_window(image, 7)
-    window = np.full(7, 1 / 7)
-    return _ssim(_values(image, 1.0), _values(reference, 1.0), _valid_filter(window), 2.0, 49 / 48)
+    return _ssim(image, reference, SSIM["ssim_released"])
 
 
 def ssim_matlab(image: np.ndarray, reference: np.ndarray) -> float:
@@ -111,16 +160,7 @@ def ssim_matlab(image: np.ndarray, reference: np.ndarray) -> float:
 
     Gaussian 11×11×11, sigma 1.5, replicate padding, uint8 values.
     """
-    _check(image, reference)
-    weights = _gaussian()
-    half = len(weights) // 2
-    # Along the three channels, replicate padding and the 11 taps together are one 3×3 matrix.
-    mix = np.zeros((3, 3))
-    for channel in range(3):
-        for tap in range(-half, half + 1):
-            mix[np.clip(channel + tap, 0, 2), channel] += weights[tap + half, 0]
-    in_plane = _filter(weights)
-    return _ssim(_values(image, 255.0), _values(reference, 255.0), lambda x: in_plane(x) @ mix, 255.0)
+    return _ssim(image, reference, SSIM["ssim_matlab"])
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

@@ -78,11 +78,13 @@ class Ranks:
 
 
 @contextmanager
-def ranks_together(device: str) -> Iterator[Ranks]:
+def ranks_together(device: str, go_on: str = "--resume auto") -> Iterator[Ranks]:
     """Yield this process's place among those that torchrun started; the first of them to fail ends the others.
 
     Args:
         device: as `--device` names it; "auto" and "cuda" give each process of a node a GPU of its own.
+
+        go_on: the flag with which a run that lost a process goes on.
 
     Raises:
         UserError: the device cannot be used, or there are fewer GPUs than processes.
@@ -119,7 +121,7 @@ def ranks_together(device: str) -> Iterator[Ranks]:
         ended.set()
         if _is_lost_connection(error):
             reason = str(error).partition("\n")[0]
-            lost = UserError(f"a process of the run is gone; --resume auto goes on from the last state ({reason})")
+            lost = UserError(f"a process of the run is gone; {go_on} goes on from what was saved ({reason})")
             _tell(store, rank, lost)
             raise lost from None
         _tell(store, rank, error)

@@ -1,7 +1,6 @@
 """What a test run leaves in its folder: scores a row an image, a summary, and what is needed to go on with it."""
 
 import csv
-import itertools
 import json
 import math
 import time
@@ -10,46 +9,59 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from datasets import SPLITS, ImageSet
+from datasets import ImageSet
 from utils.errors import UserError
 from utils.files import atomic_write
-from utils.metrics import COMPARABLE_WITH, METRICS
 from utils.published import published_on
+from utils.scoring import KNOWN
 
 GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
 
 Row = dict[str, str | int | float]
 
 _SECONDS_BETWEEN_TABLES = 2.0
-_TEXT = ("set", "image", "saved_as")
+_INPUT = "input_"  # before a metric's name: of the blurry image
+_TEXT = ("set", "image", "weights", "saved_as")
 
 
 class Results:
     """`results.csv` and `summary.json` of a run, written as it goes on.
 
+    Where several processes share a run, each writes a table of its own, which the main one takes in at the end of a
+    set, or when the run goes on after it was stopped.
+
     Args:
         folder: where they lie.
         settings: what the results depend on, for the summary; a run goes on with those of the same settings only.
         resume: take the rows that an earlier run left.
+        rank: of this process; 0 is the main one.
 
     Raises:
         UserError: the earlier run had other settings, or its files are damaged.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], resume: bool) -> None:
-        self.folder, self.settings = folder, settings
-        self.table, self.summary = folder / "results.csv", folder / "summary.json"
+    def __init__(self, folder: Path, settings: dict[str, Any], resume: bool, rank: int = 0) -> None:
+        self.folder, self.settings, self.rank = folder, settings, rank
+        self.table = folder / (f"results-rank{rank}.csv" if rank else "results.csv")
+        self.summary = folder / "summary.json"
         self.rows: list[Row] = []
         self.sets: dict[str, Any] = {}
         self._written = -math.inf
-        if resume and self.table.exists() and self.summary.exists():
-            self._take_up()
+        if rank:
+            return
+        parts = sorted(folder.glob("results-rank*.csv"))
+        tables = [path for path in (self.table, *parts) if path.exists()]
+        if resume and tables and self.summary.exists():
+            self._take_up(tables)
+            self.write()
+        for path in parts if self.rows else tables:
+            path.unlink()
+        self.write()  # what rows are of is known from now on, whichever process is the first to have some
 
-    def _take_up(self) -> None:
+    def _take_up(self, tables: Sequence[Path]) -> None:
         try:
             before = json.loads(self.summary.read_text(encoding="utf-8"))
-            with self.table.open(newline="", encoding="utf-8") as file:
-                rows = [_typed(row) for row in csv.DictReader(file)]
+            rows = [row for table in tables for row in _read_table(table)]
         except (OSError, ValueError) as error:
             raise UserError(f"--resume: {self.folder} holds damaged results ({error}); give --overwrite") from error
         changed = [
@@ -74,14 +86,29 @@ class Results:
         if time.monotonic() - self._written > _SECONDS_BETWEEN_TABLES:
             self.write()
 
+    def replace(self, name: str, rows: Sequence[Row]) -> None:
+        """Let these be the rows of a set."""
+        self.rows = [row for row in self.rows if row["set"] != name] + list(rows)
+
+    def hand_over(self) -> None:
+        """Forget the rows, which the main process has now, and their table."""
+        self.rows = []
+        self.table.unlink(missing_ok=True)
+
     def write(self) -> None:
-        """Write both files."""
+        """Write the table and, in the main process, the summary."""
         if self.rows:
             self._write_table()
-        with atomic_write(self.summary) as path:
-            content = {**self.settings, "comparable_with": COMPARABLE_WITH, "sets": self.sets}
-            path.write_text(json.dumps(_finite(content), indent=2, allow_nan=False), encoding="utf-8")
         self._written = time.monotonic()
+        if self.rank:
+            return
+        with atomic_write(self.summary) as path:
+            content = {
+                **self.settings,
+                "comparable_with": {name: metric.comparable_with for name, metric in KNOWN.items()},
+                "sets": self.sets,
+            }
+            path.write_text(json.dumps(_finite(content), indent=2, allow_nan=False), encoding="utf-8")
 
     def _write_table(self) -> None:
         with atomic_write(self.table) as path, path.open("w", newline="", encoding="utf-8") as file:
@@ -89,6 +116,11 @@ class Results:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def _read_table(path: Path) -> list[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [_typed(row) for row in csv.DictReader(file)]
 
 
 def _typed(row: dict[str, str]) -> Row:
@@ -99,12 +131,6 @@ def _typed(row: dict[str, str]) -> Row:
         for name, value in row.items()
         if value
     }
-
-
-def output_names(names: tuple[str, ...]) -> list[str]:
-    """Return PNG names for a set: a.jpg becomes a.png, or, where two images would share a name, each a.jpg.png."""
-    names_as_png = [f"{Path(name).with_suffix('')}.png" for name in names]
-    return names_as_png if len(set(names_as_png)) == len(names) else [f"{name}.png" for name in names]
 
 
 def summarise(image_set: ImageSet, rows: list[Row], complete: bool, problems: Sequence[str] = ()) -> dict[str, Any]:
@@ -126,9 +152,11 @@ def summarise(image_set: ImageSet, rows: list[Row], complete: bool, problems: Se
         "problems": list(problems),
         "seconds_per_image": median(row["seconds"] for row in rows),
     }
+    names = [column.removeprefix(_INPUT) for column in rows[0] if column.startswith(_INPUT)]
+    if names:
+        summary["input"] = {name: fmean(row[f"{_INPUT}{name}"] for row in rows) for name in names}
+        summary["output"] = {name: fmean(row[name] for row in rows) for name in names}
     if image_set.paired:
-        summary["input"] = {name: fmean(row[f"input_{name}"] for row in rows) for name in METRICS}
-        summary["output"] = {name: fmean(row[name] for row in rows) for name in METRICS}
         summary["published"] = published_on(image_set.kind)
     return summary
 
@@ -140,16 +168,40 @@ def print_summary(name: str, summary: dict[str, Any]) -> None:
     if "output" not in summary:
         print("no ground truth: restored and saved, not scored")
         return
-    print(f"input PSNR {summary['input']['psnr']:.2f} dB" + GOPRO_INPUT * (summary["kind"] == "gopro"))
+    if "psnr" in summary["input"]:
+        print(f"input PSNR {summary['input']['psnr']:.2f} dB" + GOPRO_INPUT * (summary["kind"] == "gopro"))
     print(f"{'':14}{'input':>9}{'output':>9}   comparable with")
-    for metric in METRICS:
+    for metric in summary["output"]:
         values = "".join(f"{summary[side][metric]:9.4f}" for side in ("input", "output"))
-        print(f"{metric:14}{values}   {COMPARABLE_WITH[metric]}")
-    if summary["published"]:
-        print(f"published on {summary['kind']}'s test set (protocols and sources: summary.json):")
-    for row in summary["published"]:
+        print(f"{metric:14}{values}   {KNOWN[metric].comparable_with}")
+
+
+def print_published(kind: str) -> None:
+    """Print the published results on a kind of set, where there are any."""
+    rows = published_on(kind)
+    if rows:
+        print(f"published on {kind}'s test set (protocols and sources: summary.json):")
+    for row in rows:
         ssim = "" if row["ssim"] is None else f" / {row['ssim']:g}"
         print(f"  {row['method']:26} {row['psnr']:.2f} dB{ssim}")
+
+
+def print_comparison(name: str, summaries: dict[str, dict[str, Any]]) -> None:
+    """Print a set's means for each network, below those of the input.
+
+    Args:
+        name: of the set.
+        summaries: of the set, by network.
+    """
+    scored = {network: summary for network, summary in summaries.items() if "output" in summary}
+    if len(scored) < 2:
+        return
+    columns = next(iter(scored.values()))["output"]
+    rows = {"input": next(iter(scored.values()))["input"], **{key: each["output"] for key, each in scored.items()}}
+    width = max(map(len, rows))
+    print(f"\n{name}\n{'':{width}}" + "".join(f"{column:>15}" for column in columns))
+    for label, values in rows.items():
+        print(f"{label:{width}}" + "".join(f"{values[column]:15.4f}" for column in columns))
 
 
 def _finite(value: Any) -> Any:
@@ -157,26 +209,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def result_folders(image_sets: Sequence[ImageSet], save_dir: Path) -> list[Path]:
-    """Return a folder of its own for each set's restored images, none of them where a set is read from.
-
-    Single files are restored into `save_dir` itself.
-    """
-    folders: list[Path] = []
-    for image_set in image_sets:
-        root = image_set.root.resolve()
-        if root.is_file():
-            folders.append(save_dir)
-            continue
-        name = f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
-        numbered = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
-        folders.append(next(save_dir / each for each in numbered if save_dir / each not in folders))
-    for image_set in image_sets:
-        for folder in folders:
-            if folder.resolve().is_relative_to(image_set.root.resolve()):
-                raise UserError(
-                    f"{folder} would lie inside {image_set.root}, which is read from; give a --save_dir elsewhere"
-                )
-    return folders

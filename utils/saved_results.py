@@ -22,6 +22,8 @@ class SavedResults:
         UserError: no such folder.
     """
 
+    batch_pixels = 0  # see `utils.restoration.Restorer`
+
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise UserError(f"--from_results {folder} is no folder; expected the pictures that a method saved")

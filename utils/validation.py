@@ -10,8 +10,9 @@ from torch import nn
 from datasets import ImageSet
 from models.fused import forget_packed
 from utils.capture import Captured
-from utils.evaluation import Restored, restore, restore_and_score
+from utils.evaluation import Decoded, decode, restore, score_both
 from utils.images import side_by_side, to_uint8
+from utils.metrics import score
 from utils.ranks import Ranks
 
 METRICS = ("psnr", "psnr_float", "ssim")
@@ -42,7 +43,7 @@ def validate(
         image_sets: with ground truth.
         ranks: each of them restores every world-th image, none of them twice.
         precision: one of `utils.precision.PRECISIONS`.
-        reblurs: see `utils.evaluation.restore_and_score`.
+        reblurs: the network makes the blurry image of both, not the sharp one of the blurry.
         recorded: replay a recording of the network where several images of a size follow one another.
         stopping: asked before each image; true on any rank ends the validation.
 
@@ -54,10 +55,6 @@ def validate(
     """
     forget_packed(network.parameters())
     forward = Captured(network, warmup=1) if recorded else network
-
-    def restorer(image: np.ndarray, *others: np.ndarray) -> np.ndarray:
-        return restore(forward, image, ranks.device, precision, *others)
-
     images = [(image_set, i) for image_set in image_sets for i in range(len(image_set))]
     own: list[tuple[int, dict[str, float]]] = []
     strips: dict[str, np.ndarray] = {}
@@ -65,10 +62,12 @@ def validate(
         if stopping():
             break
         image_set, i = images[place]
-        result = restore_and_score(restorer, image_set, i, METRICS, reblurs)
-        own.append((place, result.after))
+        image = decode(image_set, i)
+        others = [image.sharp] if reblurs else []
+        output = restore(forward, image.blurry.pixels, ranks.device, precision, *others)
+        own.append((place, score_both(_score, image, output, str(image_set.blurry[i]), reblurs)[1]))
         if i == 0:
-            strips[f"{image_set.root.name}: {image_set.names[0]}"] = _strip(result)
+            strips[f"{image_set.root.name}: {image_set.names[0]}"] = _strip(image, output)
     gathered = ranks.gather((own, strips))
     scores = dict(pair for scored, _ in gathered for pair in scored)
     if len(scores) < len(images):
@@ -77,7 +76,11 @@ def validate(
     return Validation(means, {name: strip for _, found in gathered for name, strip in found.items()})
 
 
-def _strip(result: Restored) -> np.ndarray:
+def _score(image: np.ndarray, reference: np.ndarray | None) -> dict[str, float]:
+    return score(image, reference, METRICS)
+
+
+def _strip(image: Decoded, output: np.ndarray) -> np.ndarray:
     """Return blurry | output | sharp, at most 1920 px wide in all."""
-    row = side_by_side([result.blurry, to_uint8(result.output), result.sharp])
+    row = side_by_side([image.blurry.pixels, to_uint8(output), image.sharp])
     return row[:: (step := -(-row.shape[1] // 1920)), ::step]

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
@@ -119,7 +120,7 @@ def output_name(path: Path) -> str:
 def restore_video(
     restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: Path, say: Callable[[str], None]
 ) -> dict[str, float]:
-    """Restore a video's frames one after the other; complete or not at all.
+    """Restore a video's frames one after the other, decoding and encoding beside it; complete or not at all.
 
     Args:
         restorer: makes an H×W×3 float32 image in [0, 1] of a uint8 one.
@@ -143,13 +144,27 @@ def restore_video(
         raise UnreadableError(f"{path} holds no frame that can be decoded; replace or remove it")
     height, width = first.shape[:2]
     count = 0
-    with atomic_write(output) as temporary, _Encoder(temporary, video, height, width) as encoder:
-        for frame in tqdm(_chain(first, frames), desc=path.name, total=video.count or None, unit="frame"):
-            encoder.add(to_uint8(restorer(frame)))
+    with (
+        atomic_write(output) as temporary,
+        _Encoder(temporary, video, height, width) as encoder,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        writing: Future[None] | None = None
+        for frame in tqdm(_ahead(first, frames), desc=path.name, total=video.count or None, unit="frame"):
+            restored = restorer(frame)
+            if writing:
+                writing.result()
+            writing = writer.submit(lambda image: encoder.add(to_uint8(image)), restored)
             count += 1
+        writing.result()
     return {"height": height, "width": width, "frames": count, "frames_per_second": float(video.rate)}
 
 
-def _chain(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    yield first
-    yield from rest
+def _ahead(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield frames; while one is in use a thread decodes the next."""
+    with ThreadPoolExecutor(1) as reader:
+        frame: np.ndarray | None = first
+        while frame is not None:
+            following = reader.submit(next, rest, None)
+            yield frame
+            frame = following.result()

@@ -1,0 +1,213 @@
+"""Many images: reading and writing beside the network, batches, several networks, several processes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import D_testing
+from models import DeblurringNet
+from tests.helpers import ROOT, SAMPLE, SAMPLES, load, save
+from tests.test_ranks import finished
+from utils.checkpoint import save_network
+from utils.overlap import overlapped
+from utils.restoration import Restorer
+
+
+def test_results_come_in_order_and_no_more_is_under_way_than_allowed():
+    sizes = [1, 3, 9, 2, 2, 1, 1, 4, 8, 1]
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def load_item(item):
+        nonlocal under_way, most
+        with lock:
+            under_way += sizes[item]
+            if under_way > sizes[item]:
+                most = max(most, under_way)
+        time.sleep(0.002 * (item % 3))
+        return item * 10
+
+    def store(item, loaded, worked):
+        nonlocal under_way
+        time.sleep(0.003 * ((item + 1) % 3))
+        with lock:
+            under_way -= sizes[item]
+        return item, loaded, worked
+
+    caller = threading.get_ident()
+
+    def work(item, loaded):
+        assert threading.get_ident() == caller
+        return loaded + 1
+
+    found = list(overlapped(range(10), load_item, work, store, threads=3, size=lambda item: sizes[item], budget=5))
+    assert found == [(i, (i, i * 10, i * 10 + 1)) for i in range(10)]
+    assert 3 < most <= 5  # several at a time
+
+
+@pytest.mark.parametrize("broken", ["load", "work", "store"])
+def test_an_error_ends_the_rest(broken):
+    begun = []
+
+    def step(name):
+        def run(item, *_):
+            begun.append((name, item))
+            if name == broken and item == 2:
+                raise OSError("disk full")
+
+        return run
+
+    steps = overlapped(range(100), step("load"), step("work"), step("store"), threads=2, size=lambda _: 1, budget=6)
+    with pytest.raises(OSError, match="disk full"):
+        list(steps)
+    assert len(begun) < 60
+
+
+def test_a_batch_is_its_images(monkeypatch):
+    torch.manual_seed(0)
+    network, calls = DeblurringNet(4).eval(), []
+
+    def counted(x):
+        calls.append(len(x))
+        return network(x)
+
+    picture = load(SAMPLE)
+    images = [np.ascontiguousarray(picture[y : y + 50, 90:163]) for y in (0, 100, 200)]
+    singly = [Restorer(network, 4, torch.device("cpu"))(image) for image in images]
+    for options, expected in (({}, [3]), ({"tile": 128, "overlap": 64}, [3]), ({"self_ensemble": True}, [1] * 24)):
+        calls.clear()
+        together = Restorer(counted, 4, torch.device("cpu"), **options).batch(images)
+        assert calls == expected
+        if "self_ensemble" not in options:
+            for one, other in zip(singly, together, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5)
+
+    def limited(x):
+        calls.append(len(x))
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network(x)
+
+    calls.clear()
+    together = Restorer(limited, 4, torch.device("cpu")).batch(images)
+    assert calls == [3, 1, 1, 1]
+    np.testing.assert_array_equal(together, singly)
+
+
+def command(folder, *more, weights=("a.pth",)):
+    files = [str(folder / name) for name in weights]
+    return ["--testset_dir", str(folder / "photos"), "--weights", *files, "--save_dir", str(folder / "out"), *more]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Ten photographs of two sizes, one of them broken, and two networks."""
+    picture = load(SAMPLE)
+    for i in range(10):
+        save(tmp_path / "photos" / f"{i}.png", picture[20 * i : 20 * i + (40 if i < 6 else 48), 60 : 60 + 56])
+    (tmp_path / "photos" / "3.png").write_bytes((tmp_path / "photos" / "3.png").read_bytes()[:900])
+    for seed, name in enumerate(("a", "b")):
+        torch.manual_seed(seed)
+        save_network(tmp_path / f"{name}.pth", DeblurringNet(4), "deblur", 1)
+    return tmp_path
+
+
+def rows(folder):
+    with (folder / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "D_testing.py", *arguments, "--device", "cpu"], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def torchrun(*arguments):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(
+        [*launcher, "D_testing.py", *arguments, "--device", "cpu"], cwd=ROOT, env=environment, start_new_session=True, **pipes
+    )  # fmt: skip
+
+
+def test_two_processes_give_what_one_gives(photos):
+    alone = run(*command(photos))
+    assert alone.returncode == 2
+    (photos / "out").rename(photos / "alone")
+    status, out, err = finished(torchrun(*command(photos)))
+    assert status == 1  # torchrun's own
+    for text in (alone.stderr, err):
+        assert "1 of the files were left out" in text
+        assert "3.png" in text
+    kept = [f"{i}.png" for i in range(10) if i != 3]
+    for folder in ("alone", "out"):
+        assert [row["image"] for row in rows(photos / folder)] == kept
+        summary = json.loads((photos / folder / "summary.json").read_text())["sets"]["photos"]
+        assert (summary["images"], summary["complete"], len(summary["problems"])) == (9, False, 1)
+        assert not list((photos / folder).glob("results-rank*"))
+    for name in kept:
+        one, two = (load(photos / folder / "photos" / name).astype(int) for folder in ("alone", "out"))
+        assert np.abs(one - two).max() <= 1
+    assert out.count("10 images without ground truth") == 1  # one process speaks
+
+
+def test_what_killed_processes_had_done_is_not_done_again(photos):
+    for i in range(40):
+        save(photos / "photos" / f"more{i:02}.png", load(SAMPLE)[:200, :300])
+    process = torchrun(*command(photos, "--num_workers", "1"))
+    table = photos / "out" / "results-rank1.csv"
+    while not table.exists() and process.poll() is None:
+        time.sleep(0.02)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    for each in (*children, process.pid):
+        os.kill(int(each), signal.SIGKILL)
+    process.communicate()
+    with table.open() as file:
+        done = [row["saved_as"] for row in csv.DictReader(file)]
+    assert 0 < len(done) < 25
+    before = {name: (photos / "out" / name).stat().st_mtime_ns for name in done}
+    assert run(*command(photos, "--resume")).returncode == 2  # the broken one
+    assert len(rows(photos / "out")) == 49
+    assert not table.exists()
+    assert {name: (photos / "out" / name).stat().st_mtime_ns for name in done} == before
+
+
+def test_several_networks_stand_beside_each_other(photos, capsys):
+    sources = ["--testset_dir", str(SAMPLES)]
+    D_testing.main(
+        D_testing.parse_args([*sources, *command(photos, "--device", "cpu", weights=("a.pth", "b.pth"))[2:]])
+    )
+    out = capsys.readouterr().out
+    table = rows(photos / "out")
+    assert [(row["set"], row["weights"]) for row in table] == [("a/GOPRO", "a"), ("b/GOPRO", "b")]
+    summary = json.loads((photos / "out" / "summary.json").read_text())
+    assert summary["networks"]["a"]["weights_sha256"] != summary["networks"]["b"]["weights_sha256"]
+    lines = out.split("\nGOPRO\n")[1].splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["psnr", "input", "a", "b"]
+    for row, line in zip(table, lines[2:4], strict=True):
+        assert (photos / "out" / row["saved_as"]).exists()
+        assert float(line.split()[1]) == pytest.approx(float(row["psnr"]), abs=1e-4)
+    pictures = [load(photos / "out" / row["saved_as"]) for row in table]
+    assert (pictures[0] != pictures[1]).any()
+
+
+def test_networks_of_one_name_are_told_apart_by_their_folders(photos):
+    for name in ("x", "y"):
+        (photos / name).mkdir()
+        (photos / f"{'a' if name == 'x' else 'b'}.pth").rename(photos / name / "net.pth")
+    (photos / "photos" / "3.png").unlink()
+    assert run(*command(photos, weights=("x/net.pth", "y/net.pth"))).returncode == 0
+    assert {row["weights"] for row in rows(photos / "out")} == {"x_net", "y_net"}
+    again = run(*command(photos, weights=("x/net.pth", "x/net.pth")))
+    assert again.returncode == 2
+    assert "two of the files have the same name" in again.stderr

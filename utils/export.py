@@ -1,0 +1,145 @@
+"""The deblurring network in a file that runs without this repository: ONNX, TorchScript or an exported program.
+
+python -m utils.export --format onnx                                     # final_model/DeblurringNet_FT.onnx
+python -m utils.export --format torchscript --weights final_model/DeblurringNet_NF.pth --output deblur.pt
+
+Its input `blurry` is (N, 3, H, W) float32, RGB in [-1, 1]; its output `deblurred` has that shape and is not clamped.
+N, H and W are free. A file gets its name once it does to a picture, at two sizes, what PyTorch does.
+"""
+
+import argparse
+import importlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models import DeblurringNet
+from models.aspdc import MODULATIONS
+from models.deblurring_net import STRIDE
+from utils.checkpoint import load_deblurring_net
+from utils.errors import UserError, user_errors_end_the_program
+from utils.export_formats import FIRST_RUNTIME, FORMATS, SMALLEST, AnySize, Function, Metadata, OperatorMissingError
+from utils.files import atomic_write, check_writable, file_digest
+from utils.images import read_image, to_tensor
+from utils.version import __version__
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+SMALLEST_CHECKED = 64  # px; then the part that is checked has other sizes than what was recorded
+LARGEST_CHECKED = (720, 1280)  # px
+_PICTURE = Path(__file__).resolve().parents[1] / "samples/GOPRO/test/GOPR0881_11_01/blur/000203.png"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    # fmt: off
+    add("--format", choices=tuple(FORMATS), required=True, help="kind of file")
+    add("--weights", type=Path, default=Path("final_model/DeblurringNet_FT.pth"),
+        help="the deblurring network: a file of ours or the authors'")
+    add("--modulation", choices=("auto", *MODULATIONS), default="auto",
+        help="reading of module 0; auto is what the weights were trained for")
+    add("--output", type=Path, help="the file to write (default: beside the weights, with the format's suffix)")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    add("--check_image", type=Path, default=_PICTURE,
+        help="the picture to compare the file with PyTorch on: its top left 720×1280 px, and a part of them")
+    # fmt: on
+    return parser.parse_args(argv)
+
+
+def _check_packages() -> None:
+    for package in ONNX_PACKAGES:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UserError(
+                f"--format onnx: {package} cannot be imported ({error}); run `pip install {' '.join(ONNX_PACKAGES)}`"
+            ) from error
+
+
+def _choose_output(args: argparse.Namespace) -> Path:
+    output = args.output or args.weights.with_suffix(FORMATS[args.format].suffix)
+    if output.resolve() == args.weights.resolve():
+        raise UserError(f"{output} is the file to export; give another --output")
+    if output.exists() and not args.overwrite:
+        raise UserError(f"{output} exists already; give --overwrite to replace it, or another --output")
+    return output
+
+
+def _read_check_image(path: Path) -> np.ndarray:
+    picture = read_image(path)[: LARGEST_CHECKED[0], : LARGEST_CHECKED[1]]
+    height, width = picture.shape[:2]
+    if min(height, width) < SMALLEST_CHECKED:
+        smallest = f"{SMALLEST_CHECKED}×{SMALLEST_CHECKED}"
+        raise UserError(f"--check_image {path} is {height}×{width} px (H×W); expected at least {smallest}")
+    return picture
+
+
+def differences(exported: Function, network: DeblurringNet, picture: np.ndarray) -> dict[str, float]:
+    """Return the largest difference between an exported network's output and PyTorch's, by the input's shape as text.
+
+    Args:
+        exported: (N, 3, H, W) in [-1, 1] -> the same shape.
+        network: on the CPU.
+        picture: H×W×3 uint8, from 64 px. It is taken whole, and a part of it that needs padding, with its mirror image.
+    """
+    whole = to_tensor(picture)[None]
+    height, width = (size // (2 * STRIDE) * STRIDE for size in picture.shape[:2])
+    part = whole[..., : height - 1, : width - 2]
+    found = {}
+    for images in (whole, torch.cat([part, part.flip(-1)])):
+        shape = "×".join(map(str, images.shape))
+        found[shape] = (exported(images.contiguous()) - network(images)).abs().max().item()
+    return found
+
+
+@torch.no_grad()
+def main(args: argparse.Namespace) -> None:
+    """Write the file, and give it its name once it does what PyTorch does."""
+    if args.format == "onnx":
+        _check_packages()
+    output, picture, kind = _choose_output(args), _read_check_image(args.check_image), FORMATS[args.format]
+    # Of the back ends only torchvision's operator is known to other programs.
+    network = load_deblurring_net(args.weights, "cpu", args.modulation, "torchvision").requires_grad_(False)
+    check_writable(output.parent, "--output")
+    modulation = network.arguments["modulation"]
+    print(f"{args.weights}: module 0 {modulation}; as {args.format}")
+    metadata: Metadata = {
+        "network": "ASPDC deblurring network",
+        "version": __version__,
+        "weights": args.weights.name,
+        "weights_sha256": file_digest(args.weights),
+        **network.arguments,
+        "smallest_side": SMALLEST[modulation],
+    }
+    missing = None
+    with atomic_write(output) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # branches on sizes; what they cost, the comparison shows
+            temporary.write_bytes(kind.write(AnySize(network).eval(), metadata))
+            try:
+                found = differences(kind.load(temporary), network, picture)
+            except OperatorMissingError as error:
+                found, missing = {}, error
+        for shape, difference in found.items():
+            print(f"{shape}: at most {difference:.1e} from PyTorch")
+            if not difference <= kind.tolerance:
+                raise UserError(
+                    f"{output} was not written: on {args.check_image} ({shape}) it would differ from PyTorch by "
+                    f"{difference:.1e}, {kind.tolerance:g} is allowed; install the versions that the README names"
+                )
+    print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, for H and W from {SMALLEST[modulation]} px")
+    if missing:
+        raise UserError(
+            f"{output} is valid, but could not be compared with PyTorch ({missing}); onnxruntime runs DeformConv on "
+            f"the CPU from {FIRST_RUNTIME} on, which needs Python 3.11 or newer"
+        )
+
+
+if __name__ == "__main__":
+    with user_errors_end_the_program():
+        main(parse_args())

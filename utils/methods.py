@@ -1,0 +1,112 @@
+"""What restored images come from: networks, or the folder in which another method left its own."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from datasets import ImageSet
+from utils.checkpoint import load_deblurring_net
+from utils.device import pick_deform_op
+from utils.errors import UserError
+from utils.files import file_digest
+from utils.precision import set_precision
+from utils.restoration import Restorer
+from utils.saved_results import SavedResults
+from utils.testing_sets import output_names
+
+
+@dataclass(frozen=True)
+class Method:
+    """What makes the restored images of one table.
+
+    Attributes:
+        name: as results name it; empty where it is the only one.
+        restorer: a network, or the folder of pictures that another method saved.
+        folder: where its restored images go.
+    """
+
+    name: str
+    restorer: Restorer | SavedResults
+    folder: Path
+
+    def set_name(self, name: str) -> str:
+        """Return what a set is called in the results."""
+        return f"{self.name}/{name}" if self.name else name
+
+    def outputs(self, image_set: ImageSet, place: Path, save_dir: Path, count: int) -> list[Path]:
+        """Return where the restored pictures of a set's first `count` images are or will be.
+
+        Args:
+            image_set: the set.
+            place: its folder where there is one method alone.
+            save_dir: what `place` lies in.
+            count: how many.
+
+        Raises:
+            UserError: another method's pictures are missing.
+        """
+        if isinstance(self.restorer, SavedResults):
+            return self.restorer.files(image_set, place.name, count)
+        folder = self.folder / place.relative_to(save_dir)
+        return [folder / name for name in output_names(image_set.names)[:count]]
+
+
+def find_methods(args: argparse.Namespace, device: torch.device) -> tuple[list[Method], dict[str, Any]]:
+    """Return what makes the images to be scored, and what their scores depend on.
+
+    Args:
+        args: of D_testing.py.
+        device: where networks compute.
+
+    Raises:
+        UserError: a file or folder cannot be used.
+    """
+    if args.from_results:
+        settings = {"from_results": str(args.from_results.resolve())}
+        return [Method("", SavedResults(args.from_results), args.save_dir)], settings
+    set_precision(args.precision, device)
+    names = [path.stem for path in args.weights]
+    if len(set(names)) < len(names):
+        names = ["_".join(path.with_suffix("").parts[-2:]) for path in args.weights]
+    if len(set(names)) < len(names):
+        raise UserError("--weights: two of the files have the same name and folder's name; copy one under another name")
+    methods: list[Method] = []
+    networks: dict[str, dict[str, str]] = {}
+    for name, path in zip(names, args.weights, strict=True):
+        network = load_deblurring_net(path, device, args.modulation, args.deform_op)
+        network.to(memory_format=torch.channels_last)
+        width, modulation = network.arguments["width"], network.arguments["modulation"]
+        deform_op = pick_deform_op(args.deform_op, device, width)
+        # images of one size in a row, such as a video's or a benchmark's, replay one recording
+        recorded = deform_op == "fused" and device.type == "cuda"
+        restorer = Restorer(
+            network,
+            width,
+            device,
+            args.precision,
+            args.tile,
+            args.tile_overlap,
+            args.self_ensemble,
+            recorded,
+            tqdm.write,
+        )
+        several = len(args.weights) > 1
+        methods.append(Method(name if several else "", restorer, args.save_dir / name if several else args.save_dir))
+        print(f"{path}: module 0 {modulation}; deformable convolutions {deform_op}; {args.precision} on {device}")
+        networks[name] = {
+            "weights": str(path),
+            "weights_sha256": file_digest(path),
+            "modulation": modulation,
+            "deform_op": deform_op,
+        }
+    return methods, {
+        "networks": networks,
+        "precision": args.precision,
+        "self_ensemble": args.self_ensemble,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "torch": torch.__version__,
+    }

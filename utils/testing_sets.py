@@ -1,0 +1,106 @@
+"""What a test run reads, and where it writes: sets of images, pictures and videos, none of which is written over."""
+
+import argparse
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import SPLITS, ImageSet, parse_source, pictures, survey
+from datasets.checks import told_together
+from utils.errors import UserError
+from utils.video import is_video, output_name
+
+
+def find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
+    """Return the image sets and pictures that --testset_dir names; of photographs no file is looked at yet.
+
+    Raises:
+        UserError: a folder without images, or a set with problems, all of them in one message.
+    """
+    parsed = [parse_source(text) for text in sources]
+    if sharp := [str(path) for kind, path in parsed if kind == "sharp"]:
+        raise UserError(f"sharp={sharp[0]} is for training; to restore such photographs give unpaired={sharp[0]}")
+    files = [path for _, path in parsed if path.is_file() and not is_video(path)]
+    image_sets = [pictures(list(dict.fromkeys(files)))] if files else []
+    for kind, path in parsed:
+        if not path.is_file():
+            image_set, problems = survey(path, "test", kind, blur_dir, look_at_unpaired=False)
+            if problems:
+                raise UserError(told_together(problems))
+            image_sets.append(image_set)
+    return image_sets
+
+
+def find_videos(sources: Sequence[str]) -> list[Path]:
+    """Return the videos that --testset_dir names, each once.
+
+    Raises:
+        UserError: two of them have one name.
+    """
+    paths = [path for _, path in map(parse_source, sources) if path.is_file() and is_video(path)]
+    paths = list(dict.fromkeys(paths))
+    if len({output_name(path) for path in paths}) < len(paths):
+        raise UserError("two of the videos have one name; restore them in runs with a --save_dir each")
+    return paths
+
+
+def output_names(names: tuple[str, ...]) -> list[str]:
+    """Return PNG names for a set: a.jpg becomes a.png, or, where two images would share a name, each a.jpg.png."""
+    names_as_png = [f"{Path(name).with_suffix('')}.png" for name in names]
+    return names_as_png if len(set(names_as_png)) == len(names) else [f"{name}.png" for name in names]
+
+
+def result_folders(image_sets: Sequence[ImageSet], save_dir: Path) -> list[Path]:
+    """Return a folder of its own for each set's restored images; single files are restored into `save_dir` itself."""
+    folders: list[Path] = []
+    for image_set in image_sets:
+        root = image_set.root.resolve()
+        if root.is_file():
+            folders.append(save_dir)
+            continue
+        name = f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
+        numbered = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
+        folders.append(next(save_dir / each for each in numbered if save_dir / each not in folders))
+    return folders
+
+
+def refuse_existing(
+    image_sets: Sequence[ImageSet],
+    folders: Sequence[Path],
+    videos: Sequence[Path],
+    video_folder: Path,
+    args: argparse.Namespace,
+) -> None:
+    """Do not write over what an earlier run made unless asked to, and never over what is read.
+
+    Args:
+        image_sets: what is read.
+        folders: where the restored images of each go.
+        videos: what is read, too.
+        video_folder: where the restored videos go.
+        args: has limit, overwrite and resume.
+
+    Raises:
+        UserError: a file would be written over.
+    """
+    inputs = {path.resolve() for image_set in image_sets for path in (*image_set.blurry, *(image_set.sharp or ()))}
+    inputs |= {path.resolve() for path in videos}
+    for image_set in image_sets:
+        for folder in folders:
+            if folder.resolve().is_relative_to(image_set.root.resolve()):
+                raise UserError(
+                    f"{folder} would lie inside {image_set.root}, which is read from; give a --save_dir elsewhere"
+                )
+    outputs = [
+        folder / name
+        for image_set, folder in zip(image_sets, folders, strict=True)
+        for name in output_names(image_set.names)[: args.limit]
+    ]
+    for output in (*outputs, *(video_folder / output_name(path) for path in videos)):
+        if output.resolve() in inputs:
+            raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
+        if not (args.overwrite or args.resume) and output.exists():
+            raise UserError(
+                f"{output} exists already; give --resume to go on with what was begun, --overwrite to do it again, "
+                "or another --save_dir"
+            )
