@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datasets import FrameCache, ImageSet, find_images, parse_source, quick_check
+from datasets import FrameCache
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.aspdc import ASPDC_OPS
@@ -27,13 +27,12 @@ from utils.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_n
 from utils.device import Batch, pick_deform_op
 from utils.errors import UserError, user_errors_end_the_program
 from utils.files import check_writable, file_digest
-from utils.images import inspect_image
-from utils.metrics import SMALLEST
 from utils.precision import PRECISIONS, set_deterministic, set_precision
 from utils.progress import SaveEvery
 from utils.ranks import ranks_together
 from utils.run_state import RunState, state_name, states_folder
 from utils.trainer import StageLosses, Trainer
+from utils.training_sets import find_sets, refuse_files_among_inputs, refuse_unscorable
 
 MAX_WIDTH = 512  # 3.8 billion parameters
 STAGE_LR = {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}  # the paper gives finetune's only
@@ -48,7 +47,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="which stage to train; all runs the three in turn")
     add("--trainset_dir", nargs="+", default=["data/GOPRO_Large"], metavar="[KIND=]PATH",
         help="data sets: gopro=, hide=, rwbi=, paired= or unpaired=PATH, or a bare path to be recognised; sets without "
-             "ground truth take part in finetune only, through the consistency term")
+             "ground truth take part in finetune only, through the consistency term. sharp=PATH: photographs that are "
+             "blurred as they are used. 3*PATH: every frame three times an epoch")
     add("--blur_dir", default="blur",
         help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
     add("--valset_dir", nargs="+", default=[], metavar="[KIND=]PATH",
@@ -210,27 +210,6 @@ def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
     check_writable(args.log_dir, "--log_dir")
 
 
-def refuse_unscorable(image_set: ImageSet) -> None:
-    """Refuse a set for --valset_dir that has no ground truth, or images too small for the metrics."""
-    if image_set.sharp is None:
-        raise UserError(f"--valset_dir {image_set.root} has no sharp images to validate against")
-    for path in image_set.blurry:
-        info = inspect_image(path)
-        if min(info.height, info.width) < SMALLEST:
-            raise UserError(
-                f"--valset_dir: {path} is {info.width}×{info.height} px; SSIM needs at least {SMALLEST}×{SMALLEST}"
-            )
-
-
-def refuse_files_among_inputs(image_sets: list[ImageSet], args: argparse.Namespace) -> None:
-    """Refuse to write where a set of images at any depth would take what is written for images."""
-    for flag in ("output_dir", "log_dir", "cache_dir"):
-        folder = getattr(args, flag)
-        for image_set in image_sets:
-            if folder and not image_set.paired and folder.resolve().is_relative_to(image_set.root.resolve()):
-                raise UserError(f"--{flag} {folder} lies inside {image_set.root}, whose images are read at any depth")
-
-
 def main(args: argparse.Namespace) -> None:
     """Find the images, then train the stages asked for; torchrun calls this once for each GPU."""
     with ranks_together(args.device) as ranks:
@@ -260,20 +239,6 @@ def main(args: argparse.Namespace) -> None:
             sources = finetune_sources(args) if stage == "finetune" else {}
             digests = {name: file_digest(path) for name, path in sources.items()}
             Trainer(stage, args, network, losses, lr, used_sets, validation_sets, ranks, digests).run()
-
-
-def find_sets(sources: list[str], split: str, args: argparse.Namespace, flag: str) -> list[ImageSet]:
-    """Return the image sets that a flag names, each once, and print what was found."""
-    image_sets: list[ImageSet] = []
-    for source in sources:
-        kind, root = parse_source(source)
-        if any(root.resolve() == image_set.root.resolve() for image_set in image_sets):
-            raise UserError(f"{flag} names {root} twice")
-        image_sets.append(find_images(root, split, kind, args.blur_dir))
-        print(image_sets[-1].describe())
-        for line in quick_check(image_sets[-1]):
-            print(f"  {line}")
-    return image_sets
 
 
 if __name__ == "__main__":

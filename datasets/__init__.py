@@ -6,10 +6,12 @@ from datasets.frame_cache import FrameCache
 from datasets.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
 from datasets.pairing import SPLITS, DatasetError
 from datasets.patches import SharedBatches, TrainingPatches, training_loader
+from datasets.synthesis import BlurSynthesis
 
 __all__ = [
     "KINDS",
     "SPLITS",
+    "BlurSynthesis",
     "DatasetError",
     "FrameCache",
     "ImageSet",

@@ -27,7 +27,7 @@ from datasets.pairing import (
 from utils.errors import some
 from utils.images import SUFFIXES
 
-KINDS = ("gopro", "hide", "rwbi", "paired", "unpaired")
+KINDS = ("gopro", "hide", "rwbi", "paired", "unpaired", "sharp")
 _LAYOUTS = """\
   {train,test}/SEQUENCE/{blur,sharp}/*          GoPro (GOPRO_Large)
   {train,test}/{blur,sharp}/SEQUENCE/*          GoPro
@@ -46,7 +46,7 @@ class ImageSet:
         kind: one of `KINDS`.
         root: the folder as given.
         layout: where the files were found, for the log.
-        blurry: the images to restore, sorted.
+        blurry: the images to restore, sorted; of kind "sharp" the photographs from which pairs are synthesised.
         sharp: their partners in the same order, or None without ground truth.
         names: a relative path for each image, unique in the set and free of the layout's own folder names.
         notes: what the user should know: conversions, unused files, counts that differ from the published ones.
@@ -62,15 +62,20 @@ class ImageSet:
 
     @property
     def paired(self) -> bool:
-        """Whether there is ground truth."""
-        return self.sharp is not None
+        """Whether there is ground truth, on disk or by synthesis."""
+        return self.sharp is not None or self.synthetic
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether pairs are synthesised from sharp photographs as they are used."""
+        return self.kind == "sharp"
 
     def __len__(self) -> int:
         return len(self.blurry)
 
     def describe(self) -> str:
         """Return what was found, and every note, for the log."""
-        what = "pairs" if self.paired else "images without ground truth"
+        what = "pairs" if self.sharp else "photographs to blur" if self.synthetic else "images without ground truth"
         return "\n  ".join([f"{self.root}: {self.kind}, {len(self):,} {what} ({self.layout})", *self.notes])
 
 
@@ -145,10 +150,10 @@ def survey(
             f"--blur_dir {blur_dir} names the sharp side; expected the blurry folders' name, such as blur"
         )
     notes: list[str] = []
-    if kind in ("rwbi", "unpaired"):
+    if kind in ("rwbi", "unpaired", "sharp"):
         base, files = root, list_images(root)
         match = match_unpaired(base, files)
-        notes = one_sided_note(files)
+        notes = [] if kind == "sharp" else one_sided_note(files)
     else:
         base = _split_folder(root, split)
         files = list_images(base)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from datasets.augmentation import PairAugmentation
 from datasets.frame_cache import FrameCache
@@ -27,11 +27,13 @@ class TrainingPatches(Dataset):
 
     Each item is a dict of `blurry` and `sharp`, (3, P, P) float32 in [-1, 1]; `paired`, 1.0 or, where the frame has no
     ground truth and `sharp` is all zeros, 0.0; `name`, the blurry file; and `broken`, what was wrong with a frame
-    whose place this one takes, or nothing.
+    whose place this one takes, or nothing. Of a photograph to be blurred there is, in the place of the first three,
+    `photograph`, (3, P + 2 margin, P + 2 margin), and the `seed` of its blur.
 
     Args:
         image_sets: where the frames come from; their frames follow one another.
         patch_size: P in px.
+        margin: px around the patch of a photograph, into which the blur's motion may reach.
         cache: holds the decoded frames; without one they are decoded each time.
         skip_broken: let the next frame take the place of one that cannot be read, rather than raise.
     """
@@ -42,30 +44,36 @@ class TrainingPatches(Dataset):
         patch_size: int,
         cache: FrameCache | None = None,
         skip_broken: bool = False,
+        margin: int = 0,
     ) -> None:
         self.frames = [
-            (blurry, image_set.sharp[i] if image_set.sharp else None)
+            (blurry, image_set.sharp[i] if image_set.sharp else None, image_set.synthetic)
             for image_set in image_sets
             for i, blurry in enumerate(image_set.blurry)
         ]
         self.augment = PairAugmentation(patch_size)
+        self.augment_photograph = PairAugmentation(patch_size + 2 * margin)
         self.read = cache.read if cache else read_image
         self.skip_broken = skip_broken
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor | str]:
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor | str | int]:
         index, seed = draw
         broken: list[str] = []
         while True:
             frame = self.frames[(index + len(broken)) % len(self)]
             try:
-                return self._patch(*frame, seed) | {"name": str(frame[0]), "broken": "; ".join(broken)}
+                patch = self._photograph(frame[0], seed) if frame[2] else self._patch(*frame[:2], seed)
+                return patch | {"name": str(frame[0]), "broken": "; ".join(broken)}
             except UserError as error:
                 if not self.skip_broken or len(broken) + 1 == len(self):
                     raise
                 broken.append(str(error))
+
+    def _photograph(self, path: Path, seed: int) -> dict[str, Tensor | int]:
+        return {"photograph": to_tensor(self.augment_photograph(self.read(path), None, seed)[0]), "seed": seed}
 
     def _patch(self, blurry_path: Path, sharp_path: Path | None, seed: int) -> dict[str, Tensor]:
         sharp_frame = None if sharp_path is None else self.read(sharp_path)
@@ -130,11 +138,24 @@ class SharedBatches(Sampler[list[Draw]]):
         return self.rank * size // self.world, (self.rank + 1) * size // self.world
 
 
+def collate(items: Sequence[dict[str, Tensor | str | int]]) -> dict[str, Tensor | list[str]]:
+    """Return items as a batch: first those with pairs or blurry images, then the photographs to be blurred.
+
+    Either kind's entries are missing where the batch has none of it; `name` and `broken` list all.
+    """
+    photographs = [item for item in items if "photograph" in item]
+    others = [item for item in items if "photograph" not in item]
+    batches = [default_collate(each) for each in (others, photographs) if each]
+    merged = {name: value for batch in batches for name, value in batch.items()}
+    return merged | {name: [text for batch in batches for text in batch[name]] for name in ("name", "broken")}
+
+
 def training_loader(patches: TrainingPatches, batches: SharedBatches, num_workers: int, pin_memory: bool) -> DataLoader:
     """Return a loader of batches of patches."""
     return DataLoader(
         patches,
         batch_sampler=batches,
+        collate_fn=collate,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_start_worker,

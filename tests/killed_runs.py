@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -27,6 +28,8 @@ def start(folder: Path, *more: str) -> int:
         torch.set_num_threads(1)
         train(folder, *STAGE, "--n_epochs", "40", "--save_every", "1steps", *more, trainset=(str(pairs(folder)),))
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 

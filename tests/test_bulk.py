@@ -134,10 +134,9 @@ def run(*arguments):
 def torchrun(*arguments):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launcher, "D_testing.py", *arguments, "--device", "cpu"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [*launcher, "D_testing.py", *arguments, "--device", "cpu"], cwd=ROOT, env=environment, start_new_session=True, **pipes
-    )  # fmt: skip
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
 
 
 def test_two_processes_give_what_one_gives(photos):

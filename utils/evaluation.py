@@ -11,10 +11,10 @@ from datasets import ImageSet
 from utils.images import UnreadableError, read_image, to_float_image, to_tensor, to_uint8
 from utils.pictures import Picture, read_picture
 from utils.precision import autocast
+from utils.scoring import Scorer
 
 Network = Callable[..., Tensor]
 Scores = dict[str, float]
-Scorer = Callable[[np.ndarray, np.ndarray | None], Scores]
 
 
 @dataclass(frozen=True)

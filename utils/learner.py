@@ -9,13 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from utils.ranks import Ranks
 
 Part = TypeVar("Part")
 
 _NO_LIMIT = torch.finfo(torch.float32).max  # of the gradient's norm: measured, not changed
+
+
+def _average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+    """Return what takes weights into their average; early on it forgets sooner, or it would hold on to random ones."""
+
+    def update(average: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(average, weights, 1 - now)
+
+    return update
 
 
 class Learner:
@@ -27,7 +37,7 @@ class Learner:
         ranks: the processes that train it.
         precision: one of `utils.precision.PRECISIONS`.
         clip_grad: largest norm of the gradient; None for no limit.
-        ema_decay: of the weights' exponential moving average, in [0, 1); 0 for none.
+        ema_decay: of the weights' exponential moving average, in [0, 1); 0 for none. Less in the first steps.
     """
 
     def __init__(
@@ -42,7 +52,7 @@ class Learner:
         self.network = network
         self.parallel = ranks.wrap(network)
         self.clip_grad = clip_grad
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay)) if ema_decay else None
+        self.average = AveragedModel(network, multi_avg_fn=_average(ema_decay)) if ema_decay else None
         on_cuda = ranks.device.type == "cuda"
         rate = torch.tensor(lr, device=ranks.device) if on_cuda else lr  # a recorded step reads it from the GPU
         self.optimizer = torch.optim.Adam(network.parameters(), rate, fused=on_cuda, capturable=on_cuda)

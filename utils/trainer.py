@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from datasets import FrameCache, ImageSet, SharedBatches, TrainingPatches, training_loader
+from datasets import BlurSynthesis, FrameCache, ImageSet, SharedBatches, TrainingPatches, training_loader
 from utils.bad_steps import BadSteps
 from utils.capture import Captured
 from utils.checkpoint import STAGE_FILES, best_file, save_network
@@ -18,6 +18,7 @@ from utils.errors import UserError
 from utils.interruption import interruption
 from utils.learner import Learner
 from utils.precision import autocast
+from utils.prefetch import Prefetch
 from utils.provenance import frame_list, list_digest, provenance
 from utils.ranks import Ranks
 from utils.run_log import NoRunLog, RunLog, new_run_folder
@@ -67,7 +68,8 @@ class Trainer:
         self.learner = Learner(network, lr, ranks, args.precision, args.clip_grad, args.ema_decay)
 
         cache = FrameCache(args.cache_dir) if args.cache_dir else None
-        patches = TrainingPatches(image_sets, args.patch_size, cache, args.skip_bad_images)
+        self.synthesis = BlurSynthesis()
+        patches = TrainingPatches(image_sets, args.patch_size, cache, args.skip_bad_images, self.synthesis.margin)
         self.frames = len(patches)
         self.batches = SharedBatches(self.frames, args.batch_size, args.seed, ranks.rank, ranks.world)
         on_cuda = ranks.device.type == "cuda"
@@ -178,13 +180,14 @@ class Trainer:
         before, self.batches.epoch, self.batches.start = progress.step, progress.epoch, progress.position
         lr = self.base_lr * args.gamma ** (progress.epoch // args.n_steps)
         self.learner.set_learning_rate(lr)
-        for loaded in self.log.batches(self.loader):
+        upcoming = Prefetch(self.loader, self._on_device)
+        for loaded, images in self.log.batches(upcoming):
             if self.stop.requested is not None and not self.ranks.together:
                 self.stopping = True
                 break
-            images = to_device({name: loaded[name] for name in _IMAGES}, self.ranks.device)
             weight = torch.tensor(self.batches.weight(progress.position), device=self.ranks.device)
             restored, numbers = self.run_step(weight=weight, **images)
+            upcoming.prepare_next()  # before the GPU is waited for
             stop_asked, broken = self.stop.requested is not None, [text for text in loaded["broken"] if text]
             *values, stops, breaks = self.ranks.totals(numbers, stop_asked, len(broken))
             progress.advance(self.batches.size(progress.position), self.frames)
@@ -205,6 +208,17 @@ class Trainer:
             complete = progress.position == 0
             self.log.epoch(progress.epoch + (not complete), complete, progress.step, columns, counts)
             self._save_state_if_due()
+
+    def _on_device(self, loaded: Batch) -> tuple[Batch, Batch]:
+        """Return a batch as loaded, and its images on the device, photographs blurred."""
+        images = to_device({name: loaded[name] for name in _IMAGES if name in loaded}, self.ranks.device)
+        if "photograph" in loaded:
+            photographs = loaded["photograph"].to(self.ranks.device, non_blocking=True)
+            blurry, sharp = self.synthesis(photographs, loaded["seed"])
+            pairs = {"blurry": blurry, "sharp": sharp, "paired": blurry.new_ones(len(blurry))}
+            images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
+        layout = torch.channels_last
+        return loaded, {n: i.contiguous(memory_format=layout) if i.dim() == 4 else i for n, i in images.items()}
 
     def _step(self, weight: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
         """Take a step on this rank's images of a batch, in so many parts as --accumulate says.

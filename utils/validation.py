@@ -12,8 +12,8 @@ from models.fused import forget_packed
 from utils.capture import Captured
 from utils.evaluation import Decoded, decode, restore, score_both
 from utils.images import side_by_side, to_uint8
-from utils.metrics import score
 from utils.ranks import Ranks
+from utils.scoring import Scorer
 
 METRICS = ("psnr", "psnr_float", "ssim")
 
@@ -55,6 +55,7 @@ def validate(
     """
     forget_packed(network.parameters())
     forward = Captured(network, warmup=1) if recorded else network
+    scorer = Scorer(METRICS, ranks.device)
     images = [(image_set, i) for image_set in image_sets for i in range(len(image_set))]
     own: list[tuple[int, dict[str, float]]] = []
     strips: dict[str, np.ndarray] = {}
@@ -65,7 +66,7 @@ def validate(
         image = decode(image_set, i)
         others = [image.sharp] if reblurs else []
         output = restore(forward, image.blurry.pixels, ranks.device, precision, *others)
-        own.append((place, score_both(_score, image, output, str(image_set.blurry[i]), reblurs)[1]))
+        own.append((place, score_both(scorer, image, output, str(image_set.blurry[i]), reblurs)[1]))
         if i == 0:
             strips[f"{image_set.root.name}: {image_set.names[0]}"] = _strip(image, output)
     gathered = ranks.gather((own, strips))
@@ -74,10 +75,6 @@ def validate(
         return None
     means = {name: fmean(scores[place][name] for place in sorted(scores)) for name in METRICS}
     return Validation(means, {name: strip for _, found in gathered for name, strip in found.items()})
-
-
-def _score(image: np.ndarray, reference: np.ndarray | None) -> dict[str, float]:
-    return score(image, reference, METRICS)
 
 
 def _strip(image: Decoded, output: np.ndarray) -> np.ndarray:

@@ -1,0 +1,110 @@
+"""Pairs of blurry and sharp images, synthesised from sharp photographs by moving the camera and objects.
+
+    python -m datasets.blur_synthesis SHARP_DIR OUT_DIR --count 4
+    python -m datasets.blur_synthesis OUT_DIR --from_video clip_240fps.mp4 --from_video folder_of_frames
+
+writes OUT_DIR/train/SEQUENCE/{blur,blur_gamma,sharp}/NNNNNN.png, which is GOPRO_Large's layout: a sequence for each
+photograph, with its name, or for each clip, whose pairs bear their middle frame's number. Of a photograph the outermost
+32 px are lost: what comes into view while the camera moves. Pairs in files have noise, but neither the JPEG artefacts
+nor the brightened highlights that pairs made in training get.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.blur_files import PairFolder, Pictures, from_photographs, from_video
+from datasets.camera_response import SensorSettings
+from datasets.pairing import SPLITS
+from datasets.synthesis import BlurSettings, BlurSynthesis
+from models.blocks import MIN_SIZE
+from utils.device import pick_device
+from utils.errors import UserError, user_errors_end_the_program
+from utils.files import check_writable
+from utils.images import to_float_image, to_tensor, to_uint8
+
+__all__ = ["BlurSettings", "BlurSynthesis", "main", "parse_args"]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.blur_synthesis",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    # fmt: off
+    add("sharp_dir", type=Path, nargs="?", metavar="SHARP_DIR", help="sharp photographs, at any depth")
+    add("out_dir", type=Path, metavar="OUT_DIR", help="gets the split's folder with the pairs")
+    add("--from_video", type=Path, action="append", default=[], metavar="PATH",
+        help="instead of SHARP_DIR: a clip of many frames a second (GoPro: 240), or a folder of its frames")
+    add("--frames", type=int, nargs=2, default=(7, 13), metavar=("LOW", "HIGH"),
+        help="of a clip, averaged to a blurry one: an odd number in this range (default: GoPro's 7 13)")
+    add("--count", type=int, default=1, help="pairs of each photograph (default: 1)")
+    add("--long_side", type=int, default=1280, help="px; larger photographs are reduced to it (default: 1280)")
+    add("--seed", type=int, default=0, help="of everything random (default: 0)")
+    add("--split", choices=SPLITS, default="train", help="the folder in OUT_DIR (default: train)")
+    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
+    add("--resume", action="store_true", help="make only the pairs that are missing")
+    add("--overwrite", action="store_true", help="write over pairs that OUT_DIR already holds")
+    # fmt: on
+    args = parser.parse_args(argv)
+    if (args.sharp_dir is None) == (not args.from_video):
+        parser.error("expected SHARP_DIR OUT_DIR, or OUT_DIR --from_video PATH")
+    if args.frames[0] < 3 or args.frames[0] | 1 > args.frames[1]:
+        parser.error(f"--frames {args.frames[0]} {args.frames[1]} holds no odd number of 3 or more")
+    if args.count < 1 or args.long_side < 1:
+        parser.error("--count and --long_side should be at least 1")
+    if args.resume and args.overwrite:
+        parser.error("--resume goes on with earlier pairs, --overwrite replaces them: give one of the two")
+    return args
+
+
+def file_synthesis(device: torch.device) -> Callable[[np.ndarray, int], Pictures]:
+    """Return a function that makes a pair in both of GoPro's variants of an H×W×3 uint8 photograph and a seed."""
+    plain = SensorSettings(share_highlights=0.0, share_jpeg=0.0)
+    sensors = [replace(plain, share_linear=linear, share_gamma=1.0 - linear) for linear in (1.0, 0.0)]
+    variants = [BlurSynthesis(BlurSettings(sensor=sensor)) for sensor in sensors]
+
+    def synthesise(photograph: np.ndarray, seed: int) -> Pictures:
+        sharp, seeds = to_tensor(photograph)[None].to(device), torch.tensor([seed])
+        (blur, partner), (gamma, _) = (variant(sharp, seeds) for variant in variants)
+        return tuple(to_uint8(to_float_image(image[0])) for image in (blur, gamma, partner))
+
+    return synthesise
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write the pairs.
+
+    Raises:
+        UserError: bad input, or files that were left out, all named.
+    """
+    folder = PairFolder(args.out_dir / args.split, args.resume, args.overwrite)
+    problems: list[str] = []
+    if args.sharp_dir:
+        if args.out_dir.resolve().is_relative_to(args.sharp_dir.resolve()):
+            raise UserError(f"{args.out_dir} is inside {args.sharp_dir}; its pairs would be taken for photographs")
+        synthesise = file_synthesis(pick_device(args.device))
+        check_writable(args.out_dir, "OUT_DIR")
+        smallest = 2 * BlurSettings().margin + MIN_SIZE
+        problems += from_photographs(
+            args.sharp_dir, folder, synthesise, smallest, args.count, args.seed, args.long_side
+        )
+    for source in args.from_video:
+        check_writable(args.out_dir, "OUT_DIR")
+        problems += from_video(source, folder, tuple(args.frames), args.seed)
+    print(f"{folder.written:,} pairs written to {folder.root}")
+    if problems:
+        listed = "\n  ".join(problems)
+        raise UserError(f"{len(problems)} of the files were left out:\n  {listed}")
+
+
+if __name__ == "__main__":
+    with user_errors_end_the_program():
+        main(parse_args())

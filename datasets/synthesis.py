@@ -1,0 +1,92 @@
+"""Synthesising pairs of blurry and sharp images from sharp ones, in batches, as training data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.camera_path import MotionSettings, draw_motion
+from datasets.camera_response import Sensor, SensorSettings
+from datasets.exposure import average, crop, send
+
+
+@dataclass(frozen=True)
+class BlurSettings:
+    """What blur is synthesised.
+
+    Attributes:
+        motion: of the camera and of objects.
+        sensor: what the camera makes of the light.
+        margin: px at each border of what is given that serves as context only; farther motion meets a reflection.
+    """
+
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    sensor: SensorSettings = field(default_factory=SensorSettings)
+    margin: int = 32
+
+
+class BlurSynthesis:
+    """Makes blurry images and their sharp partners of sharp ones.
+
+    A blurry image is the average of sub-frames over an exposure, at most `settings.motion.step` px apart, in the light
+    of a response curve. Its partner is the middle sub-frame: the photograph itself, moved nowhere, bit for bit unless a
+    region was pasted in or highlights were made brighter. Then the blurry one gets noise, 8 bits, and some JPEG; the
+    partner gets no noise, since that is what a network is to restore, and the photograph has its own.
+
+    Random numbers of an image follow from its seed alone, whatever the rest of the batch; on the CPU so do the bits.
+
+    Args:
+        settings: what blur is drawn.
+    """
+
+    def __init__(self, settings: BlurSettings | None = None) -> None:
+        self.settings = settings or BlurSettings()
+
+    @property
+    def margin(self) -> int:
+        """Px at each border of what is given that serves as context only: the images come back without it."""
+        return self.settings.margin
+
+    @torch.no_grad()
+    def __call__(self, sharp: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Return blurry images and their sharp partners, (N, 3, H - 2 margin, W - 2 margin) in [-1, 1] each.
+
+        Args:
+            sharp: (N, 3, H, W) float32 in [-1, 1], on any device.
+            seeds: (N,) int64, on the CPU.
+
+        Raises:
+            ValueError: shapes or types other than these, or images without anything inside the margin.
+        """
+        if sharp.dim() != 4 or sharp.shape[1] != 3 or sharp.dtype != torch.float32:
+            raise ValueError(f"expected (N, 3, H, W) float32 images, got {tuple(sharp.shape)} {sharp.dtype}")
+        if seeds.shape != sharp.shape[:1] or seeds.dtype != torch.int64 or seeds.device.type != "cpu":
+            raise ValueError(
+                f"expected ({len(sharp)},) int64 seeds on the CPU, got {tuple(seeds.shape)} {seeds.dtype} on "
+                f"{seeds.device}"
+            )
+        if min(sharp.shape[-2:]) <= 2 * self.margin:
+            raise ValueError(
+                f"expected images larger than twice the margin of {self.margin} px, got {tuple(sharp.shape)}"
+            )
+        if sharp.device.type == "cpu" and len(sharp) > 1:
+            # One after the other: vectorised loops treat the last values of a tensor in another way than the others.
+            pairs = [self(*each) for each in zip(sharp.split(1), seeds.split(1), strict=True)]
+            return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
+        return self._synthesise(sharp.contiguous(), seeds.tolist())
+
+    def _synthesise(self, sharp: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        motion = draw_motion(seeds, *sharp.shape[-2:], self.margin, self.settings.motion)
+        sensor = Sensor(seeds, self.settings.sensor, sharp.device)
+        values = ((sharp + 1) / 2).clamp_(0.0, 1.0)
+        blurry, middle = average(sensor.light(values), motion, self.margin)
+        partner = crop(sharp, self.margin)
+        changed = sensor.brightened.copy()
+        for region in motion.regions:
+            changed[region.images] |= region.pasted
+        if changed.any():
+            changed = send(np.flatnonzero(changed), sharp.device)
+            partner[changed] = sensor.values(middle)[changed] * 2 - 1
+        return sensor.record(blurry) * 2 - 1, partner

@@ -1,0 +1,81 @@
+"""Training on sharp photographs that are blurred as they are used, alone and beside real pairs."""
+
+import pytest
+import torch
+
+from datasets import BlurSynthesis, SharedBatches, TrainingPatches, find_images, parse_source, training_loader
+from tests.helpers import SAMPLES, load, save
+from tests.test_resume import same, weights
+from tests.test_training import train, values
+from utils.errors import UserError
+from utils.prefetch import Prefetch
+from utils.testing_sets import find_sets
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Three photographs, one of them smaller than a patch with its margin."""
+    for i, path in enumerate(sorted(SAMPLES.rglob("sharp/*.png"))):
+        save(tmp_path / "photos" / f"{i}.png", load(path)[: 80 if i == 1 else 300, :200])
+    return f"sharp={tmp_path / 'photos'}"
+
+
+def test_a_photographs_patch_has_the_margin_of_its_blur(photographs):
+    sets = [find_images(SAMPLES, "train"), find_images(parse_source(photographs)[1], "train", "sharp")]
+    assert [len(each) for each in sets] == [2, 3]
+    assert sets[1].paired
+    patches = TrainingPatches(sets, 32, margin=16)
+    assert patches[0, 5]["blurry"].shape == (3, 32, 32)
+    item = patches[3, 5]
+    assert item["photograph"].shape == (3, 64, 64)
+    assert torch.equal(item["photograph"], patches[3, 5]["photograph"])
+    (batch,) = training_loader(patches, SharedBatches(5, 5, seed=0), 0, pin_memory=False)
+    assert (batch["blurry"].shape, batch["photograph"].shape) == ((2, 3, 32, 32), (3, 3, 64, 64))
+    assert len(set(batch["seed"].tolist())) == 3
+    assert ["photos" in name for name in batch["name"]] == [False, False, True, True, True]
+
+
+def test_every_stage_trains_on_photographs_alone(tmp_path, photographs):
+    train(tmp_path, "--stage", "all", "--n_epochs", "2", trainset=(photographs,))
+    for stage in ("reblur", "deblur", "finetune"):
+        assert len(values(tmp_path / "log", stage, "loss/total")) == 4
+
+
+def test_a_run_on_photographs_and_pairs_goes_on_to_the_same_bits(tmp_path, photographs):
+    sources = (f"2*gopro={SAMPLES}", photographs)  # seven frames an epoch
+    for name, parts in (("whole", [9]), ("parts", [2, 5, 9])):
+        for i, steps in enumerate(parts):
+            more = ("--resume", "auto") if i else ()
+            train(tmp_path / name, "--stage", "deblur", "--max_steps", str(steps), *more, trainset=sources)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_blurred_photographs_are_blurrier_than_their_partners(photographs):
+    patches = TrainingPatches(
+        [find_images(parse_source(photographs)[1], "train", "sharp")], 64, margin=BlurSynthesis().margin
+    )
+    photos = torch.stack([patches[0, seed]["photograph"] for seed in range(8)])
+    blurry, sharp = BlurSynthesis()(photos, torch.arange(8))
+    energy = [image.diff(dim=-1).square().mean() + image.diff(dim=-2).square().mean() for image in (blurry, sharp)]
+    assert energy[0] < 0.7 * energy[1]
+
+
+def test_photographs_are_for_training_alone(photographs):
+    with pytest.raises(UserError, match=r"is for training; to restore such photographs give unpaired="):
+        find_sets([photographs], "blur")
+
+
+def test_an_error_while_preparing_comes_with_the_item_it_is_about():
+    def prepare(item):
+        if item == 2:
+            raise OSError("broken")
+        return 10 * item
+
+    items = Prefetch(iter(range(5)), prepare)
+    assert next(items) == 0
+    assert next(items) == 10
+    items.prepare_next()  # meets the error while item 1 is in use
+    items.prepare_next()  # and changes nothing when called again
+    with pytest.raises(OSError, match="broken"):
+        next(items)
+    assert list(Prefetch(range(3), str)) == ["0", "1", "2"]

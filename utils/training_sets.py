@@ -1,0 +1,67 @@
+"""The image sets of a training run: found, looked over, and kept apart from what the run writes."""
+
+import argparse
+import re
+from collections.abc import Sequence
+
+from datasets import ImageSet, find_images, parse_source, quick_check
+from utils.errors import UserError
+from utils.images import inspect_image
+from utils.metrics import SMALLEST
+
+_TIMES = re.compile(r"(?:(\d+)\*)?(.*)")
+
+
+def find_sets(sources: Sequence[str], split: str, args: argparse.Namespace, flag: str) -> list[ImageSet]:
+    """Return the image sets that a flag names, one that is written N*[KIND=]PATH N times, and print what was found.
+
+    Args:
+        sources: the flag's arguments.
+        split: "train" or "test".
+        args: of DR_training.py.
+        flag: for errors.
+
+    Raises:
+        UserError: a folder that cannot be used, or one named twice.
+    """
+    image_sets: list[ImageSet] = []
+    for source in sources:
+        times, text = _TIMES.fullmatch(source).groups()
+        kind, root = parse_source(text)
+        if any(root.resolve() == image_set.root.resolve() for image_set in image_sets):
+            raise UserError(f"{flag} names {root} twice")
+        image_set = find_images(root, split, kind, args.blur_dir)
+        print(image_set.describe())
+        for line in quick_check(image_set):
+            print(f"  {line}")
+        image_sets += [image_set] * int(times or 1)
+    return image_sets
+
+
+def refuse_unscorable(image_set: ImageSet) -> None:
+    """Refuse a set for --valset_dir that has no ground truth, or images too small for the metrics.
+
+    Raises:
+        UserError: it is one.
+    """
+    if image_set.sharp is None:
+        raise UserError(f"--valset_dir {image_set.root} has no sharp images to validate against")
+    for path in image_set.blurry:
+        info = inspect_image(path)
+        if min(info.height, info.width) < SMALLEST:
+            raise UserError(
+                f"--valset_dir: {path} is {info.width}×{info.height} px; SSIM needs at least {SMALLEST}×{SMALLEST}"
+            )
+
+
+def refuse_files_among_inputs(image_sets: Sequence[ImageSet], args: argparse.Namespace) -> None:
+    """Refuse to write where a set of images at any depth would take what is written for images.
+
+    Raises:
+        UserError: a folder lies inside one of the sets.
+    """
+    for flag in ("output_dir", "log_dir", "cache_dir"):
+        folder = getattr(args, flag)
+        for image_set in image_sets:
+            if folder and image_set.sharp is None and folder.resolve().is_relative_to(image_set.root.resolve()):
+                raise UserError(f"--{flag} {folder} lies inside {image_set.root}, whose images are read at any depth")
