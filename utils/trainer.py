@@ -181,10 +181,11 @@ class Trainer:
         lr = self.base_lr * args.gamma ** (progress.epoch // args.n_steps)
         self.learner.set_learning_rate(lr)
         upcoming = Prefetch(self.loader, self._on_device)
-        for loaded, images in self.log.batches(upcoming):
+        for loaded, on_device in self.log.batches(upcoming):
             if self.stop.requested is not None and not self.ranks.together:
                 self.stopping = True
                 break
+            images = on_device
             weight = torch.tensor(self.batches.weight(progress.position), device=self.ranks.device)
             restored, numbers = self.run_step(weight=weight, **images)
             upcoming.prepare_next()  # before the GPU is waited for
