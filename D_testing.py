@@ -217,8 +217,9 @@ def main(args: argparse.Namespace) -> None:
         what = "" if args.from_results else "restored images, "
         print(f"\n{what}report.html, results.csv and summary.json are in {args.save_dir}")
     if problems and ranks.main:
-        listed = "\n  ".join(problems)
-        raise UserError(f"{len(problems)} of the files were left out:\n  {listed}")
+        each = list(dict.fromkeys(problems))  # several networks meet the same ones
+        listed = "\n  ".join(each)
+        raise UserError(f"{len(each)} of the files were left out:\n  {listed}")
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ class Results:
                 "another --save_dir, or --overwrite"
             )
         self.rows = [row for row in rows if (self.folder / str(row["saved_as"])).exists()]
+        self.sets = before.get("sets", {})
 
     def of(self, name: str) -> dict[str, Row]:
         """Return the rows of a set by their images."""
