@@ -162,13 +162,16 @@ def test_one_broken_file_among_many_is_told_at_the_end(tmp_path, small_networks,
         photo.save(photos / f"{name}.png")
     (photos / "b.png").write_bytes((photos / "b.png").read_bytes()[:300])
     (photos / "c.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"2 of the files were left out:\n .*b\.png .*\n .*c\.png cannot be read"):
+    photo.crop((0, 0, 7, 40)).save(photos / "e.png")
+    left_out = r"3 of the files were left out:\n .*b\.png .*\n .*c\.png cannot be read.*\n .*e\.png is 7×40 px; .* 8×8"
+    with pytest.raises(UserError, match=left_out):
         run(tmp_path, photos)
     assert rows(tmp_path) == ["a.png", "d.png"]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["photos"]
-    assert (summary["complete"], len(summary["problems"])) == (False, 2)
+    assert (summary["complete"], len(summary["problems"])) == (False, 3)
     photo.save(photos / "b.png")
     (photos / "c.png").unlink()
+    (photos / "e.png").unlink()
     kept = (tmp_path / "out" / "photos" / "a.png").stat().st_mtime_ns
     run(tmp_path, photos, more=("--resume",))
     assert sorted(rows(tmp_path)) == ["a.png", "b.png", "d.png"]

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datasets import ImageSet
+from models.blocks import MIN_SIZE
 from utils.images import UnreadableError, read_image, to_float_image, to_tensor, to_uint8
 from utils.pictures import Picture, read_picture
 from utils.precision import autocast
@@ -29,11 +31,19 @@ def decode(image_set: ImageSet, index: int) -> Decoded:
     """Read an image of a set; pictures without ground truth with all that belongs to them.
 
     Raises:
-        UnreadableError: a file cannot be read.
+        UnreadableError: a file cannot be read, or is too small for the networks.
     """
-    if image_set.sharp is None:
-        return Decoded(read_picture(image_set.blurry[index]), None)
-    return Decoded(Picture(read_image(image_set.blurry[index])), read_image(image_set.sharp[index]))
+    path = image_set.blurry[index]
+    picture = read_picture(path) if image_set.sharp is None else Picture(read_image(path))
+    refuse_small(path, picture.pixels)
+    return Decoded(picture, None if image_set.sharp is None else read_image(image_set.sharp[index]))
+
+
+def refuse_small(path: Path, image: np.ndarray) -> None:
+    """Raise `UnreadableError` for an H×W×3 image, read from a file, that is too small for the networks."""
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIZE:
+        raise UnreadableError(f"{path} is {width}×{height} px; the networks need at least {MIN_SIZE}×{MIN_SIZE}")
 
 
 @torch.inference_mode()

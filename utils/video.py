@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.errors import UserError
+from utils.evaluation import refuse_small
 from utils.files import atomic_write
 from utils.images import UnreadableError, to_uint8
 
@@ -142,6 +143,7 @@ def restore_video(
     first = next(frames, None)
     if first is None:
         raise UnreadableError(f"{path} holds no frame that can be decoded; replace or remove it")
+    refuse_small(path, first)
     height, width = first.shape[:2]
     count = 0
     with (
