@@ -69,9 +69,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
              "Ctrl-C and on SIGTERM, too")
     add("--keep", type=int, default=2, help="how many states are kept, each three times as large as the network")
     add("--reblurring_weights", type=Path,
-        help="finetune's reblurring network (default: ReBlurringNet.pth in --output_dir)")
+        help="finetune's reblurring network (default: ReBlurringNet.pth in --output_dir); with --stage reblur, where "
+             "that starts (default: a new network)")
     add("--deblurring_weights", type=Path,
-        help="where finetune starts (default: DeblurringNet_NF.pth in --output_dir)")
+        help="where finetune starts (default: DeblurringNet_NF.pth in --output_dir), or, with --stage deblur, that "
+             "stage (default: a new network)")
     add("--log_dir", type=Path, default=Path("log"),
         help="where each stage makes a folder with its arguments, text log and TensorBoard events")
     add("--device", default="auto",
@@ -136,13 +138,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--resume auto goes on with what is there, --overwrite replaces it: give one of the two")
     if args.stage == "all" and args.resume not in ("auto", "none"):
         parser.error("--resume PATH goes with one --stage; --stage all resumes with --resume auto")
-    if args.stage != "finetune" and (args.reblurring_weights or args.deblurring_weights):
-        parser.error("--reblurring_weights and --deblurring_weights go with --stage finetune")
+    for name, stage in (("reblurring_weights", "reblur"), ("deblurring_weights", "deblur")):
+        if getattr(args, name) and args.stage not in (stage, "finetune"):
+            parser.error(f"--{name} goes with --stage {stage} or finetune")
     return args
 
 
 def reblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
-    """L(R(blurry, sharp), blurry): a new reblurring network learns to blur the sharp image."""
+    """L(R(blurry, sharp), blurry): a reblurring network, new unless one is given, learns to blur the sharp image."""
     criterion = NormalizedMSELoss().to(device)
 
     def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -150,11 +153,12 @@ def reblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Mod
         loss = criterion(reblurred, batch["blurry"])
         return reblurred, loss, {"reblur": loss}
 
-    return ReblurringNet(args.width // 2).to(device), losses
+    given = args.reblurring_weights
+    return (load_reblurring_net(given) if given else ReblurringNet(args.width // 2)).to(device), losses
 
 
 def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
-    """L(D(blurry), sharp): a new deblurring network learns from the ground truth alone."""
+    """L(D(blurry), sharp): a deblurring network, new unless one is given, learns from the ground truth alone."""
     criterion = NormalizedMSELoss().to(device)
 
     def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -162,11 +166,16 @@ def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Mod
         loss = criterion(deblurred, batch["sharp"])
         return deblurred, loss, {"deblur": loss}
 
+    if args.deblurring_weights:
+        return load_deblurring_net(args.deblurring_weights, device, deform_op=args.deform_op), losses
     return DeblurringNet(args.width, deform_op=args.deform_op).to(device), losses
 
 
-def finetune_sources(args: argparse.Namespace) -> dict[str, Path]:
-    """Return the files of the networks that finetune reads."""
+def weight_files(stage: str, args: argparse.Namespace) -> dict[str, Path]:
+    """Return the files of the networks that a stage reads."""
+    given = {name: getattr(args, name) for name in ("reblurring_weights", "deblurring_weights")}
+    if stage != "finetune":
+        return {name: path for name, path in given.items() if path}
     return {
         "reblurring_weights": args.reblurring_weights or args.output_dir / STAGE_FILES["reblur"],
         "deblurring_weights": args.deblurring_weights or args.output_dir / STAGE_FILES["deblur"],
@@ -175,7 +184,7 @@ def finetune_sources(args: argparse.Namespace) -> dict[str, Path]:
 
 def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
     """λA·L(D(blurry), sharp) + λB·L(R(blurry, D(blurry)), blurry) with R frozen; the first term only where paired."""
-    reblurring_weights, deblurring_weights = finetune_sources(args).values()
+    reblurring_weights, deblurring_weights = weight_files("finetune", args).values()
     criterion = NormalizedMSELoss(reduction="none").to(device)
     consistency = ReblurringConsistencyLoss(load_reblurring_net(reblurring_weights))
     consistency.to(device, memory_format=torch.channels_last)
@@ -236,8 +245,7 @@ def main(args: argparse.Namespace) -> None:
             network, losses = STAGES[stage](args, ranks.device)
             used_sets = [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
             lr = STAGE_LR[stage] if args.lr is None else args.lr
-            sources = finetune_sources(args) if stage == "finetune" else {}
-            digests = {name: file_digest(path) for name, path in sources.items()}
+            digests = {name: file_digest(path) for name, path in weight_files(stage, args).items()}
             Trainer(stage, args, network, losses, lr, used_sets, validation_sets, ranks, digests).run()
 
 

@@ -43,14 +43,15 @@ class MotionSettings:
         region_turn: degrees, standard deviation over the exposure.
         region_growth: standard deviation of the logarithm of the scale over the exposure.
         share_pasted: of regions with the mirrored image's content; the others show what is there.
-        step: px, the farthest that anything may move between two sub-frames.
+        step: px, the farthest that anything may move between two sub-frames; below 2, where the ghosts of an edge
+            would lie within the picture's band, none is seen.
         sub_frames: fewest and most; both odd. Motions too fast for the most are slowed down to it.
     """
 
     exposure: tuple[float, float] = (0.03, 0.2)
     highest_frequency: float = 12.0
-    extent: float = 15.0
-    spread: float = 0.6
+    extent: float = 22.0
+    spread: float = 0.5
     frame: tuple[int, int] = (720, 1280)
     focal_length: tuple[float, float] = (0.6, 1.2)
     roll: float = 0.5
@@ -63,7 +64,7 @@ class MotionSettings:
     region_turn: float = 2.0
     region_growth: float = 0.02
     share_pasted: float = 0.5
-    step: float = 1.0
+    step: float = 1.5
     sub_frames: tuple[int, int] = (7, 97)
 
 

@@ -128,7 +128,9 @@ def test_other_shapes_and_types_are_refused(sharp, seeds, message):
 
 
 def test_sub_frames_are_close_odd_in_number_and_at_rest_in_the_middle():
-    motion = MotionSettings(extent=25.0, region_extent=15.0, share_with_regions=0.7, step=1.0, sub_frames=(7, 45))
+    motion = MotionSettings(
+        extent=20.0, spread=0.8, region_extent=15.0, share_with_regions=0.7, step=1.0, sub_frames=(7, 45)
+    )
     found = draw_motion(range(60), 100, 140, 10, motion)
     rows, columns = np.mgrid[10:90:8, 10:130:8]
     points = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(float)

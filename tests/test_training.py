@@ -191,6 +191,16 @@ def test_a_small_network_overfits_a_real_pair():
     assert psnr(restored, sharp) > psnr(blurry, sharp) + 6
 
 
+@pytest.mark.parametrize(("stage", "load"), [("reblur", load_reblurring_net), ("deblur", load_deblurring_net)])
+def test_the_first_two_stages_can_start_from_a_network(tmp_path, small_networks, stage, load):
+    file = {"reblur": "ReBlurringNet.pth", "deblur": "DeblurringNet_NF.pth"}[stage]
+    flags = ("--stage", stage, f"--{stage}ring_weights", str(small_networks / file), "--width", "6", "--max_steps", "1")
+    train(tmp_path / "new", *flags, "--lr", "1e-4")
+    start, end = (dict(load(folder / file).named_parameters()) for folder in (small_networks, tmp_path / "new/nets"))
+    moved = max((end[name] - start[name]).abs().max().item() for name in start)
+    assert 0 < moved < 1.01e-4  # Adam's first step is the learning rate
+
+
 def test_finetune_without_its_networks_says_how_to_get_them(tmp_path):
     with pytest.raises(
         UserError, match=r"ReBlurringNet.pth does not exist. It holds the network that the reblur stage"

@@ -84,7 +84,8 @@ class Trainer:
 
         self.states = RunState(states_folder(args.output_dir, stage), args.keep)
         self.fixed = {"stage": stage, "architecture": network.arguments, "data": frame_list(image_sets)}
-        self.fixed |= {name: digest for name, digest in sources.items() if name == "reblurring_weights"}
+        if stage == "finetune":
+            self.fixed["reblurring_weights"] = sources["reblurring_weights"]
         self.settings = {name: str(value) for name, value in vars(args).items() if name not in ("resume", "overwrite")}
         self.settings |= {"processes": str(ranks.world)} | {f"{name} SHA-256": each for name, each in sources.items()}
         self.validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
