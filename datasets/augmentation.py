@@ -91,6 +91,13 @@ def _affine(height: int, width: int, forward: np.ndarray) -> Warp:
     )
 
 
+def _enlarged(warp: Warp, factor: float) -> Warp:
+    def source(x: np.ndarray, y: np.ndarray) -> Coordinates:
+        return warp.source((x + 0.5) / factor - 0.5, (y + 0.5) / factor - 0.5)
+
+    return Warp(round(warp.height * factor), round(warp.width * factor), source)
+
+
 WARPS = (horizontal_flip, shift_scale_rotate, transpose, optical_distortion, control_point_affine)
 
 
@@ -107,17 +114,23 @@ def _window(size: int, patch_size: int, rng: random.Random) -> np.ndarray:
 class WarpedCrop(A.DualTransform):
     """Sample a patch_size × patch_size crop of a randomly warped frame.
 
-    Every target of one call gets the same map. `warps` may be narrowed for tests.
+    Every target of one call gets the same map. `warps` may be narrowed for tests. The warped frame is enlarged by a
+    factor uniform between 1 and `enlargement`.
     """
 
-    def __init__(self, patch_size: int, warps: tuple[Callable[..., Warp], ...] = WARPS) -> None:
+    def __init__(
+        self, patch_size: int, enlargement: float = 1.0, warps: tuple[Callable[..., Warp], ...] = WARPS
+    ) -> None:
         super().__init__(p=1.0)
         self.patch_size = patch_size
+        self.enlargement = enlargement
         self.warps = warps
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw a warp and a window; return the crop's source positions as two float32 P×P maps."""
         warp = self.py_random.choice(self.warps)(*params["shape"][:2], self.py_random)
+        if self.enlargement > 1.0:
+            warp = _enlarged(warp, self.py_random.uniform(1.0, self.enlargement))
         rows = _window(warp.height, self.patch_size, self.py_random)
         columns = _window(warp.width, self.patch_size, self.py_random)
         x, y = np.meshgrid(columns.astype(np.float64), rows.astype(np.float64))
@@ -134,10 +147,11 @@ class PairAugmentation:
 
     Args:
         patch_size: side of the square patches in px.
+        enlargement: frames are enlarged by a factor between 1 and this one; the published augmentation has none.
     """
 
-    def __init__(self, patch_size: int) -> None:
-        self._transform = A.Compose([WarpedCrop(patch_size)], additional_targets={"sharp": "image"})
+    def __init__(self, patch_size: int, enlargement: float = 1.0) -> None:
+        self._transform = A.Compose([WarpedCrop(patch_size, enlargement)], additional_targets={"sharp": "image"})
 
     def __call__(self, blurry: np.ndarray, sharp: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the P×P×3 patches of H×W×3 uint8 frames; the same seed gives the same patches."""

@@ -206,6 +206,22 @@ def test_each_control_point_moves_uniformly_by_up_to_50_px():
     assert np.abs(correlation).max() < 0.1
 
 
+def test_enlarged_crops_sample_the_frame_between_its_pixels():
+    frame, factors = coordinate_frame(30, 20), []
+    transform = WarpedCrop(8, enlargement=1.5, warps=(BY_NAME["transpose"],))
+    for seed in range(100):
+        transform.py_random = RecordingRandom(seed)
+        patch = transform(image=frame)["image"]
+        (factor,), (top, left) = transform.py_random.uniforms, transform.py_random.integers
+        inside = np.s_[1:-1]  # the border is reflected
+        rows, columns = ((np.arange(start, start + 8) + 0.5) / factor - 0.5 for start in (top, left))
+        np.testing.assert_allclose(patch[inside, 4, 0], rows[inside], atol=1 / 32)
+        np.testing.assert_allclose(patch[4, inside, 1], columns[inside], atol=1 / 32)
+        factors.append(factor)
+    assert 1.0 <= min(factors) < 1.05
+    assert 1.45 < max(factors) <= 1.5
+
+
 @pytest.mark.parametrize("shape", [(160, 240), (60, 130)], ids=["crop", "pad"])
 def test_same_distribution_as_warping_the_whole_frame(shape):
     """Two-sample tests of what 1500 patches show: where corner and centre come from, and both slopes."""
