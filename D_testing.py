@@ -11,9 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from datasets import ImageSet, parse_source
+from datasets import parse_source
 from models.aspdc import ASPDC_OPS, MODULATIONS
 from utils.errors import UserError, user_errors_end_the_program
 from utils.figures import parse_blocks
@@ -22,10 +20,12 @@ from utils.images import UnreadableError
 from utils.methods import Method, find_methods
 from utils.precision import PRECISIONS
 from utils.presentation import write_page, write_set_figures
-from utils.ranks import Ranks, ranks_together
-from utils.results import Results, Row, print_comparison, print_published, print_summary, summarise
+from utils.ranks import ranks_together
+from utils.result_files import PAGE, SUMMARY, TABLE, EarlierResults, find_earlier, name_in
+from utils.results import Results
 from utils.scoring import Scorer, parse_metrics
-from utils.set_run import SetRun
+from utils.set_run import run_set
+from utils.summaries import print_comparison, print_published, print_summary
 from utils.testing_sets import find_sets, find_videos, refuse_existing, result_folders
 from utils.tiling import GRID, parse_tile
 from utils.version import __version__
@@ -91,73 +91,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def run_set(
-    method: Method,
-    image_set: ImageSet,
-    place: Path,
-    scorer: Scorer,
-    args: argparse.Namespace,
-    results: Results,
-    ranks: Ranks,
-) -> list[str]:
-    """Restore, save and score this process's share of a set's images; return what was wrong with those left out."""
-    name = method.set_name(place.name)
-    count = min(len(image_set), args.limit or len(image_set))
-    outputs = method.outputs(image_set, place, args.save_dir, count)
-    done = set(ranks.gather(list(results.of(name)))[0])
-    own = [i for i in range(count) if image_set.names[i] not in done][ranks.rank :: ranks.world]
-    run = SetRun(method.restorer, image_set, outputs, scorer, args.num_workers)
-    problems: list[str] = []
-    try:
-        for i, row in tqdm(run(own), name, len(own), unit="image", dynamic_ncols=True, disable=not ranks.main):
-            if isinstance(row, UnreadableError):
-                problems.append(str(row))
-                tqdm.write(f"left out: {row}")
-                continue
-            inside = outputs[i].is_relative_to(args.save_dir)
-            where = outputs[i].relative_to(args.save_dir) if inside else outputs[i].resolve()
-            named: Row = {"set": name, "image": image_set.names[i], "saved_as": where.as_posix()}
-            results.add(named | ({"weights": method.name} if method.name else {}) | row)
-    finally:  # neither an error nor Ctrl-C loses the scores before it
-        if not ranks.together:
-            finish_set(name, image_set, count, [results.of(name)], problems, results)
-        else:
-            results.write()
-    if ranks.together:
-        shares = ranks.gather((results.of(name), problems))
-        problems = [problem for _, found in shares for problem in found]
-        if ranks.main:
-            finish_set(name, image_set, count, [rows for rows, _ in shares], problems, results)
-        ranks.wait()
-        if not ranks.main:
-            results.hand_over()
-    return problems
-
-
-def finish_set(
-    name: str,
-    image_set: ImageSet,
-    count: int,
-    shares: Sequence[dict[str, Row]],
-    problems: Sequence[str],
-    results: Results,
-) -> None:
-    """Put a set's rows into the order of its images, and write them with their summary."""
-    by_image = {image: row for rows in shares for image, row in rows.items()}
-    rows = [by_image[image] for image in image_set.names if image in by_image]
-    if rows:
-        results.replace(name, rows)
-        results.sets[name] = summarise(image_set, rows, complete=len(rows) == count, problems=problems)
-        results.write()
-
-
 def run_videos(method: Method, videos: Sequence[Path], args: argparse.Namespace, results: Results) -> list[str]:
     """Restore videos; return what was wrong with those left out."""
     problems = []
     for path in videos:
         output = method.folder / output_name(path)
-        if args.resume and output.exists():
+        if args.resume and output.exists() and name_in(args.save_dir, output) in results.sets:
             continue
+        results.begin(output)
         try:
             summary = restore_video(method.restorer, path, output, print)
         except UnreadableError as error:
@@ -172,20 +113,12 @@ def run_videos(method: Method, videos: Sequence[Path], args: argparse.Namespace,
 def main(args: argparse.Namespace) -> None:
     """Find the images and check everything that can be wrong, then restore and score; torchrun calls it once a GPU."""
     with ranks_together(args.device, "--resume") as ranks:
+        earlier = EarlierResults(args.save_dir)
+        if ranks.main:
+            earlier = find_earlier(args.save_dir, args.resume, args.overwrite)
         scorer = Scorer(args.metrics, ranks.device)
         methods, settings = find_methods(args, ranks.device)
         image_sets, videos = find_sets(args.testset_dir, args.blur_dir), find_videos(args.testset_dir)
-        places = result_folders(image_sets, args.save_dir)
-        if args.from_results:
-            if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
-                raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
-            if videos:
-                raise UserError("--from_results scores images, not videos")
-        elif ranks.main:
-            for method in methods:
-                folders = [method.folder / place.relative_to(args.save_dir) for place in places]
-                refuse_existing(image_sets, folders, videos, method.folder, args)
-        check_writable(args.save_dir, "--save_dir")
         # Rows are told apart by the names of sets and images, which other folders may share.
         read = {
             "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
@@ -193,9 +126,26 @@ def main(args: argparse.Namespace) -> None:
             "metrics": list(args.metrics),
         }
         settings = {"version": __version__, **settings, **read}
-        results = Results(args.save_dir, settings, args.resume) if ranks.main else None
+        earlier.refuse_other(settings)
+        places = result_folders(image_sets, args.save_dir)
+        existing: list[Path] = []
+        if args.from_results:
+            if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
+                raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
+            if videos:
+                raise UserError("--from_results scores images, not videos")
+            for image_set, place in zip(image_sets, places, strict=True):  # none may be missing
+                methods[0].outputs(image_set, place, args.save_dir, min(len(image_set), args.limit or len(image_set)))
+        elif ranks.main:
+            for method in methods:
+                folders = [method.folder / place.relative_to(args.save_dir) for place in places]
+                existing += refuse_existing(image_sets, folders, videos, method.folder, args, earlier)
+        check_writable(args.save_dir, "--save_dir")
+        results = Results(args.save_dir, settings, earlier) if ranks.main else None
         ranks.wait()
-        results = results or Results(args.save_dir, settings, args.resume, ranks.rank)
+        results = results or Results(args.save_dir, settings, rank=ranks.rank)
+        if args.overwrite and existing:
+            results.begin(*existing)  # should the run be stopped, what it was to replace is replaced when it goes on
         for image_set in image_sets:
             print(image_set.describe())
         problems: list[str] = []
@@ -212,14 +162,16 @@ def main(args: argparse.Namespace) -> None:
                 print_published(image_set.kind)
             if ranks.main and args.figures:
                 write_set_figures(methods, image_set, place, args, ranks.device)
+        results.problems = list(dict.fromkeys(problems))  # several networks meet the same ones
         if ranks.main:
             write_page(methods, image_sets, places, results)
-        what = "" if args.from_results else "restored images, "
-        print(f"\n{what}report.html, results.csv and summary.json are in {args.save_dir}")
-    if problems and ranks.main:
-        each = list(dict.fromkeys(problems))  # several networks meet the same ones
-        listed = "\n  ".join(each)
-        raise UserError(f"{len(each)} of the files were left out:\n  {listed}")
+            results.end()
+        written = [name for name in (PAGE, TABLE, SUMMARY) if (args.save_dir / name).exists()]
+        what = [] if args.from_results else ["what was restored"]
+        print(f"\n{', '.join([*what, *written])} are in {args.save_dir}")
+    if results.problems and ranks.main:
+        listed = "\n  ".join(results.problems)
+        raise UserError(f"{len(results.problems)} of the files were left out:\n  {listed}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tests.helpers import SAMPLES, load, save
 from utils.metrics import score
 from utils.published import published_on
 from utils.report import Source, write_report
-from utils.results import Row
+from utils.result_files import Row
 
 METRICS = ("psnr", "ssim")
 NAME = "GOPR0881_11_01/000203.png"  # of SAMPLE

@@ -182,7 +182,7 @@ def test_nothing_is_written_over_unless_asked_to(tmp_path, small_networks, photo
     (tmp_path / "photos").mkdir()
     photo.save(tmp_path / "photos" / "a.png")
     run(tmp_path, tmp_path / "photos")
-    with pytest.raises(UserError, match=r"a\.png exists already; give --resume .* --overwrite"):
+    with pytest.raises(UserError, match=r"out/results\.csv exists already; give --resume .* --overwrite"):
         run(tmp_path, tmp_path / "photos")
     run(tmp_path, tmp_path / "photos", more=("--overwrite",))
     with pytest.raises(UserError, match=r"other settings: self_ensemble was False, is True"):

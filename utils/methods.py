@@ -107,6 +107,8 @@ def find_methods(args: argparse.Namespace, device: torch.device) -> tuple[list[M
         "networks": networks,
         "precision": args.precision,
         "self_ensemble": args.self_ensemble,
+        "tile": args.tile or "off",
+        "tile_overlap": args.tile_overlap,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "torch": torch.__version__,
     }

@@ -23,10 +23,10 @@ from tqdm import tqdm
 from utils.files import atomic_write
 from utils.images import UnreadableError
 from utils.pictures import read_picture
-from utils.results import Row
+from utils.result_files import PAGE, Row
 from utils.scoring import KNOWN
 
-PAGE, FILES = "report.html", "report_files"
+FILES = "report_files"
 
 _PARTS = Path(__file__).with_name("report_page")
 _THUMBNAIL = (240, 240)  # px: twice the size at which the page shows it, for dense displays
@@ -67,7 +67,7 @@ def write_report(
         folder: where the restored pictures lie, and where the page goes.
         rows: of `utils.results.Results`; columns that are neither text nor among those of every image are metrics, and
             `input_NAME` is that metric of the blurry image.
-        sets: summaries of `utils.results.summarise` by name, and of videos.
+        sets: summaries of `utils.summaries.summarise` by name, and of videos.
         settings: what the results depend on, as in summary.json.
         sources: by set and image; a row without one has its restored picture only.
 

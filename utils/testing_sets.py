@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets import SPLITS, ImageSet, parse_source, pictures, survey
 from datasets.checks import told_together
 from utils.errors import UserError
+from utils.result_files import EarlierResults
 from utils.video import is_video, output_name
 
 
@@ -70,7 +71,8 @@ def refuse_existing(
     videos: Sequence[Path],
     video_folder: Path,
     args: argparse.Namespace,
-) -> None:
+    earlier: EarlierResults,
+) -> list[Path]:
     """Do not write over what an earlier run made unless asked to, and never over what is read.
 
     Args:
@@ -79,6 +81,10 @@ def refuse_existing(
         videos: what is read, too.
         video_folder: where the restored videos go.
         args: has limit, overwrite and resume.
+        earlier: what the run goes on with; it may write again what that one made.
+
+    Returns:
+        files that exist and may be written over.
 
     Raises:
         UserError: a file would be written over.
@@ -96,11 +102,16 @@ def refuse_existing(
         for image_set, folder in zip(image_sets, folders, strict=True)
         for name in output_names(image_set.names)[: args.limit]
     ]
+    existing: list[Path] = []
     for output in (*outputs, *(video_folder / output_name(path) for path in videos)):
         if output.resolve() in inputs:
             raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
-        if not (args.overwrite or args.resume) and output.exists():
+        if not output.exists():
+            continue
+        if not (args.overwrite or (args.resume and earlier.made(output))):
             raise UserError(
-                f"{output} exists already; give --resume to go on with what was begun, --overwrite to do it again, "
-                "or another --save_dir"
+                f"{output} exists already, and no results in {args.save_dir} name it; move it away, or give another "
+                "--save_dir, or --overwrite to replace it"
             )
+        existing.append(output)
+    return existing

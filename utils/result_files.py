@@ -1,0 +1,149 @@
+"""The files of a test run: its table, and what an earlier run left in a folder, which is not lost unasked."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+from utils.files import atomic_write
+
+Row = dict[str, str | int | float]
+
+TABLE, SUMMARY, PAGE = "results.csv", "summary.json", "report.html"
+RANK_TABLES = "results-rank*.csv"  # of processes beside the main one
+BEGUN = "unfinished*.jsonl"
+
+_TEXT = ("set", "image", "weights", "saved_as")
+_WHOLE = ("height", "width")
+_NO_SETTINGS = ("comparable_with", "sets", "problems")  # of summary.json
+_OF_ROWS = ("testset_dir", "blur_dir", "metrics")  # what videos do not depend on
+_SAME_BY_DIGEST = "weights"  # a path: what the file holds is compared
+_DIGITS = 12  # of a SHA-256 in messages
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """Return what a run in `folder` calls a file: its path from there, or the whole one of a file elsewhere."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path.resolve()).as_posix()
+
+
+def read_table(path: Path) -> list[Row]:
+    """Return the rows of a table with their numbers as numbers, without empty columns.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError: it cannot be read, or is no such table.
+    """
+    # A name that is no UTF-8 is written as the bytes it has on the disk.
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [_typed(row) for row in csv.DictReader(file)]
+    for row in rows:
+        _ = row["set"], row["image"], row["saved_as"]
+    return rows
+
+
+def _typed(row: dict[str, str]) -> Row:
+    return {
+        name: value if name in _TEXT else int(value) if name in _WHOLE else float(value)
+        for name, value in row.items()
+        if value
+    }
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows, one at least, complete or not at all; a column that a row lacks stays empty."""
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.DictWriter(file, dict.fromkeys(column for row in rows for column in row))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@dataclass(frozen=True)
+class EarlierResults:
+    """What --resume finds in a folder; nothing by default.
+
+    Attributes:
+        folder: where it lies.
+        settings: of the run, or None where there was none.
+        rows: of its table, and of those of its processes.
+        sets: its summaries.
+        begun: names, as `name_in` gives them, of the files it began to write, whose rows may have been lost.
+    """
+
+    folder: Path
+    settings: dict[str, Any] | None = None
+    rows: tuple[Row, ...] = ()
+    sets: dict[str, Any] = field(default_factory=dict)
+    begun: frozenset[str] = frozenset()
+
+    def made(self, path: Path) -> bool:
+        """Say whether the run wrote a file, or had begun to."""
+        return name_in(self.folder, path) in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return self.begun | self.sets.keys() | {str(row["saved_as"]) for row in self.rows}
+
+    def refuse_other(self, settings: dict[str, Any]) -> None:
+        """Raise `UserError` where the run had other settings, and name those that differ."""
+        if self.settings is None:
+            return
+        here = json.loads(json.dumps(settings))
+        left_out = () if self.rows else _OF_ROWS
+        before, now = ({k: v for k, v in each.items() if k not in left_out} for each in (self.settings, here))
+        if changed := list(_differences(before, now)):
+            raise UserError(
+                f"--resume: {self.folder} holds results of other settings: {'; '.join(changed)}. Give the same ones, "
+                "another --save_dir, or --overwrite"
+            )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], above: str = "") -> Iterator[str]:
+    for name in dict.fromkeys((*now, *before)):
+        old, new = before.get(name), now.get(name)
+        if old == new or (above and name == _SAME_BY_DIGEST):
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{above}{name} ")
+        else:
+            yield f"{above}{name} was {_shown(name, old)}, is {_shown(name, new)}"
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(value)
+    return "not given" if value is None else str(value)[:_DIGITS] if name.endswith("sha256") else str(value)
+
+
+def find_earlier(folder: Path, resume: bool, overwrite: bool) -> EarlierResults:
+    """Return what an earlier run left in a folder, where --resume asks for it.
+
+    Raises:
+        UserError: the results are damaged; or there are some, and neither --resume nor --overwrite is given.
+    """
+    tables = sorted(folder.glob(RANK_TABLES))
+    found = [path for path in (folder / TABLE, folder / SUMMARY, folder / PAGE, *tables) if path.exists()]
+    if found and not (resume or overwrite):
+        raise UserError(
+            f"{found[0]} exists already; give --resume to go on with what was begun, --overwrite to do it again, or "
+            "another --save_dir"
+        )
+    if overwrite or not found:
+        return EarlierResults(folder)
+    tables = [path for path in (folder / TABLE, *tables) if path.exists()]
+    try:
+        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        rows = tuple(row for table in tables for row in read_table(table))
+        texts = [path.read_text(encoding="utf-8") for path in folder.glob(BEGUN)]
+        # A kill may have cut the last line, before the file it names was begun.
+        begun = frozenset(json.loads(line) for text in texts for line in text.split("\n")[:-1])
+        settings = {name: value for name, value in content.items() if name not in _NO_SETTINGS}
+        sets = dict(content.get("sets", {}))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"--resume: {folder} holds damaged results ({error}); give --overwrite") from error
+    return EarlierResults(folder, settings, rows, sets, begun)

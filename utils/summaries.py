@@ -1,0 +1,84 @@
+"""What a set's scores come to: its means for summary.json, and the tables that are printed."""
+
+from collections.abc import Sequence
+from statistics import fmean, median
+from typing import Any
+
+from datasets import ImageSet
+from utils.published import published_on
+from utils.result_files import Row
+from utils.scoring import KNOWN
+
+_GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
+_INPUT = "input_"  # before a metric's name: of the blurry image
+
+
+def summarise(image_set: ImageSet, rows: list[Row], complete: bool, problems: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a set's counts and means for summary.json.
+
+    Args:
+        image_set: the set.
+        rows: of its images that were restored.
+        complete: whether these are all that were asked for.
+        problems: with the others.
+    """
+    summary: dict[str, Any] = {
+        "kind": image_set.kind,
+        "root": str(image_set.root),
+        "images": len(rows),
+        "images_in_set": len(image_set),
+        "complete": complete,
+        "notes": list(image_set.notes),
+        "problems": list(problems),
+        "seconds_per_image": median(row["seconds"] for row in rows),
+    }
+    names = [column.removeprefix(_INPUT) for column in rows[0] if column.startswith(_INPUT)]
+    if names:
+        summary["input"] = {name: fmean(row[f"{_INPUT}{name}"] for row in rows) for name in names}
+        summary["output"] = {name: fmean(row[name] for row in rows) for name in names}
+    if image_set.paired:
+        summary["published"] = published_on(image_set.kind)
+    return summary
+
+
+def print_summary(name: str, summary: dict[str, Any]) -> None:
+    """Print a set's table: each metric of the input and the output, and what it may be compared with."""
+    seconds = summary["seconds_per_image"]
+    print(f"\n{name}: {summary['images']:,} images" + (f", {seconds:.3g} s an image" if seconds else ""))
+    if "output" not in summary:
+        print("no ground truth: restored and saved, not scored")
+        return
+    if "psnr" in summary["input"]:
+        print(f"input PSNR {summary['input']['psnr']:.2f} dB" + _GOPRO_INPUT * (summary["kind"] == "gopro"))
+    print(f"{'':14}{'input':>9}{'output':>9}   comparable with")
+    for metric in summary["output"]:
+        values = "".join(f"{summary[side][metric]:9.4f}" for side in ("input", "output"))
+        print(f"{metric:14}{values}   {KNOWN[metric].comparable_with}")
+
+
+def print_published(kind: str) -> None:
+    """Print the published results on a kind of set, where there are any."""
+    rows = published_on(kind)
+    if rows:
+        print(f"published on {kind}'s test set (protocols and sources: summary.json):")
+    for row in rows:
+        ssim = "" if row["ssim"] is None else f" / {row['ssim']:g}"
+        print(f"  {row['method']:26} {row['psnr']:.2f} dB{ssim}")
+
+
+def print_comparison(name: str, summaries: dict[str, dict[str, Any]]) -> None:
+    """Print a set's means for each network, below those of the input.
+
+    Args:
+        name: of the set.
+        summaries: of the set, by network.
+    """
+    scored = {network: summary for network, summary in summaries.items() if "output" in summary}
+    if len(scored) < 2:
+        return
+    columns = next(iter(scored.values()))["output"]
+    rows = {"input": next(iter(scored.values()))["input"], **{key: each["output"] for key, each in scored.items()}}
+    width = max(map(len, rows))
+    print(f"\n{name}\n{'':{width}}" + "".join(f"{column:>15}" for column in columns))
+    for label, values in rows.items():
+        print(f"{label:{width}}" + "".join(f"{values[column]:15.4f}" for column in columns))
