@@ -1,13 +1,14 @@
 """What can be told of a set's files without decoding them: readable, 8 bits, equal sizes, the published count."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datasets.pairing import Problem
 from models.blocks import MIN_SIZE
 from utils.errors import UserError, some
-from utils.images import ImageInfo, inspect_image
+from utils.images import HEIC, INSTALL_HEIC, RAW, SUFFIXES, ImageInfo, inspect_image
 
 PUBLISHED_COUNTS = {
     ("gopro", "train"): 2103,
@@ -19,6 +20,12 @@ PUBLISHED_COUNTS = {
 }
 _LIKE_THE_FULL_SET = 0.5  # of the published count: fewer is a sample somebody chose
 _SHOWN = 10
+# Pictures, by their names, that are passed over in a folder. Videos are no part of a set: `utils.testing_sets`.
+_OTHER_PICTURES = {
+    *(*HEIC, *RAW, ".apng", ".avif", ".avifs", ".dds", ".eps", ".exr", ".gif", ".hdr", ".heics", ".ico", ".j2k"),
+    *(".jfif", ".jif", ".jp2", ".jpe", ".jpf", ".jpm", ".jpx", ".jxl", ".jxr", ".kra", ".pbm", ".pcx", ".pfm", ".pgm"),
+    *(".pnm", ".ppm", ".psb", ".psd", ".svg", ".tga", ".wdp", ".xcf"),
+}
 
 
 def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> tuple[list[Problem], list[str]]:
@@ -56,6 +63,20 @@ def told_together(problems: Sequence[Problem]) -> str:
     if len(problems) > _SHOWN:
         lines.append(f"and {len(problems) - _SHOWN} more; python -m datasets.check lists every one")
     return "\n  ".join([f"{len(problems)} problems:", *lines])
+
+
+def skipped_note(files: Iterable[Path]) -> list[str]:
+    """Return a note on those files that are pictures of kinds which cannot be read here; none where there are none."""
+    suffixes = (file.suffix.lower() for file in files)
+    counts = Counter(each for each in suffixes if each in _OTHER_PICTURES and each not in SUFFIXES)
+    if not counts:
+        return []
+    told = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
+    remedies = [f"for HEIC {INSTALL_HEIC}"] if counts.keys() & set(HEIC) else []
+    if counts.keys() - set(HEIC):
+        remedies.append("convert them" if not remedies else "convert the others")
+        remedies[-1] += " to PNG, TIFF or JPEG"
+    return [f"WARNING: skipped, as they cannot be read here: {told}; {', '.join(remedies)}"]
 
 
 def _inspect(path: Path) -> ImageInfo | str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.checks import check_files, compare_with_published_count, told_together
+from datasets.checks import check_files, compare_with_published_count, skipped_note, told_together
 from datasets.pairing import (
     GAMMA_DIR,
     GT_DIR,
@@ -17,7 +17,8 @@ from datasets.pairing import (
     Match,
     Problem,
     find_gt,
-    list_images,
+    images_among,
+    list_files,
     match_gt,
     match_sides,
     match_unpaired,
@@ -151,12 +152,14 @@ def survey(
         )
     notes: list[str] = []
     if kind in ("rwbi", "unpaired", "sharp"):
-        base, files = root, list_images(root)
+        base, everything = root, list_files(root)
+        files = images_among(everything)
         match = match_unpaired(base, files)
         notes = [] if kind == "sharp" else one_sided_note(files)
     else:
         base = _split_folder(root, split)
-        files = list_images(base)
+        everything = list_files(base)
+        files = images_among(everything)
         match = match_sides(base, files, split, blur_dir)
         if match is None and kind in (None, "hide") and (gt := find_gt(root)) is not None:
             match = match_gt(base, files, gt)
@@ -164,7 +167,7 @@ def survey(
             refuse_one_sided(base, files, blur_dir)
             match = match_unpaired(base, files)
     if match is None:
-        raise _unknown(base, files, kind)
+        raise _unknown(base, files, kind, skipped_note(everything))
     kind = kind or _recognise(root, match)
     problems: list[Problem] = []
     conversions: list[str] = []
@@ -172,6 +175,7 @@ def survey(
         problems, conversions = check_files(match.blurry, match.sharp)
     notes += [
         *_other_split(root, split),
+        *skipped_note(everything),
         *conversions,
         *_unused(match, files),
         *_other_variant(match),
@@ -221,11 +225,11 @@ def _recognise(root: Path, match: Match) -> str:
     return "gopro" if "gopro" in where or in_sequence else "paired"
 
 
-def _unknown(base: Path, files: list[Path], kind: str | None) -> DatasetError:
+def _unknown(base: Path, files: list[Path], kind: str | None, skipped: list[str]) -> DatasetError:
     entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in base.iterdir())
     images = f"{len(files)} images ({some([str(file) for file in files], 2)})" if files else "no images"
     wanted = f"{kind} images" if kind else "images"
     return DatasetError(
         f"{base} holds no {wanted} in a layout that is known. Found: {some(entries) or 'nothing'}; {images} "
-        f"({', '.join(SUFFIXES)}). Looked for:\n{_LAYOUTS}"
+        f"({', '.join(SUFFIXES)}). {''.join(f'{note}. ' for note in skipped)}Looked for:\n{_LAYOUTS}"
     )

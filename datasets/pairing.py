@@ -61,7 +61,17 @@ class Match:
 
 
 def list_images(base: Path) -> list[Path]:
-    """Return the images below a folder as sorted paths relative to it; hidden files and folders are passed over.
+    """Return the images among `list_files`, which see."""
+    return images_among(list_files(base))
+
+
+def images_among(files: Iterable[Path]) -> list[Path]:
+    """Return the files whose names are those of images."""
+    return [file for file in files if file.suffix.lower() in SUFFIXES]
+
+
+def list_files(base: Path) -> list[Path]:
+    """Return the files below a folder as sorted paths relative to it; hidden files and folders are passed over.
 
     Links to folders are followed, but into no folder twice on the way down.
 
@@ -72,14 +82,14 @@ def list_images(base: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise DatasetError(f"{error.filename} cannot be opened: {error.strerror}") from error
 
-    images = []
+    found = []
     for folder, folders, files in os.walk(base, followlinks=True, onerror=refuse):
         here = Path(folder)
         above = {here.resolve(), *here.resolve().parents}
         folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in above]
         relative = here.relative_to(base)
-        images += [relative / name for name in files if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
-    return sorted(images)
+        found += [relative / name for name in files if name[0] != "."]
+    return sorted(found)
 
 
 def match_sides(base: Path, files: list[Path], split: str, blur_dir: str) -> Match | None:

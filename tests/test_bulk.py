@@ -207,6 +207,6 @@ def test_networks_of_one_name_are_told_apart_by_their_folders(photos):
     (photos / "photos" / "3.png").unlink()
     assert run(*command(photos, weights=("x/net.pth", "y/net.pth"))).returncode == 0
     assert {row["weights"] for row in rows(photos / "out")} == {"x_net", "y_net"}
-    again = run(*command(photos, weights=("x/net.pth", "x/net.pth")))
+    again = run(*command(photos, "--overwrite", weights=("x/net.pth", "x/net.pth")))
     assert again.returncode == 2
     assert "two of the files have the same name" in again.stderr

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets import DatasetError, find_images, parse_source
+from datasets import DatasetError, checks, find_images, pairing, parse_source
 from tests.helpers import SAMPLES, save, save_all
 
 LAYOUTS = {  # below a split's folder: the blurry file, its partner, its name in the set, and the layout's text
@@ -275,3 +275,23 @@ def test_parse_source():
     assert parse_source("./a=b") == (None, Path("a=b"))
     with pytest.raises(DatasetError, match=r"unknown kind 'gopr', expected one of gopro, hide, rwbi, paired, unpaired"):
         parse_source("gopr=data")
+
+
+def test_pictures_that_cannot_be_read_here_are_counted(tmp_path, monkeypatch):
+    save_all(tmp_path, "a.png")
+    for name in ("b.HEIC", "x/c.heic", "d.nef", "e.gif", ".f.gif", "g.txt", "h.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for module in (checks, pairing):
+        monkeypatch.setattr(module, "SUFFIXES", (".png",))  # as without pillow-heif
+    images = find_images(tmp_path, "test")
+    skipped = "WARNING: skipped, as they cannot be read here: 2 .heic, 1 .nef, 1 .gif; "
+    remedy = "for HEIC run `pip install pillow-heif==1.8.1`, convert the others to PNG, TIFF or JPEG"
+    assert images.notes == (skipped + remedy,)
+    assert remedy in images.describe()
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DatasetError, match=r"holds no images .*skipped, .*2 \.heic.*pip install pillow-heif"):
+        find_images(tmp_path, "test")
+    save_all(tmp_path / "other", "a.png")
+    (tmp_path / "other" / "g.txt").write_bytes(b"")
+    assert find_images(tmp_path / "other", "test").notes == ()

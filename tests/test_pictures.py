@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image, ImageCms, ImageOps, features
 
 import D_testing
 from tests.helpers import ROOT, SAMPLE
+from utils import images
 from utils.errors import UserError
 from utils.images import UnreadableError, optional_formats, read_image
 from utils.pictures import read_picture, write_picture
@@ -125,8 +127,68 @@ def test_heic_is_read_with_its_exif_and_not_turned_twice(tmp_path, photo, orient
 
 def test_a_float_tiff_is_refused(tmp_path, photo):
     photo.convert("F").save(tmp_path / "a.tif")
-    with pytest.raises(UnreadableError, match=r"a\.tif does not have 8 bits a channel \(mode F\)"):
+    with pytest.raises(
+        UnreadableError, match=r"a\.tif does not have 8 or 16 bits a channel \(mode F, floating-point numbers\)"
+    ):
         read_picture(tmp_path / "a.tif")
+
+
+def test_a_tiff_of_floating_point_colours_is_refused_as_such(tmp_path, photo):
+    cv2.imwrite(str(tmp_path / "a.tif"), np.asarray(photo).astype(np.float32) / 255)
+    for read in (read_picture, read_image):
+        with pytest.raises(UnreadableError, match=r"a\.tif holds floating-point numbers of 32 bits; convert it"):
+            read(tmp_path / "a.tif")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_a_damaged_avif_is_named(tmp_path, photo):
+    photo.save(tmp_path / "a.avif")
+    whole = (tmp_path / "a.avif").read_bytes()
+    for content in (whole[: len(whole) * 2 // 3], whole[:200] + bytes(50) + whole[250:]):
+        (tmp_path / "a.avif").write_bytes(content)
+        for read in (read_picture, read_image):
+            with pytest.raises(UnreadableError, match=r"a\.avif (is damaged|cannot be read)"):
+                read(tmp_path / "a.avif")
+
+
+@pytest.mark.parametrize(("name", "message"), [("a.NEF", "raw file; develop it"), ("a.heic", "run `pip install pil")])
+def test_kinds_that_are_not_read_are_told_with_what_to_do(tmp_path, photo, monkeypatch, name, message):
+    monkeypatch.setattr(images, "SUFFIXES", (".png",))  # as without pillow-heif
+    photo.save(tmp_path / name, format="TIFF")  # in which Pillow would find a picture
+    with pytest.raises(UnreadableError, match=message):
+        read_picture(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a named pipe")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    for read in (read_picture, read_image):
+        with pytest.raises(UnreadableError, match=r"a\.png is no file but a pipe"):
+            read(tmp_path / "a.png")
+
+
+def test_too_little_memory_to_decode_is_that_pictures_problem(tmp_path, photo, monkeypatch):
+    photo.save(tmp_path / "a.png")
+
+    def short(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", short)
+    for read in (read_picture, read_image):
+        with pytest.raises(UnreadableError, match=r"a\.png does not fit into the free memory; free some"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_is_the_same_with_less_memory(dtype):
+    image = np.random.default_rng(0).random((700, 900, 3)).astype(dtype)
+    tracemalloc.start()
+    rounded = images.to_uint8(image), images.to_uint16(image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    for values, most in zip(rounded, (255, 65535), strict=True):
+        np.testing.assert_array_equal(values, np.rint(image * dtype(most)).astype(values.dtype))
+    assert peak < sum(values.nbytes for values in rounded) + 1.2 * image.nbytes * 2 * 256 / 700
 
 
 def command(folder, *sources, more=()):

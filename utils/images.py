@@ -3,16 +3,29 @@
 An image is an H×W×3 uint8 RGB array; a network reads and writes (N, 3, H, W) float32 in [-1, 1].
 """
 
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 from torch import Tensor
 
 from utils.errors import UserError
 from utils.files import atomic_write
+
+HEIC = (".heic", ".heif", ".hif")
+INSTALL_HEIC = "run `pip install pillow-heif==1.8.1`"
+# What cameras write. Many are TIFFs in which Pillow finds a thumbnail.
+RAW = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"),
+    *(".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
 
 
 def optional_formats() -> tuple[str, ...]:
@@ -23,7 +36,7 @@ def optional_formats() -> tuple[str, ...]:
     except ImportError:
         return suffixes
     pillow_heif.register_heif_opener()
-    return (*suffixes, ".heic", ".heif")
+    return (*suffixes, *HEIC)
 
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", *optional_formats())
@@ -33,7 +46,15 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTH_BYTE = 24  # of the IHDR chunk, which always comes first
 _ORIENTATION_TAG = 0x0112
 _TURNED_ORIENTATIONS = (5, 6, 7, 8)  # swap height and width
-_TIFF_DEPTH_TAG = 258
+_TIFF_DEPTH_TAG, _TIFF_FORMAT_TAG, _FLOAT_FORMAT = 258, 339, 3
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
+_FLOATS = ", floating-point numbers"
+_ROWS_AT_ONCE = 256
+# What Pillow's decoders raise for damaged files; RuntimeError is AVIF's.
+DAMAGED = (
+    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, LookupError, ArithmeticError, TypeError, struct.error),
+    *(zlib.error, Image.DecompressionBombError),
+)
 
 
 class UnreadableError(UserError):
@@ -60,37 +81,78 @@ def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
     Raises:
         UnreadableError: not an image, or one with another number of bits a channel.
     """
-    try:
+    _refuse_kind(path)
+    with readable(path, "cannot be read as an image"):
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+            raise UnreadableError(f"{path} is no file but a pipe, a folder or a device; remove it")
         with path.open("rb") as file:
             start = file.read(_PNG_DEPTH_BYTE + 1)
-        with Image.open(path) as image:
+        try:
+            opened = Image.open(path)
+        except UnidentifiedImageError:
+            _refuse_float(path, start)
+            raise
+        with opened as image:
             (width, height), mode = image.size, image.mode
             # getexif() would decode a whole PNG in search of EXIF behind the pixels, where hardly any has it.
             has_exif = image.format != "PNG" or "exif" in image.info
             turned = has_exif and image.getexif().get(_ORIENTATION_TAG, 1) in _TURNED_ORIENTATIONS
             bits = max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,))) if image.format == "TIFF" else 8
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
     # Pillow would quietly halve the depth of a 16-bit RGB PNG or TIFF.
     if start.startswith(_PNG_SIGNATURE) and start[_PNG_DEPTH_BYTE] > 8:
         bits = 16
     if not (deep and bits == 16) and (bits > 8 or mode not in _MODES_8_BIT):
-        raise UnreadableError(f"{path} does not have 8 bits a channel (mode {mode}); convert it to an 8-bit RGB image")
+        found = f"mode {mode}{_FLOATS * (mode == 'F')}"
+        expected, into = ("8 or 16", "8-bit or 16-bit") if deep else ("8", "8-bit")
+        raise UnreadableError(
+            f"{path} does not have {expected} bits a channel ({found}); convert it to an {into} RGB image"
+        )
     return ImageInfo(*((width, height) if turned else (height, width)), mode, 16 if bits > 8 else 8)
+
+
+def _refuse_kind(path: Path) -> None:
+    """Raise `UnreadableError` for a kind of file, by its name, that Pillow would misread or not read."""
+    suffix = path.suffix.lower()
+    if suffix in RAW:
+        raise UnreadableError(f"{path} is a camera's raw file; develop it, and give the 16-bit TIFF or PNG")
+    if suffix in HEIC and suffix not in SUFFIXES:
+        raise UnreadableError(f"{path} is HEIC, which needs pillow-heif; {INSTALL_HEIC}")
+
+
+def _refuse_float(path: Path, start: bytes) -> None:
+    """Raise `UnreadableError` for a TIFF of floating-point numbers in colour, which Pillow does not know at all."""
+    if start[:4] not in _TIFF_SIGNATURES:
+        return
+    with path.open("rb") as file:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(start[:8])
+        file.seek(tags.next)
+        tags.load(file)
+    if _FLOAT_FORMAT in tags.get(_TIFF_FORMAT_TAG, ()):
+        bits = max(tags.get(_TIFF_DEPTH_TAG, (32,)))
+        raise UnreadableError(f"{path} holds floating-point numbers of {bits} bits; convert it to a 16-bit RGB image")
+
+
+@contextmanager
+def readable(path: Path, found: str = "is damaged or incomplete") -> Iterator[None]:
+    """Turn what decoders raise for a file that cannot be used into an `UnreadableError` that names it."""
+    try:
+        yield
+    except MemoryError as error:
+        raise UnreadableError(f"{path} does not fit into the free memory; free some, or cut it into parts") from error
+    except DAMAGED as error:
+        raise UnreadableError(f"{path} {found} ({error}); replace or remove it") from error
 
 
 def read_image(path: Path) -> np.ndarray:
     """Return an image file as H×W×3 uint8 RGB, upright by its EXIF; grey is repeated, alpha is dropped.
 
     Raises:
-        UnreadableError: not an image, truncated or damaged, or with other than 8 bits a channel.
+        UnreadableError: not an image, truncated or damaged, too large for the memory, or with other than 8 bits a
+            channel.
     """
     inspect_image(path)
-    try:
-        with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UnreadableError(f"{path} is damaged or incomplete ({error}); replace or remove it") from error
+    with readable(path), Image.open(path) as image:
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -127,12 +189,22 @@ def to_float_image(tensor: Tensor) -> np.ndarray:
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Round an image with values in [0, 1] to what a saved PNG holds; uint8 images pass unchanged."""
-    return image if image.dtype == np.uint8 else np.rint(image * 255.0).astype(np.uint8)
+    return image if image.dtype == np.uint8 else _rounded(image, np.dtype(np.uint8))
 
 
 def to_uint16(image: np.ndarray) -> np.ndarray:
     """Round a float image with values in [0, 1] to 16 bits."""
-    return np.rint(image * np.float32(65535.0)).astype(np.uint16)
+    return _rounded(image, np.dtype(np.uint16))
+
+
+def _rounded(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return values in [0, 1] as whole numbers up to a type's largest, some rows at a time: a copy takes gigabytes."""
+    rounded = np.empty(image.shape, dtype)
+    peak = image.dtype.type(np.iinfo(dtype).max)
+    for top in range(0, len(image), _ROWS_AT_ONCE):
+        rows = slice(top, top + _ROWS_AT_ONCE)
+        rounded[rows] = np.rint(image[rows] * peak)
+    return rounded
 
 
 def side_by_side(images: list[np.ndarray], gap: int = 4) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from utils.files import atomic_write
-from utils.images import UnreadableError, inspect_image, to_uint8, to_uint16
+from utils.images import inspect_image, readable, to_uint8, to_uint16
 
 _ORIENTATION = 0x0112
 _EXIF_PREFIX = b"Exif\x00\x00"
@@ -29,6 +29,7 @@ class Picture:
         grey: whether the file has one colour channel.
         profile: ICC profile, or None.
         exif: EXIF data without an orientation, or None.
+        frames: pages or frames in the file, of which these are the first one's pixels.
     """
 
     pixels: np.ndarray
@@ -36,27 +37,28 @@ class Picture:
     grey: bool = False
     profile: bytes | None = None
     exif: bytes | None = None
+    frames: int = 1
 
 
 def read_picture(path: Path) -> Picture:
     """Read an image file with all that belongs to it.
 
     Raises:
-        UnreadableError: not an image, truncated or damaged, or with other than 8 or 16 bits a channel.
+        UnreadableError: not an image, truncated or damaged, too large for the memory, or with other than 8 or 16 bits a
+            channel.
     """
     info = inspect_image(path, deep=True)
-    try:
-        with Image.open(path) as image:
-            # A profile speaks of the file's channels; those of CMYK are converted.
-            profile = None if image.mode == "CMYK" else image.info.get("icc_profile")
-            if info.bits == 16:
-                values = _read_deep(path, image.getexif().get(_ORIENTATION, 1))
-            else:
-                mode = "RGBA" if image.has_transparency_data else "RGB"
-                values = np.array(ImageOps.exif_transpose(image).convert(mode))
-            return Picture(*_split(values), info.mode in _GREY, profile, _exif(image))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UnreadableError(f"{path} is damaged or incomplete ({error}); replace or remove it") from error
+    with readable(path), Image.open(path) as image:
+        # A profile speaks of the file's channels; those of CMYK are converted.
+        profile = None if image.mode == "CMYK" else image.info.get("icc_profile")
+        # The further images of a phone's JPEG (MPO) are previews and depth, no pages.
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        if info.bits == 16:
+            values = _read_deep(path, image.getexif().get(_ORIENTATION, 1))
+        else:
+            mode = "RGBA" if image.has_transparency_data else "RGB"
+            values = np.array(ImageOps.exif_transpose(image).convert(mode))
+        return Picture(*_split(values), info.mode in _GREY, profile, _exif(image), frames)
 
 
 def _exif(image: Image.Image) -> bytes | None:
@@ -71,7 +73,10 @@ def _exif(image: Image.Image) -> bytes | None:
 
 def _read_deep(path: Path, orientation: int) -> np.ndarray:
     """Return a 16-bit image as H×W×3 or H×W×4, upright; Pillow would halve its depth."""
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)  # any path, unlike imread
+    try:
+        values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)  # any path, unlike imread
+    except cv2.error as error:
+        raise (MemoryError if error.code == cv2.Error.StsNoMem else ValueError)(str(error)) from error
     if values is None or values.dtype != np.uint16:
         raise ValueError("not decoded" if values is None else f"values of type {values.dtype}")
     if values.ndim == 2:

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from utils.files import atomic_write
-from utils.images import UnreadableError
+from utils.images import DAMAGED, UnreadableError
 from utils.pictures import read_picture
 from utils.result_files import PAGE, Row
 from utils.scoring import KNOWN
@@ -197,7 +197,7 @@ def _make_file(folder: Path, make: Callable[[Path], Image.Image], path: Path, qu
         if target.exists() and target.stat().st_mtime >= path.stat().st_mtime:
             return target
         image = make(path)
-    except (OSError, SyntaxError, ValueError, UnreadableError, Image.DecompressionBombError):
+    except (UnreadableError, MemoryError, *DAMAGED):
         return None
     with atomic_write(target) as temporary:
         image.save(temporary, quality=quality, subsampling=0, icc_profile=image.info.get("icc_profile"))
@@ -212,7 +212,7 @@ def _is_shown(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return "exif" not in image.info or image.getexif().get(_ORIENTATION, 1) == 1
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except DAMAGED:
         return True  # a preview could not be made either
 
 
