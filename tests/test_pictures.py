@@ -144,11 +144,15 @@ def test_a_tiff_of_floating_point_colours_is_refused_as_such(tmp_path, photo):
 def test_a_damaged_avif_is_named(tmp_path, photo):
     photo.save(tmp_path / "a.avif")
     whole = (tmp_path / "a.avif").read_bytes()
-    for content in (whole[: len(whole) * 2 // 3], whole[:200] + bytes(50) + whole[250:]):
-        (tmp_path / "a.avif").write_bytes(content)
+    found = set()
+    for i in range(0, len(whole), 5):  # libavif meets the damage at once, or in the pixels, or not at all
+        (tmp_path / "a.avif").write_bytes(whole[:i] + bytes(8) + whole[i + 8 :])
         for read in (read_picture, read_image):
-            with pytest.raises(UnreadableError, match=r"a\.avif (is damaged|cannot be read)"):
+            try:
                 read(tmp_path / "a.avif")
+            except UnreadableError as error:
+                found.add(str(error).partition("a.avif ")[2].partition(" (")[0])
+    assert found == {"is damaged or incomplete", "cannot be read as an image"}
 
 
 @pytest.mark.parametrize(("name", "message"), [("a.NEF", "raw file; develop it"), ("a.heic", "run `pip install pil")])
