@@ -11,20 +11,24 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from datasets import parse_source
 from models.aspdc import ASPDC_OPS, MODULATIONS
 from utils.errors import UserError, user_errors_end_the_program
 from utils.figures import parse_blocks
-from utils.files import check_writable
+from utils.files import check_writable, remove_stale
 from utils.images import UnreadableError
+from utils.interruption import Interruption, interruption, sigterm_as_exception
 from utils.methods import Method, find_methods
 from utils.precision import PRECISIONS
-from utils.presentation import write_page, write_set_figures
+from utils.presentation import FIGURES, write_page, write_set_figures
 from utils.ranks import ranks_together
+from utils.report import FILES
 from utils.result_files import PAGE, SUMMARY, TABLE, EarlierResults, find_earlier, name_in
 from utils.results import Results
 from utils.scoring import Scorer, parse_metrics
-from utils.set_run import run_set
+from utils.set_table import run_set
 from utils.summaries import print_comparison, print_published, print_summary
 from utils.testing_sets import find_sets, find_videos, refuse_existing, result_folders
 from utils.tiling import GRID, parse_tile
@@ -91,16 +95,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def run_videos(method: Method, videos: Sequence[Path], args: argparse.Namespace, results: Results) -> list[str]:
+def run_videos(
+    method: Method, videos: Sequence[Path], args: argparse.Namespace, results: Results, stop: Interruption
+) -> list[str]:
     """Restore videos; return what was wrong with those left out."""
     problems = []
+
+    def restore(frame: np.ndarray) -> np.ndarray:
+        if stop.requested:
+            stop.end()
+        return method.restorer(frame)
+
     for path in videos:
         output = method.folder / output_name(path)
         if args.resume and output.exists() and name_in(args.save_dir, output) in results.sets:
             continue
         results.begin(output)
         try:
-            summary = restore_video(method.restorer, path, output, print)
+            summary = restore_video(restore, path, output, print)
         except UnreadableError as error:
             problems.append(str(error))
             continue
@@ -141,6 +153,10 @@ def main(args: argparse.Namespace) -> None:
                 folders = [method.folder / place.relative_to(args.save_dir) for place in places]
                 existing += refuse_existing(image_sets, folders, videos, method.folder, args, earlier)
         check_writable(args.save_dir, "--save_dir")
+        if ranks.main:
+            written = [args.save_dir, args.save_dir / FILES, *(method.folder for method in methods)]
+            folders = (method.folder / place.relative_to(args.save_dir) for method in methods for place in places)
+            remove_stale(written, {folder for folder in folders if folder not in written} | {args.save_dir / FIGURES})
         results = Results(args.save_dir, settings, earlier) if ranks.main else None
         ranks.wait()
         results = results or Results(args.save_dir, settings, rank=ranks.rank)
@@ -149,12 +165,13 @@ def main(args: argparse.Namespace) -> None:
         for image_set in image_sets:
             print(image_set.describe())
         problems: list[str] = []
-        for method in methods:
-            for image_set, place in zip(image_sets, places, strict=True):
-                problems += run_set(method, image_set, place, scorer, args, results, ranks)
-                if (name := method.set_name(place.name)) in results.sets:
-                    print_summary(name, results.sets[name])
-            problems += run_videos(method, videos, args, results) if ranks.main else []
+        with interruption("stopping after the image in hand; a second signal ends at once" * ranks.main) as stop:
+            for method in methods:
+                for image_set, place in zip(image_sets, places, strict=True):
+                    problems += run_set(method, image_set, place, scorer, args, results, ranks, stop)
+                    if (name := method.set_name(place.name)) in results.sets:
+                        print_summary(name, results.sets[name])
+                problems += run_videos(method, videos, args, results, stop) if ranks.main else []
         for image_set, place in zip(image_sets, places, strict=True):
             by_method = {method.name: results.sets.get(method.set_name(place.name), {}) for method in methods}
             print_comparison(place.name, by_method)
@@ -175,5 +192,5 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    with user_errors_end_the_program():
+    with user_errors_end_the_program(), sigterm_as_exception():
         main(parse_args())

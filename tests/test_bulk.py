@@ -53,6 +53,19 @@ def test_results_come_in_order_and_no_more_is_under_way_than_allowed():
     assert 3 < most <= 5  # several at a time
 
 
+def test_what_was_worked_on_is_stored_when_it_stops():
+    worked, stored = [], []
+
+    def work(item, loaded):
+        worked.append(item)
+
+    steps = overlapped(
+        range(100), lambda item: item, work, lambda item, *_: stored.append(item) or time.sleep(0.02),
+        threads=2, size=lambda _: 1, budget=9, stop=lambda: len(worked) >= 4,
+    )  # fmt: skip
+    assert [item for item, _ in steps] == sorted(stored) == worked == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("broken", ["load", "work", "store"])
 def test_an_error_ends_the_rest(broken):
     begun = []

@@ -2,16 +2,24 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import D_testing
 from models import DeblurringNet
-from tests.helpers import SAMPLE, SAMPLES, load, save
+from tests.helpers import ROOT, SAMPLE, SAMPLES, load, save
+from utils import files, set_run
 from utils.checkpoint import save_network
-from utils.errors import UserError
+from utils.errors import Terminated, UserError
 from utils.result_files import find_earlier
 
 FILES = ("results.csv", "summary.json", "report.html")
@@ -167,3 +175,106 @@ def test_a_list_cut_in_its_last_line_is_read_up_to_there(tmp_path):
     earlier = find_earlier(tmp_path, resume=True, overwrite=False)
     assert earlier.made(tmp_path / "photos" / "a.png")
     assert not earlier.made(tmp_path / "photos" / "b.png")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGTERM")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_with_every_picture_in_the_table(tmp_path, nets, number, status):
+    source, out = tmp_path / "photos", tmp_path / "out"
+    for i in range(60):
+        save(source / f"{i:02}.png", load(SAMPLE)[:300, :400])
+    where = ["--testset_dir", str(source), "--save_dir", str(out), "--weights", str(nets / "a.pth"), "--device", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "D_testing.py", *where], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (out / "photos" / "02.png").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    stdout, stderr = process.communicate()
+    assert process.returncode == status
+    assert "Traceback" not in stderr
+    assert "stopping after the image in hand" in stderr
+    done = images(out)
+    assert f"photos: {len(done)} of 60 images are done; --resume goes on" in stdout
+    assert done == sorted(path.name for path in (out / "photos").iterdir())  # no temporary file either
+    assert 3 <= len(done) < 60
+    assert summary(out)["sets"]["photos"]["complete"] is False
+
+
+def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
+    stop = D_testing.Interruption()
+
+    def video(restore, path, output, say):
+        restore(np.zeros((8, 8, 3), np.uint8))
+        stop.requested = signal.SIGTERM
+        restore(np.zeros((8, 8, 3), np.uint8))
+
+    monkeypatch.setattr(D_testing, "restore_video", video)
+    args = D_testing.parse_args(["--testset_dir", "a.mp4", "--save_dir", str(tmp_path)])
+    method = D_testing.Method("", lambda frame: frame, tmp_path)
+    with pytest.raises(Terminated):
+        D_testing.run_videos(method, [tmp_path / "a.mp4"], args, D_testing.Results(tmp_path, {}), stop)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes are asked for by their numbers")
+def test_what_killed_processes_left_is_deleted_by_the_next_run(tmp_path, nets):
+    source, out = photos(tmp_path / "photos", "a.png"), tmp_path / "out"
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    names = [str(files._temporary(out / "photos" / f"{name}.png").name) for name in ("gone", "lives", "away", "old")]
+    pids = [child.pid, os.getppid(), child.pid, child.pid]
+    names = [name.replace(f".{os.getpid()}-", f".{pid}-") for name, pid in zip(names, pids, strict=True)]
+    names[2:] = [name.replace(files._HOST, "0" * 8) for name in names[2:]]  # another machine's
+    left = [save(out / "photos" / name) for name in (*names, ".hidden.tmp.png")]
+    os.utime(left[3], (0, 0))
+    run(source, out, nets / "a.pth")
+    assert [path.exists() for path in left] == [False, True, True, False, True]
+
+
+def test_names_that_become_too_long_are_left_out_and_told(tmp_path, nets):
+    longest = "x" * 250
+    source, out = photos(tmp_path / "photos", "a.png", f"{longest}.png"), tmp_path / "out"
+    run(source, out, nets / "a.pth")
+    assert images(out) == ["a.png", f"{longest}.png"]
+    photos(source, f"{longest}.bmp")  # x.bmp.png and x.png.png are longer than a name may be
+    with pytest.raises(UserError, match=r"2 of the files .*:\n.*x\.bmp has to be shorter\n.*x\.png has to be"):
+        run(source, tmp_path / "other", nets / "a.pth", "--figures", "2")
+    assert images(tmp_path / "other") == ["a.png"]
+
+
+def test_pages_after_the_first_are_told(tmp_path, nets, capsys):
+    source, out = photos(tmp_path / "photos", "a.png"), tmp_path / "out"
+    with Image.open(source / "a.png") as page:
+        page.save(source / "b.tif", save_all=True, append_images=[page, page])
+    run(source, out, nets / "a.pth")
+    note = f"{source / 'b.tif'} holds 3 pages or frames: the first one was restored"
+    assert note in capsys.readouterr().out
+    assert summary(out)["sets"]["photos"]["notes"] == [note]
+    run(source, out, nets / "a.pth", "--resume")
+    assert summary(out)["sets"]["photos"]["notes"] == [note]
+
+
+@pytest.mark.parametrize("where", ["decode", "score_both", "write_picture"])
+def test_too_little_memory_for_one_picture_leaves_it_out(tmp_path, nets, monkeypatch, where):
+    source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
+    whole, calls = getattr(set_run, where), []
+
+    def short(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError
+        return whole(*arguments)
+
+    monkeypatch.setattr(set_run, where, short)
+    with pytest.raises(UserError, match=r"1 of the files .*:\n.*does not suffice to decode, .*photos/.\.png"):
+        run(source, out, nets / "a.pth", "--num_workers", "1")
+    assert len(images(out)) == 2
+
+
+def test_the_summary_is_complete_when_all_that_was_asked_for_is_there(tmp_path, nets):
+    source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
+    counts = []
+    for more in (("--limit", "2"), ("--resume",), ("--resume", "--limit", "1")):
+        run(source, out, nets / "a.pth", *more)
+        counts.append([summary(out)["sets"]["photos"][name] for name in ("images", "complete")])
+    assert counts == [[2, True], [3, True], [3, True]]

@@ -57,7 +57,7 @@ def test_missing_and_ambiguous_pictures_are_named(tmp_path):
     with pytest.raises(UserError, match="scores against sharp images"):
         run(tmp_path / "scores", "--from_results", str(tmp_path / "two"), testset=tmp_path / "two")
     save(tmp_path / "small" / "000203.png", picture[:100, :100])
-    with pytest.raises(UserError, match=r"cannot be scored: expected two H×W×3 images of one size"):
+    with pytest.raises(UserError, match=r"000203\.png is 100×100 px, the test image .*000203\.png 640×384; expected"):
         run(tmp_path / "scores", "--from_results", str(tmp_path / "small"))
 
 

@@ -2,8 +2,12 @@
 
 import hashlib
 import os
+import platform
+import re
 import tempfile
-from collections.abc import Iterator
+import time
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,58 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
+
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # several machines may share a folder
+_TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})\.tmp(\.[^.]*)?", re.DOTALL)
+_STEM_BYTES = 100  # of a temporary name, which is to be no longer than the longest that a file system takes
+_ABANDONED = 24 * 3600  # s
+
+
+def _temporary(path: Path) -> Path:
+    """Return where a file is written until it is complete; it tells the process that writes it."""
+    stem = os.fsencode(path.stem)
+    if len(stem) > _STEM_BYTES:
+        stem = hashlib.sha256(stem).hexdigest().encode()
+    return path.with_name(f".{os.fsdecode(stem)}.{os.getpid()}-{_HOST}.tmp{path.suffix}")
+
+
+def remove_stale(folders: Iterable[Path], below: Iterable[Path] = ()) -> None:
+    """Delete what processes that are gone left of files they were writing; call it before this one writes.
+
+    Of another machine's processes nothing is known: theirs is deleted when it is a day old.
+
+    Args:
+        folders: are looked through themselves; they need not exist.
+        below: with all folders below them.
+    """
+    found = [path for folder in folders for path in folder.glob(".*.tmp*")]
+    found += [path for folder in below for path in folder.rglob(".*.tmp*")]
+    for path in found:
+        if match := _TEMPORARY.fullmatch(path.name):
+            with suppress(OSError):
+                gone = match[2] == _HOST and not _runs(int(match[1]))
+                if gone or time.time() - path.stat().st_mtime > _ABANDONED:
+                    path.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Say whether another process runs."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":  # where the call below would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def exists(path: Path) -> bool:
+    """Say whether a file exists; one whose name is too long for the disk does not."""
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists raises an error for it)
 
 
 @contextmanager
@@ -20,7 +76,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the file cannot be written (no permission, disk full, a folder of that name); an old one is kept.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

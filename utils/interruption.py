@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as requests that a loop answers between two steps, not as exceptions anywhere."""
 
+import os
 import signal
 import threading
 import time
@@ -25,11 +26,14 @@ class Interruption:
 
 
 @contextmanager
-def interruption() -> Iterator[Interruption]:
+def interruption(say: str = "") -> Iterator[Interruption]:
     """Yield what the first signal sets; one that comes a second or more later ends the program at once.
 
     A terminal or a cluster sends the first one twice where torchrun does, too. Processes started meanwhile (the workers
     that read images) do not die of these signals either.
+
+    Args:
+        say: is written to stderr at the first signal.
     """
     state = Interruption()
     if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
@@ -39,6 +43,8 @@ def interruption() -> Iterator[Interruption]:
     def handle(number: int, frame: FrameType | None) -> None:
         if state.requested is None:
             state.requested, state.since = signal.Signals(number), time.monotonic()
+            if say:
+                os.write(2, f"\n{say}\n".encode())  # the stream itself may be in the middle of a line
         elif time.monotonic() - state.since >= _ONE_SIGNAL:
             state.end()
 
@@ -48,3 +54,17 @@ def interruption() -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_as_exception() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, as Ctrl-C raises KeyboardInterrupt: no temporary file stays behind."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -20,6 +20,7 @@ def overlapped(
     threads: int,
     size: Callable[[Item], int],
     budget: int,
+    stop: Callable[[], object] = lambda: False,
 ) -> Iterator[tuple[Item, Stored]]:
     """Yield each item with what `store` returned for it, in the items' order.
 
@@ -31,6 +32,7 @@ def overlapped(
         threads: that load, and as many that store.
         size: of an item, in the unit of `budget`.
         budget: what the items between loading and the end of storing may add up to; a larger item goes alone.
+        stop: once it is true no item is worked on any more; those that were are stored and yielded.
 
     Raises:
         whatever one of the functions raises, at once; what other threads have begun is finished before.
@@ -43,6 +45,11 @@ def overlapped(
     readers, writers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
     try:
         while waiting is not None or loading or storing:
+            if stop():
+                waiting = None
+                for _, future in loading:
+                    future.cancel()
+                loading.clear()
             while waiting is not None and (not used or used + size(waiting) <= budget):
                 used += size(waiting)
                 loading.append((waiting, readers.submit(load, waiting)))

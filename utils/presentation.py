@@ -8,10 +8,13 @@ import torch
 
 from datasets import ImageSet
 from utils.figures import write_figures
+from utils.files import exists
 from utils.methods import Method
 from utils.report import Source, write_report
 from utils.restoration import Restorer
 from utils.results import Results
+
+FIGURES = "figures"
 
 
 def write_set_figures(
@@ -36,8 +39,8 @@ def write_set_figures(
     }
     for i in range(count):
         restored = {label: files[i] for label, files in zip(labels, outputs, strict=True)}
-        if all(file.exists() for file in restored.values()):
-            path = args.save_dir / "figures" / place.name / Path(image_set.names[i]).with_suffix("")
+        if all(exists(file) for file in restored.values()):
+            path = args.save_dir / FIGURES / place.name / Path(image_set.names[i]).with_suffix("")
             blurry, sharp = image_set.blurry[i], image_set.sharp[i] if image_set.sharp else None
             write_figures(path, blurry, restored, sharp, networks, args.figure_blocks, device, args.precision)
 

@@ -1,6 +1,6 @@
 """Restoring, saving and scoring the images of a set: files are read and written in threads beside the network."""
 
-import argparse
+import errno
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,22 +11,19 @@ from threading import Lock
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from datasets import ImageSet
+from utils.errors import UserError
 from utils.evaluation import Decoded, decode, score_both
 from utils.images import UnreadableError, inspect_image, to_uint8, write_png
-from utils.memory import free_memory
-from utils.methods import Method
+from utils.interruption import Interruption
+from utils.memory import free_memory, out_of_memory
 from utils.overlap import overlapped
 from utils.pictures import write_picture
-from utils.ranks import Ranks
 from utils.restoration import Restorer
-from utils.result_files import Row, name_in
-from utils.results import Results
+from utils.result_files import Row
 from utils.saved_results import SavedResults, read_result
 from utils.scoring import Scorer
-from utils.summaries import summarise
 
 _SHARE = 0.25  # of the free main memory that images before and after the network may take
 _BYTES_A_PIXEL, _BYTES_TO_SCORE = 60, 400  # decoded, restored, rounded; and the float64 maps of SSIM
@@ -51,6 +48,8 @@ class SetRun:
         scorer: of an image and its reference, or of an image without one.
         threads: that read files, and as many that score and write.
         begin: is told of each file before it is written.
+        stop: once requested, no image is restored any more.
+        notes: on images of which a user should know something.
     """
 
     restorer: Restorer | SavedResults
@@ -59,6 +58,8 @@ class SetRun:
     scorer: Scorer
     threads: int
     begin: Callable[[Path], None]
+    stop: Interruption = field(default_factory=Interruption)
+    notes: list[str] = field(default_factory=list)
     _device: Lock = field(default_factory=Lock)  # one of the threads computes on it at a time
 
     def __call__(self, places: Sequence[int]) -> Iterator[tuple[int, Row | UnreadableError]]:
@@ -72,6 +73,7 @@ class SetRun:
             threads=self.threads,
             size=lambda group: group.pixels,
             budget=int(_SHARE * free_memory(torch.device("cpu")) / bytes_a_pixel),
+            stop=lambda: self.stop.requested,
         )
         for group, stored in rows:
             yield from zip(group.places, stored, strict=True)
@@ -98,9 +100,24 @@ class SetRun:
     def _load_one(self, place: int) -> tuple[Decoded, np.ndarray | None] | UnreadableError:
         try:
             saved = read_result(self.outputs[place]) if isinstance(self.restorer, SavedResults) else None
-            return decode(self.image_set, place), saved
+            image = decode(self.image_set, place)
         except UnreadableError as error:
             return error
+        except MemoryError:
+            return self._too_large(place)
+        if saved is not None and saved.shape != image.blurry.pixels.shape:
+            (height, width), (expected, across) = saved.shape[:2], image.blurry.pixels.shape[:2]
+            return UnreadableError(
+                f"{self.outputs[place]} is {width}×{height} px, the test image {self.image_set.blurry[place]} "
+                f"{across}×{expected}; expected the result of the whole image"
+            )
+        return image, saved
+
+    def _too_large(self, place: int) -> UnreadableError:
+        return UnreadableError(
+            f"memory does not suffice to decode, save and score {self.image_set.blurry[place]}; free some, give a "
+            "smaller --num_workers, or cut it into parts"
+        )
 
     def _work(
         self, group: _Group, loaded: Sequence[tuple[Decoded, np.ndarray | None] | UnreadableError]
@@ -132,12 +149,22 @@ class SetRun:
                 rows.append(self._store_one(place, each[0], next(outputs), seconds))
             except UnreadableError as error:
                 rows.append(error)
+            except UserError as error:
+                if getattr(error.__cause__, "errno", None) != errno.ENAMETOOLONG:
+                    raise
+                rows.append(UnreadableError(f"{error}: the name of {self.image_set.blurry[place]} has to be shorter"))
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                rows.append(self._too_large(place))
         return rows
 
     def _store_one(self, place: int, image: Decoded, output: np.ndarray, seconds: float) -> Row:
         height, width = image.blurry.pixels.shape[:2]
         row: Row = {"height": height, "width": width, "seconds": round(seconds, 4)}
         name = str(self.image_set.blurry[place])
+        if image.blurry.frames > 1:
+            self.notes.append(f"{name} holds {image.blurry.frames} pages or frames: the first one was restored")
         with self._device if self.scorer.device.type == "cuda" else nullcontext():
             before, after = score_both(self.scorer, image, output, name)
         row |= {f"input_{metric}": value for metric, value in before.items()} | after
@@ -149,62 +176,3 @@ class SetRun:
         else:
             write_png(self.outputs[place], to_uint8(output))
         return row
-
-
-def run_set(
-    method: Method,
-    image_set: ImageSet,
-    place: Path,
-    scorer: Scorer,
-    args: argparse.Namespace,
-    results: Results,
-    ranks: Ranks,
-) -> list[str]:
-    """Restore, save and score this process's share of a set's images; return what was wrong with those left out."""
-    name = method.set_name(place.name)
-    count = min(len(image_set), args.limit or len(image_set))
-    outputs = method.outputs(image_set, place, args.save_dir, count)
-    done = set(ranks.gather(list(results.of(name)))[0])
-    own = [i for i in range(count) if image_set.names[i] not in done][ranks.rank :: ranks.world]
-    run = SetRun(method.restorer, image_set, outputs, scorer, args.num_workers, results.begin)
-    problems: list[str] = []
-    try:
-        for i, row in tqdm(run(own), name, len(own), unit="image", dynamic_ncols=True, disable=not ranks.main):
-            if isinstance(row, UnreadableError):
-                problems.append(str(row))
-                tqdm.write(f"left out: {row}")
-                continue
-            where = name_in(args.save_dir, outputs[i])
-            named: Row = {"set": name, "image": image_set.names[i], "saved_as": where}
-            results.add(named | ({"weights": method.name} if method.name else {}) | row)
-    finally:  # neither an error nor Ctrl-C loses the scores before it
-        if not ranks.together:
-            _finish_set(name, image_set, count, [results.of(name)], problems, results)
-        else:
-            results.write()
-    if ranks.together:
-        shares = ranks.gather((results.of(name), problems))
-        problems = [problem for _, found in shares for problem in found]
-        if ranks.main:
-            _finish_set(name, image_set, count, [rows for rows, _ in shares], problems, results)
-        ranks.wait()
-        if not ranks.main:
-            results.hand_over()
-    return problems
-
-
-def _finish_set(
-    name: str,
-    image_set: ImageSet,
-    count: int,
-    shares: Sequence[dict[str, Row]],
-    problems: Sequence[str],
-    results: Results,
-) -> None:
-    """Put a set's rows into the order of its images, and write them with their summary."""
-    by_image = {image: row for rows in shares for image, row in rows.items()}
-    rows = [by_image[image] for image in image_set.names if image in by_image]
-    if rows:
-        results.replace(name, rows)
-        results.sets[name] = summarise(image_set, rows, complete=len(rows) == count, problems=problems)
-        results.write()

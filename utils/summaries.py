@@ -1,6 +1,6 @@
 """What a set's scores come to: its means for summary.json, and the tables that are printed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 from typing import Any
 
@@ -13,7 +13,9 @@ _GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a w
 _INPUT = "input_"  # before a metric's name: of the blurry image
 
 
-def summarise(image_set: ImageSet, rows: list[Row], complete: bool, problems: Sequence[str] = ()) -> dict[str, Any]:
+def summarise(
+    image_set: ImageSet, rows: list[Row], complete: bool, problems: Sequence[str] = (), notes: Iterable[str] = ()
+) -> dict[str, Any]:
     """Return a set's counts and means for summary.json.
 
     Args:
@@ -21,6 +23,7 @@ def summarise(image_set: ImageSet, rows: list[Row], complete: bool, problems: Se
         rows: of its images that were restored.
         complete: whether these are all that were asked for.
         problems: with the others.
+        notes: besides those of the set, on single images.
     """
     summary: dict[str, Any] = {
         "kind": image_set.kind,
@@ -28,7 +31,7 @@ def summarise(image_set: ImageSet, rows: list[Row], complete: bool, problems: Se
         "images": len(rows),
         "images_in_set": len(image_set),
         "complete": complete,
-        "notes": list(image_set.notes),
+        "notes": list(dict.fromkeys((*image_set.notes, *notes))),
         "problems": list(problems),
         "seconds_per_image": median(row["seconds"] for row in rows),
     }

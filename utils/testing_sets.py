@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets import SPLITS, ImageSet, parse_source, pictures, survey
 from datasets.checks import told_together
 from utils.errors import UserError
+from utils.files import exists
 from utils.result_files import EarlierResults
 from utils.video import is_video, output_name
 
@@ -106,7 +107,7 @@ def refuse_existing(
     for output in (*outputs, *(video_folder / output_name(path) for path in videos)):
         if output.resolve() in inputs:
             raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
-        if not output.exists():
+        if not exists(output):
             continue
         if not (args.overwrite or (args.resume and earlier.made(output))):
             raise UserError(
