@@ -22,7 +22,7 @@ from utils.images import UnreadableError
 from utils.interruption import Interruption, interruption, sigterm_as_exception
 from utils.methods import Method, find_methods
 from utils.precision import PRECISIONS
-from utils.presentation import FIGURES, write_page, write_set_figures
+from utils.presentation import FIGURES, refuse_figures, write_page, write_set_figures
 from utils.ranks import ranks_together
 from utils.report import FILES
 from utils.result_files import PAGE, SUMMARY, TABLE, EarlierResults, find_earlier, name_in
@@ -30,10 +30,12 @@ from utils.results import Results
 from utils.scoring import Scorer, parse_metrics
 from utils.set_table import run_set
 from utils.summaries import print_comparison, print_published, print_summary
-from utils.testing_sets import find_sets, find_videos, refuse_existing, result_folders
+from utils.testing_sets import find_sets, find_videos, parse_save_dir, refuse_existing, result_folders
 from utils.tiling import GRID, parse_tile
 from utils.version import __version__
 from utils.video import output_name, restore_video
+
+_FOR_NETWORKS = ("weights", "modulation", "deform_op", "precision", "tile", "tile_overlap", "self_ensemble")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -68,7 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="px that neighbouring tiles share: less is faster, too little shows as seams")
     add("--self_ensemble", action="store_true",
         help="restore the eight flips and rotations of each image and save their mean: eight times the work")
-    add("--save_dir", type=Path, default=Path("results"), help="where restored images and the scores go")
+    add("--save_dir", type=parse_save_dir, default="results", help="where restored images and the scores go")
     add("--resume", action="store_true", help="go on with what an earlier run left in --save_dir")
     add("--overwrite", action="store_true", help="restore again what --save_dir already holds")
     add("--limit", type=int, help="restore only the first so many images of each set")
@@ -80,6 +82,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="ASPDCs, 0 to 5, whose attention maps and offsets the figures show")
     # fmt: on
     args = parser.parse_args(argv)
+    if args.from_results and (unused := _given(parser, argv, _FOR_NETWORKS)):
+        parser.error(f"--from_results scores what is there, without a network: leave --{', --'.join(unused)} out")
     if args.limit is not None and args.limit < 1:
         parser.error("--limit should be at least 1")
     if args.figures < 0:
@@ -93,6 +97,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if isinstance(args.tile, int) and args.tile_overlap > args.tile // 2:
         parser.error(f"--tile_overlap should be at most half of --tile {args.tile}, not {args.tile_overlap}")
     return args
+
+
+def _given(parser: argparse.ArgumentParser, argv: list[str] | None, names: Sequence[str]) -> list[str]:
+    """Return those of the arguments that the command line itself names."""
+    absent = object()
+    parser.set_defaults(**dict.fromkeys(names, absent))
+    args = parser.parse_args(argv)
+    return [name for name in names if getattr(args, name) is not absent]
 
 
 def run_videos(
@@ -112,7 +124,7 @@ def run_videos(
             continue
         results.begin(output)
         try:
-            summary = restore_video(restore, path, output, print)
+            summary = restore_video(restore, path.absolute(), output, print)  # 12:30.mp4 alone would be a URL
         except UnreadableError as error:
             problems.append(str(error))
             continue
@@ -152,6 +164,8 @@ def main(args: argparse.Namespace) -> None:
             for method in methods:
                 folders = [method.folder / place.relative_to(args.save_dir) for place in places]
                 existing += refuse_existing(image_sets, folders, videos, method.folder, args, earlier)
+        if ranks.main:
+            refuse_figures(methods, image_sets, places, args, earlier)
         check_writable(args.save_dir, "--save_dir")
         if ranks.main:
             written = [args.save_dir, args.save_dir / FILES, *(method.folder for method in methods)]
@@ -178,7 +192,7 @@ def main(args: argparse.Namespace) -> None:
             if image_set.paired:
                 print_published(image_set.kind)
             if ranks.main and args.figures:
-                write_set_figures(methods, image_set, place, args, ranks.device)
+                problems += write_set_figures(methods, image_set, place, args, ranks.device)
         results.problems = list(dict.fromkeys(problems))  # several networks meet the same ones
         if ranks.main:
             write_page(methods, image_sets, places, results)

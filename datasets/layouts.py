@@ -86,6 +86,8 @@ def parse_source(text: str) -> tuple[str | None, Path]:
     Raises:
         DatasetError: an unknown kind, or no path.
     """
+    if not text:
+        raise DatasetError("a data set's path is empty; the working directory is '.'")
     kind, separator, path = text.partition("=")
     if not separator or os.sep in kind:
         return None, Path(text).expanduser()

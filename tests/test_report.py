@@ -117,6 +117,12 @@ def test_a_run_is_shown_with_its_scores_and_the_published_ones(browser, samples)
     assert browser.messages() == []
 
 
+def test_networks_whose_files_share_a_name_are_told_apart(browser, tmp_path):
+    files = {"x_net": {"weights": "nets/x/net.pth"}, "y_net": {"weights": "nets\\y\\net.pth"}}
+    browser.open(write_report(tmp_path, [], {}, SETTINGS | {"networks": files}, {}))
+    assert browser["#run"].text == "x/net.pth, y/net.pth · fp32 · cpu · torch 2"
+
+
 def test_photographs_and_videos_are_told_without_scores(browser, tmp_path):
     (tmp_path / "shaky #1.mp4").write_bytes(b"")
     video = {"kind": "video", "height": 720, "width": 1280, "frames": 250, "frames_per_second": 29.97002997}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import D_testing
 from models import DeblurringNet
 from tests.helpers import ROOT, SAMPLE, load
 from utils.errors import UserError
@@ -155,9 +156,11 @@ def test_free_memory_knows_the_processs_limit():
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 
-@pytest.mark.parametrize("text", ["0", "100", "130", "-256", "big"])
-def test_tiles_that_make_no_sense(text):
-    with pytest.raises(ValueError, match=r"."):
-        parse_tile(text)
+@pytest.mark.parametrize("text", ["0", "100", "130", "-256", "big", ""])
+def test_tiles_that_make_no_sense(text, capsys):
+    with pytest.raises(SystemExit):
+        D_testing.parse_args(["--testset_dir", "photos", f"--tile={text}"])
+    expected = f"argument --tile: expected auto, off, or a multiple of 4 from 128 up, got {text!r}"
+    assert expected in capsys.readouterr().err
     assert parse_tile("256") == 256
     assert parse_tile("off") is None

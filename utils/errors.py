@@ -1,5 +1,6 @@
 """The one kind of error that is a message to the user rather than a defect of the program."""
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,12 @@ class Terminated(BaseException):
 
 @contextmanager
 def user_errors_end_the_program() -> Iterator[None]:
-    """Turn a `UserError` into one message without a traceback and status 2, Ctrl-C into 130 and SIGTERM into 143."""
+    """Turn a `UserError` into one message without a traceback and status 2, Ctrl-C into 130 and SIGTERM into 143.
+
+    File names that are no UTF-8 are printed with escapes, to stdout as to stderr.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except UserError as error:

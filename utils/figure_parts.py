@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from utils.files import atomic_write
 
+FIGURE_SUFFIXES = (".png", ".pdf")
 PAGE = 6.9  # in: both columns of a CVPR page
 GAP = 0.04  # in, between panels
 LINE = 0.13  # in, a line of text
@@ -77,7 +78,7 @@ def save_figure(path: Path, figure: Figure) -> None:
     Raises:
         UserError: a file cannot be written.
     """
-    for suffix, undated in ((".png", {}), (".pdf", {"CreationDate": None})):
+    for suffix, undated in zip(FIGURE_SUFFIXES, ({}, {"CreationDate": None}), strict=True):
         for image in (image for axes in figure.axes for image in axes.images):
             # A PDF holds an image's own pixels, for those who zoom in; in the PNG they would come out in unequal sizes.
             image.set_interpolation("none" if suffix == ".pdf" else "auto")

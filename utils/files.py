@@ -1,5 +1,6 @@
 """Files that are either complete or absent, whatever happens while they are written."""
 
+import errno
 import hashlib
 import os
 import platform
@@ -67,6 +68,11 @@ def _runs(process: int) -> bool:
 def exists(path: Path) -> bool:
     """Say whether a file exists; one whose name is too long for the disk does not."""
     return os.path.exists(path)  # noqa: PTH110 (Path.exists raises an error for it)
+
+
+def name_too_long(error: UserError) -> bool:
+    """Say whether `atomic_write` failed because the file's name is longer than the disk takes."""
+    return getattr(error.__cause__, "errno", None) == errno.ENAMETOOLONG
 
 
 @contextmanager

@@ -7,19 +7,73 @@ from pathlib import Path
 import torch
 
 from datasets import ImageSet
-from utils.figures import write_figures
-from utils.files import exists
+from models import DeblurringNet
+from utils.errors import UserError
+from utils.figures import figure_files, write_figures
+from utils.files import exists, name_too_long
 from utils.methods import Method
 from utils.report import Source, write_report
 from utils.restoration import Restorer
+from utils.result_files import EarlierResults
 from utils.results import Results
+from utils.saved_results import SavedResults
+from utils.testing_sets import output_names
 
 FIGURES = "figures"
 
 
+def _figure_paths(image_set: ImageSet, place: Path, args: argparse.Namespace) -> list[Path]:
+    """Return what the figures of a set's first images begin with: folders and names of the restored images."""
+    count = min(args.figures, args.limit or args.figures)
+    folder = args.save_dir / FIGURES / place.relative_to(args.save_dir)
+    return [folder / Path(name).with_suffix("") for name in output_names(image_set.names)[:count]]
+
+
+def _networks(methods: Sequence[Method]) -> dict[str, DeblurringNet]:
+    """Return the networks among methods by what stands above their figures."""
+    return {_label(each): each.restorer.network for each in methods if isinstance(each.restorer, Restorer)}
+
+
+def _label(method: Method) -> str:
+    return method.name or "restored"
+
+
+def refuse_figures(
+    methods: Sequence[Method],
+    image_sets: Sequence[ImageSet],
+    places: Sequence[Path],
+    args: argparse.Namespace,
+    earlier: EarlierResults,
+) -> None:
+    """Do not write figures over what is read, nor over those of another run.
+
+    Args:
+        methods: what will restore the images.
+        image_sets: what is read.
+        places: each one's folder where there is one method alone.
+        args: of D_testing.py.
+        earlier: what the run goes on with, with its figures.
+
+    Raises:
+        UserError: a file would be written over.
+    """
+    inputs = {path.resolve() for image_set in image_sets for path in (*image_set.blurry, *(image_set.sharp or ()))}
+    names = list(_networks(methods))
+    for image_set, place in zip(image_sets, places, strict=True):
+        paths = _figure_paths(image_set, place, args)
+        saved = [each for each in methods if isinstance(each.restorer, SavedResults)]
+        for method in saved:
+            inputs |= {path.resolve() for path in method.outputs(image_set, place, args.save_dir, len(paths))}
+        for path in (file for each in paths for file in figure_files(each, names)):
+            if path.resolve() in inputs:
+                raise UserError(f"{path} is one of the files to restore; give a --save_dir elsewhere")
+            if exists(path) and not (args.overwrite or (args.resume and earlier.settings is not None)):
+                raise UserError(f"{path} exists already; give --overwrite to replace it, or another --save_dir")
+
+
 def write_set_figures(
     methods: Sequence[Method], image_set: ImageSet, place: Path, args: argparse.Namespace, device: torch.device
-) -> None:
+) -> list[str]:
     """Write the figures of a set's first images, of those that all methods restored.
 
     Args:
@@ -28,21 +82,25 @@ def write_set_figures(
         place: its folder where there is one method alone.
         args: of D_testing.py.
         device: of the networks.
+
+    Returns:
+        what was wrong with those left out.
     """
-    count = min(args.figures, len(image_set), args.limit or len(image_set))
-    labels = [method.name or "restored" for method in methods]
-    outputs = [method.outputs(image_set, place, args.save_dir, count) for method in methods]
-    networks = {
-        label: method.restorer.network
-        for label, method in zip(labels, methods, strict=True)
-        if isinstance(method.restorer, Restorer)
-    }
-    for i in range(count):
-        restored = {label: files[i] for label, files in zip(labels, outputs, strict=True)}
+    paths, problems = _figure_paths(image_set, place, args), []
+    outputs = {_label(each): each.outputs(image_set, place, args.save_dir, len(paths)) for each in methods}
+    for i, path in enumerate(paths):
+        restored = {label: files[i] for label, files in outputs.items()}
         if all(exists(file) for file in restored.values()):
-            path = args.save_dir / FIGURES / place.name / Path(image_set.names[i]).with_suffix("")
             blurry, sharp = image_set.blurry[i], image_set.sharp[i] if image_set.sharp else None
-            write_figures(path, blurry, restored, sharp, networks, args.figure_blocks, device, args.precision)
+            try:
+                write_figures(
+                    path, blurry, restored, sharp, _networks(methods), args.figure_blocks, device, args.precision
+                )
+            except UserError as error:
+                if not name_too_long(error):
+                    raise
+                problems.append(f"{error}: the name of {blurry} has to be shorter")
+    return problems
 
 
 def write_page(

@@ -70,7 +70,7 @@ def git_commit() -> str | None:
 
 def list_digest(image_sets: Sequence[ImageSet]) -> str:
     """Return the SHA-256 of which frames there are, by their names within their sets: a moved folder stays the same."""
-    return hashlib.sha256("\n".join(frame_list(image_sets)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(frame_list(image_sets)).encode(errors="surrogateescape")).hexdigest()
 
 
 def frame_list(image_sets: Sequence[ImageSet]) -> list[str]:

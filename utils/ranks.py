@@ -95,7 +95,7 @@ def ranks_together(device: str, go_on: str = "--resume auto") -> Iterator[Ranks]
     local, node_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     store, rank, world = next(dist.rendezvous("env://", timeout=_PATIENCE))
     if rank > 0:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (every line once, by rank 0; errors go to stderr)
+        sys.stdout = open(os.devnull, "w", errors="replace")  # noqa: SIM115, PTH123 (every line once, by rank 0; errors go to stderr)
     ended = threading.Event()
     try:
         chosen = _device_of(device, local, node_size)
@@ -152,7 +152,7 @@ def _tell(store: dist.Store, rank: int, error: BaseException) -> None:
     with suppress(Exception):  # the store is gone with the first node
         if store.add(f"{_FAILURE}s", 1) == 1:
             text = message_of(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            store.set(_FAILURE, f"{rank} {text}")
+            store.set(_FAILURE, f"{rank} {text}".encode(errors="backslashreplace").decode())
         elif isinstance(error, UserError):
             os._exit(USAGE_STATUS)
 

@@ -1,6 +1,5 @@
 """Restoring, saving and scoring the images of a set: files are read and written in threads beside the network."""
 
-import errno
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import torch
 from datasets import ImageSet
 from utils.errors import UserError
 from utils.evaluation import Decoded, decode, score_both
+from utils.files import name_too_long
 from utils.images import UnreadableError, inspect_image, to_uint8, write_png
 from utils.interruption import Interruption
 from utils.memory import free_memory, out_of_memory
@@ -150,7 +150,7 @@ class SetRun:
             except UnreadableError as error:
                 rows.append(error)
             except UserError as error:
-                if getattr(error.__cause__, "errno", None) != errno.ENAMETOOLONG:
+                if not name_too_long(error):
                     raise
                 rows.append(UnreadableError(f"{error}: the name of {self.image_set.blurry[place]} has to be shorter"))
             except (RuntimeError, MemoryError) as error:

@@ -22,6 +22,8 @@ def find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
     parsed = [parse_source(text) for text in sources]
     if sharp := [str(path) for kind, path in parsed if kind == "sharp"]:
         raise UserError(f"sharp={sharp[0]} is for training; to restore such photographs give unpaired={sharp[0]}")
+    if kinds := [f"{kind}={path}" for kind, path in parsed if kind not in (None, "unpaired") and path.is_file()]:
+        raise UserError(f"{kinds[0]} is a single file, which is restored without ground truth; give it without a kind")
     files = [path for _, path in parsed if path.is_file() and not is_video(path)]
     image_sets = [pictures(list(dict.fromkeys(files)))] if files else []
     for kind, path in parsed:
@@ -46,6 +48,18 @@ def find_videos(sources: Sequence[str]) -> list[Path]:
     return paths
 
 
+def parse_save_dir(text: str) -> Path:
+    """Return the folder that --save_dir names, as a path that ends in its name, which results bear.
+
+    Raises:
+        argparse.ArgumentTypeError: no path.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder, got an empty text; the working directory is '.'")
+    path = Path(text)
+    return path.resolve() if path.name in ("", "..") else path
+
+
 def output_names(names: tuple[str, ...]) -> list[str]:
     """Return PNG names for a set: a.jpg becomes a.png, or, where two images would share a name, each a.jpg.png."""
     names_as_png = [f"{Path(name).with_suffix('')}.png" for name in names]
@@ -55,6 +69,8 @@ def output_names(names: tuple[str, ...]) -> list[str]:
 def result_folders(image_sets: Sequence[ImageSet], save_dir: Path) -> list[Path]:
     """Return a folder of its own for each set's restored images; single files are restored into `save_dir` itself."""
     folders: list[Path] = []
+    single = any(image_set.root.is_file() for image_set in image_sets)
+    taken = {save_dir / save_dir.name} if single else set()  # single files' results bear the name of `save_dir`
     for image_set in image_sets:
         root = image_set.root.resolve()
         if root.is_file():
@@ -62,7 +78,7 @@ def result_folders(image_sets: Sequence[ImageSet], save_dir: Path) -> list[Path]
             continue
         name = f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
         numbered = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
-        folders.append(next(save_dir / each for each in numbered if save_dir / each not in folders))
+        folders.append(next(save_dir / each for each in numbered if save_dir / each not in {*folders, *taken}))
     return folders
 
 

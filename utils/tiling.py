@@ -1,5 +1,6 @@
 """Restoring images of any size in bounded memory: overlapping tiles, blended where they overlap."""
 
+import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,13 +65,15 @@ def parse_tile(text: str) -> int | str | None:
     """Return what --tile means: "auto", None for "off", or a size in px.
 
     Raises:
-        ValueError: none of these.
+        argparse.ArgumentTypeError: none of these.
     """
     if text in ("auto", "off"):
         return None if text == "off" else text
-    size = int(text)
+    size = int(text) if text.isdecimal() else 0
     if size < SMALLEST or size % GRID:
-        raise ValueError(f"expected auto, off, or a multiple of {GRID} from {SMALLEST} up, got {text}")
+        raise argparse.ArgumentTypeError(
+            f"expected auto, off, or a multiple of {GRID} from {SMALLEST} up, got {text!r}"
+        )
     return size
 
 

@@ -2,7 +2,9 @@
 
 function showHeader() {
   const { networks, from_results: saved, precision, device, torch } = data.settings;
-  const names = Object.values(networks ?? {}).map(({ weights }) => String(weights).split(/[\\/]/).pop());
+  const files = Object.values(networks ?? {}).map(({ weights }) => String(weights).split(/[\\/]/));
+  const short = files.map((parts) => parts.at(-1)), alike = new Set(short).size < short.length;
+  const names = alike ? files.map((parts) => parts.slice(-2).join("/")) : short; // tells any two of a run apart
   const run = [names.join(", ") || (saved && `pictures of ${saved}`), precision, device, torch && `torch ${torch}`];
   $("run").append(run.filter(Boolean).join(" · "));
   const videos = Object.values(data.sets).filter(({ kind }) => kind === "video").length;
