@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import parse_source
+from datasets import ImageSet, parse_source
 from models.aspdc import ASPDC_OPS, MODULATIONS
 from utils.errors import UserError, user_errors_end_the_program
 from utils.figures import parse_blocks
@@ -134,6 +134,33 @@ def run_videos(
     return problems
 
 
+def refuse_places(
+    methods: Sequence[Method],
+    image_sets: Sequence[ImageSet],
+    videos: Sequence[Path],
+    places: Sequence[Path],
+    args: argparse.Namespace,
+    earlier: EarlierResults,
+) -> list[Path]:
+    """Check all that is read and written, and delete what killed processes left; return what may be written over."""
+    existing: list[Path] = []
+    if args.from_results:
+        if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
+            raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
+        if videos:
+            raise UserError("--from_results scores images, not videos")
+        for image_set, place in zip(image_sets, places, strict=True):  # none may be missing
+            methods[0].outputs(image_set, place, args.save_dir, min(len(image_set), args.limit or len(image_set)))
+    refuse_figures(methods, image_sets, places, args, earlier)
+    for method in methods if not args.from_results else ():
+        folders = [method.folder / place.relative_to(args.save_dir) for place in places]
+        existing += refuse_existing(image_sets, folders, videos, method.folder, args, earlier)
+        # Of --save_dir itself, which may be anyone's folder, nothing further down is looked at.
+        remove_stale((method.folder,), (folder for folder in folders if folder != method.folder))
+    remove_stale((args.save_dir, args.save_dir / FILES), (args.save_dir / FIGURES,))
+    return existing
+
+
 def main(args: argparse.Namespace) -> None:
     """Find the images and check everything that can be wrong, then restore and score; torchrun calls it once a GPU."""
     with ranks_together(args.device, "--resume") as ranks:
@@ -152,25 +179,8 @@ def main(args: argparse.Namespace) -> None:
         settings = {"version": __version__, **settings, **read}
         earlier.refuse_other(settings)
         places = result_folders(image_sets, args.save_dir)
-        existing: list[Path] = []
-        if args.from_results:
-            if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
-                raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
-            if videos:
-                raise UserError("--from_results scores images, not videos")
-            for image_set, place in zip(image_sets, places, strict=True):  # none may be missing
-                methods[0].outputs(image_set, place, args.save_dir, min(len(image_set), args.limit or len(image_set)))
-        elif ranks.main:
-            for method in methods:
-                folders = [method.folder / place.relative_to(args.save_dir) for place in places]
-                existing += refuse_existing(image_sets, folders, videos, method.folder, args, earlier)
-        if ranks.main:
-            refuse_figures(methods, image_sets, places, args, earlier)
+        existing = refuse_places(methods, image_sets, videos, places, args, earlier) if ranks.main else []
         check_writable(args.save_dir, "--save_dir")
-        if ranks.main:
-            written = [args.save_dir, args.save_dir / FILES, *(method.folder for method in methods)]
-            folders = (method.folder / place.relative_to(args.save_dir) for method in methods for place in places)
-            remove_stale(written, {folder for folder in folders if folder not in written} | {args.save_dir / FIGURES})
         results = Results(args.save_dir, settings, earlier) if ranks.main else None
         ranks.wait()
         results = results or Results(args.save_dir, settings, rank=ranks.rank)
