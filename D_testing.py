@@ -30,7 +30,7 @@ from utils.results import Results
 from utils.scoring import Scorer, parse_metrics
 from utils.set_table import run_set
 from utils.summaries import print_comparison, print_published, print_summary
-from utils.testing_sets import find_sets, find_videos, parse_save_dir, refuse_existing, result_folders
+from utils.testing_sets import find_sets, find_videos, parse_folder, refuse_existing, result_folders
 from utils.tiling import GRID, parse_tile
 from utils.version import __version__
 from utils.video import output_name, restore_video
@@ -45,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     # fmt: off
     add("--testset_dir", action="append", required=True, metavar="[KIND=]PATH",
         help="a folder of images in any layout of the README, an image or a video; may be given several times")
-    add("--from_results", type=Path, metavar="DIR",
+    add("--from_results", type=parse_folder, metavar="DIR",
         help="score the pictures of this folder, which any method made of the test images, instead of restoring")
     add("--blur_dir", default="blur",
         help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
@@ -70,7 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="px that neighbouring tiles share: less is faster, too little shows as seams")
     add("--self_ensemble", action="store_true",
         help="restore the eight flips and rotations of each image and save their mean: eight times the work")
-    add("--save_dir", type=parse_save_dir, default="results", help="where restored images and the scores go")
+    add("--save_dir", type=parse_folder, default="results", help="where restored images and the scores go")
     add("--resume", action="store_true", help="go on with what an earlier run left in --save_dir")
     add("--overwrite", action="store_true", help="restore again what --save_dir already holds")
     add("--limit", type=int, help="restore only the first so many images of each set")

@@ -194,6 +194,21 @@ def test_what_killed_processes_had_done_is_not_done_again(photos):
     assert {name: (photos / "out" / name).stat().st_mtime_ns for name in done} == before
 
 
+def test_sigterm_to_all_processes_loses_no_row(photos):
+    for i in range(60):
+        save(photos / "photos" / f"more{i:02}.png", load(SAMPLE)[:300, :400])
+    process = torchrun(*command(photos))
+    while not (photos / "out" / "photos" / "more01.png").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate()
+    done = [row["image"] for row in rows(photos / "out")]
+    assert f"photos: {len(done)} of 70 images are done; --resume goes on" in out
+    assert err.count("stopping after the image in hand") == 1
+    assert sorted(done) == sorted(path.name for path in (photos / "out" / "photos").iterdir())
+    assert 2 < len(done) < 69
+
+
 def test_several_networks_stand_beside_each_other(photos, capsys):
     sources = ["--testset_dir", str(SAMPLES)]
     D_testing.main(

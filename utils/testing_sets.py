@@ -48,8 +48,8 @@ def find_videos(sources: Sequence[str]) -> list[Path]:
     return paths
 
 
-def parse_save_dir(text: str) -> Path:
-    """Return the folder that --save_dir names, as a path that ends in its name, which results bear.
+def parse_folder(text: str) -> Path:
+    """Return the folder that an argument names, as a path that ends in its name, which results may bear.
 
     Raises:
         argparse.ArgumentTypeError: no path.
