@@ -9,7 +9,6 @@ import pytest
 
 import D_testing
 from tests.helpers import SAMPLE, load
-from utils import video
 from utils.errors import UserError
 from utils.images import UnreadableError
 from utils.metrics import psnr
@@ -50,14 +49,40 @@ def check(path, original, at_least):
 
 
 def test_without_ffmpeg_there_is_a_line_and_no_sound(tmp_path, silent, monkeypatch):
-    monkeypatch.setattr(video.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     lines = []
     output = tmp_path / "out" / output_name(silent)
     info = restore_video(same, silent, output, lines.append)
     assert (info["frames"], info["height"], info["width"]) == (FRAMES, 72, 96)
     assert len(lines) == 1
-    assert "ffmpeg is not installed, so the restored video has no sound" in lines[0]
+    assert "ffmpeg (with ffprobe) is not installed, so the restored video is MPEG-4 at the mean frame rate" in lines[0]
+    assert "sound, where there is any, is left out" in lines[0]
     check(output, silent, 28)
+
+
+@needs_ffmpeg
+def test_without_ffmpeg_odd_sizes_are_padded_and_a_line_says_so(tmp_path, monkeypatch):
+    source = tmp_path / "odd.avi"
+    for i, frame in enumerate(frames(71, 95)):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame[..., ::-1])
+    pictures = ["-i", str(tmp_path / "%d.png"), "-c:v", "png", str(source)]  # OpenCV writes no odd sizes
+    subprocess.run(["ffmpeg", "-loglevel", "error", *pictures], check=True)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    lines = []
+    restore_video(same, source, tmp_path / "out" / "odd.mp4", lines.append)
+    assert [line for line in lines if "95×71 px become 96×72" in line]
+    (picture, *_), (expected, *_) = VideoFile(tmp_path / "out" / "odd.mp4"), VideoFile(source)
+    assert picture.shape == (72, 96, 3)
+    assert psnr(picture[:71, :95], expected) > 28
+
+
+def test_without_ffmpeg_a_video_that_ends_early_is_told(tmp_path, silent, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    whole = silent.read_bytes()
+    silent.write_bytes(whole[: len(whole) // 2])
+    info = restore_video(same, silent, tmp_path / "out" / "shaky.mp4", print)
+    assert 0 < info["frames"] < FRAMES - 2
+    assert f"ends early: {info['frames']} of {FRAMES} frames" in info["problems"][0]
 
 
 @needs_ffmpeg
