@@ -8,24 +8,21 @@ python D_testing.py --testset_dir shaky.jpg --save_dir sharp
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from datasets import ImageSet, parse_source
 from models.aspdc import ASPDC_OPS, MODULATIONS
 from utils.errors import UserError, user_errors_end_the_program
 from utils.figures import parse_blocks
 from utils.files import check_writable, remove_stale
-from utils.images import UnreadableError
-from utils.interruption import Interruption, interruption, sigterm_as_exception
+from utils.interruption import interruption, sigterm_as_exception
 from utils.methods import Method, find_methods
 from utils.precision import PRECISIONS
 from utils.presentation import FIGURES, refuse_figures, write_page, write_set_figures
 from utils.ranks import ranks_together
 from utils.report import FILES
-from utils.result_files import PAGE, SUMMARY, TABLE, EarlierResults, find_earlier, name_in
+from utils.result_files import PAGE, SUMMARY, TABLE, EarlierResults, find_earlier
 from utils.results import Results
 from utils.scoring import Scorer, parse_metrics
 from utils.set_table import run_set
@@ -33,7 +30,7 @@ from utils.summaries import print_comparison, print_published, print_summary
 from utils.testing_sets import find_sets, find_videos, parse_folder, refuse_existing, result_folders
 from utils.tiling import GRID, parse_tile
 from utils.version import __version__
-from utils.video import output_name, restore_video
+from utils.video_run import run_videos
 
 _FOR_NETWORKS = ("weights", "modulation", "deform_op", "precision", "tile", "tile_overlap", "self_ensemble")
 
@@ -44,7 +41,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("--testset_dir", action="append", required=True, metavar="[KIND=]PATH",
-        help="a folder of images in any layout of the README, an image or a video; may be given several times")
+        help="a folder of images in any layout of the README or of videos, an image or a video; may be given several "
+             "times")
     add("--from_results", type=parse_folder, metavar="DIR",
         help="score the pictures of this folder, which any method made of the test images, instead of restoring")
     add("--blur_dir", default="blur",
@@ -107,37 +105,10 @@ def _given(parser: argparse.ArgumentParser, argv: list[str] | None, names: Seque
     return [name for name in names if getattr(args, name) is not absent]
 
 
-def run_videos(
-    method: Method, videos: Sequence[Path], args: argparse.Namespace, results: Results, stop: Interruption
-) -> list[str]:
-    """Restore videos; return what was wrong with those left out."""
-    problems = []
-
-    def restore(frame: np.ndarray) -> np.ndarray:
-        if stop.requested:
-            stop.end()
-        return method.restorer(frame)
-
-    for path in videos:
-        output = method.folder / output_name(path)
-        if args.resume and output.exists() and name_in(args.save_dir, output) in results.sets:
-            continue
-        results.begin(output)
-        try:
-            summary = restore_video(restore, path.absolute(), output, print)  # 12:30.mp4 alone would be a URL
-        except UnreadableError as error:
-            problems.append(str(error))
-            continue
-        results.sets[output.relative_to(args.save_dir).as_posix()] = {"kind": "video", **summary}
-        results.write()
-        print(f"{path}: restored as {output}")
-    return problems
-
-
 def refuse_places(
     methods: Sequence[Method],
     image_sets: Sequence[ImageSet],
-    videos: Sequence[Path],
+    videos: Mapping[Path, Path],
     places: Sequence[Path],
     args: argparse.Namespace,
     earlier: EarlierResults,
@@ -169,7 +140,9 @@ def main(args: argparse.Namespace) -> None:
             earlier = find_earlier(args.save_dir, args.resume, args.overwrite)
         scorer = Scorer(args.metrics, ranks.device)
         methods, settings = find_methods(args, ranks.device)
-        image_sets, videos = find_sets(args.testset_dir, args.blur_dir), find_videos(args.testset_dir)
+        image_sets = find_sets(args.testset_dir, args.blur_dir)
+        places = result_folders(image_sets, args.save_dir)
+        videos = find_videos(args.testset_dir, image_sets, [place.relative_to(args.save_dir) for place in places])
         # Rows are told apart by the names of sets and images, which other folders may share.
         read = {
             "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
@@ -178,7 +151,6 @@ def main(args: argparse.Namespace) -> None:
         }
         settings = {"version": __version__, **settings, **read}
         earlier.refuse_other(settings)
-        places = result_folders(image_sets, args.save_dir)
         existing = refuse_places(methods, image_sets, videos, places, args, earlier) if ranks.main else []
         check_writable(args.save_dir, "--save_dir")
         results = Results(args.save_dir, settings, earlier) if ranks.main else None
@@ -189,13 +161,17 @@ def main(args: argparse.Namespace) -> None:
         for image_set in image_sets:
             print(image_set.describe())
         problems: list[str] = []
+        incomplete: list[str] = []
         with interruption("stopping after the image in hand; a second signal ends at once" * ranks.main) as stop:
             for method in methods:
                 for image_set, place in zip(image_sets, places, strict=True):
                     problems += run_set(method, image_set, place, scorer, args, results, ranks, stop)
                     if (name := method.set_name(place.name)) in results.sets:
                         print_summary(name, results.sets[name])
-                problems += run_videos(method, videos, args, results, stop) if ranks.main else []
+                if ranks.main:
+                    left_out, not_whole = run_videos(method, videos, args, results, stop)
+                    problems += left_out
+                    incomplete += not_whole
         for image_set, place in zip(image_sets, places, strict=True):
             by_method = {method.name: results.sets.get(method.set_name(place.name), {}) for method in methods}
             print_comparison(place.name, by_method)
@@ -203,16 +179,22 @@ def main(args: argparse.Namespace) -> None:
                 print_published(image_set.kind)
             if ranks.main and args.figures:
                 problems += write_set_figures(methods, image_set, place, args, ranks.device)
-        results.problems = list(dict.fromkeys(problems))  # several networks meet the same ones
+        results.problems = list(dict.fromkeys(problems))
         if ranks.main:
             write_page(methods, image_sets, places, results)
             results.end()
         written = [name for name in (PAGE, TABLE, SUMMARY) if (args.save_dir / name).exists()]
         what = [] if args.from_results else ["what was restored"]
         print(f"\n{', '.join([*what, *written])} are in {args.save_dir}")
-    if results.problems and ranks.main:
-        listed = "\n  ".join(results.problems)
-        raise UserError(f"{len(results.problems)} of the files were left out:\n  {listed}")
+    told = []
+    for what, found in (
+        ("files were left out", problems),
+        ("videos are not whole, what is there was restored", incomplete),
+    ):
+        each = list(dict.fromkeys(found))  # several networks meet the same ones
+        told += ["\n  ".join([f"{len(each)} of the {what}:", *each])] if each else []
+    if told and ranks.main:
+        raise UserError("\n".join(told))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from datasets.augmentation import PairAugmentation
 from datasets.contents import quick_check
 from datasets.frame_cache import FrameCache
 from datasets.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
-from datasets.pairing import SPLITS, DatasetError
+from datasets.pairing import SPLITS, DatasetError, list_files, list_images
 from datasets.patches import SharedBatches, TrainingPatches, training_loader
 from datasets.synthesis import BlurSynthesis
 
@@ -19,6 +19,8 @@ __all__ = [
     "SharedBatches",
     "TrainingPatches",
     "find_images",
+    "list_files",
+    "list_images",
     "parse_source",
     "pictures",
     "quick_check",

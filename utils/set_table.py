@@ -43,6 +43,8 @@ def run_set(
     Raises:
         UserError: something cannot be written, or memory does not suffice for the network.
     """
+    if not len(image_set):  # videos alone
+        return []
     name = method.set_name(place.name)
     count = min(len(image_set), args.limit or len(image_set))
     outputs = method.outputs(image_set, place, args.save_dir, count)

@@ -2,12 +2,13 @@
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from datasets import SPLITS, ImageSet, parse_source, pictures, survey
+from datasets import SPLITS, DatasetError, ImageSet, list_files, list_images, parse_source, pictures, survey
 from datasets.checks import told_together
-from utils.errors import UserError
+from utils.errors import UserError, some
 from utils.files import exists
 from utils.result_files import EarlierResults
 from utils.video import is_video, output_name
@@ -15,6 +16,8 @@ from utils.video import is_video, output_name
 
 def find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
     """Return the image sets and pictures that --testset_dir names; of photographs no file is looked at yet.
+
+    A folder that holds videos alone is a set without images.
 
     Raises:
         UserError: a folder without images, or a set with problems, all of them in one message.
@@ -28,24 +31,56 @@ def find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
     image_sets = [pictures(list(dict.fromkeys(files)))] if files else []
     for kind, path in parsed:
         if not path.is_file():
-            image_set, problems = survey(path, "test", kind, blur_dir, look_at_unpaired=False)
-            if problems:
-                raise UserError(told_together(problems))
-            image_sets.append(image_set)
+            image_sets.append(_find_set(path, kind, blur_dir))
     return image_sets
 
 
-def find_videos(sources: Sequence[str]) -> list[Path]:
-    """Return the videos that --testset_dir names, each once.
+def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
+    try:
+        image_set, problems = survey(folder, "test", kind, blur_dir, look_at_unpaired=False)
+    except DatasetError:
+        image_set, problems = ImageSet("unpaired", folder, "videos at any depth", (), None, ()), []
+        if kind not in (None, "unpaired") or not folder.is_dir() or list_images(folder) or not _videos_in(image_set):
+            raise
+    if problems:
+        raise UserError(told_together(problems))
+    videos = len(_videos_in(image_set))
+    note = f"{videos:,} video{'s are' if videos > 1 else ' is'} restored, too"
+    return replace(image_set, notes=(*image_set.notes, note)) if videos and len(image_set) else image_set
+
+
+def _videos_in(image_set: ImageSet) -> list[Path]:
+    """Return the videos among somebody's own photographs, relative to their folder; data sets have none."""
+    own = image_set.kind == "unpaired" and image_set.root.is_dir()
+    return [file for file in list_files(image_set.root) if is_video(file)] if own else []
+
+
+def find_videos(sources: Sequence[str], image_sets: Sequence[ImageSet], places: Sequence[Path]) -> dict[Path, Path]:
+    """Return the videos that --testset_dir names or that lie among photographs, each with its place in the results.
+
+    Args:
+        sources: as given to --testset_dir.
+        image_sets: what `find_sets` found in them.
+        places: where the restored images of each go, relative to the folder of results.
 
     Raises:
-        UserError: two of them have one name.
+        UserError: two of them would be restored into one file.
     """
-    paths = [path for _, path in map(parse_source, sources) if path.is_file() and is_video(path)]
-    paths = list(dict.fromkeys(paths))
-    if len({output_name(path) for path in paths}) < len(paths):
-        raise UserError("two of the videos have one name; restore them in runs with a --save_dir each")
-    return paths
+    given = [path for _, path in map(parse_source, sources) if path.is_file() and is_video(path)]
+    found = {path: Path(output_name(path)) for path in given}
+    for name in dict.fromkeys(found.values()):
+        if len(alike := [str(path) for path in found if found[path] == name]) > 1:
+            raise UserError(
+                f"{some(alike)} would all be restored as {name}; restore them in runs with a --save_dir each"
+            )
+    for image_set, place in zip(image_sets, places, strict=True):
+        inside = _videos_in(image_set)
+        names = [file.parent / output_name(file) for file in inside]
+        if len(set(names)) < len(names):  # as pictures are then named
+            names = [file.parent / f"{file.name}{name.suffix}" for file, name in zip(inside, names, strict=True)]
+        for file, name in zip(inside, names, strict=True):
+            found.setdefault(image_set.root / file, place / name)
+    return found
 
 
 def parse_folder(text: str) -> Path:
@@ -85,7 +120,7 @@ def result_folders(image_sets: Sequence[ImageSet], save_dir: Path) -> list[Path]
 def refuse_existing(
     image_sets: Sequence[ImageSet],
     folders: Sequence[Path],
-    videos: Sequence[Path],
+    videos: Mapping[Path, Path],
     video_folder: Path,
     args: argparse.Namespace,
     earlier: EarlierResults,
@@ -95,8 +130,8 @@ def refuse_existing(
     Args:
         image_sets: what is read.
         folders: where the restored images of each go.
-        videos: what is read, too.
-        video_folder: where the restored videos go.
+        videos: what is read, too, with the places of the restored ones
+        video_folder: in this folder.
         args: has limit, overwrite and resume.
         earlier: what the run goes on with; it may write again what that one made.
 
@@ -120,7 +155,7 @@ def refuse_existing(
         for name in output_names(image_set.names)[: args.limit]
     ]
     existing: list[Path] = []
-    for output in (*outputs, *(video_folder / output_name(path) for path in videos)):
+    for output in (*outputs, *(video_folder / name for name in videos.values())):
         if output.resolve() in inputs:
             raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
         if not exists(output):

@@ -4,7 +4,7 @@ import subprocess
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -129,11 +129,10 @@ class FfmpegEncoder(Encoder):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
-                self._send(b"")
+            with suppress(BrokenPipeError):  # then it says why
                 self._process.stdin.close()
-                if self._process.wait():
-                    self._refuse()
+            if kind is None and self._process.wait():
+                self._refuse()
         finally:
             self._process.kill()
             self._process.wait()

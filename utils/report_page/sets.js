@@ -89,7 +89,8 @@ function setCard(name, summary, first) {
     const drawn = gains.some((gain) => !Number.isNaN(gain)) ? histogram(gains, primary) : "";
     card.append(el("div", { class: "halves" }, metricsTable(summary), drawn), publishedTable(summary, first) ?? "");
   }
-  if (summary.problems?.length) card.append(foldedList("Left out", summary.problems, { open: "", class: "warn" }));
+  const wrong = summary.kind === "video" ? "Incomplete" : "Left out";
+  if (summary.problems?.length) card.append(foldedList(wrong, summary.problems, { open: "", class: "warn" }));
   if (summary.notes?.length) card.append(foldedList("Notes", summary.notes));
   return card;
 }

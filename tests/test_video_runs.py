@@ -1,0 +1,147 @@
+"""D_testing.py on videos: given by name or among photographs, some of them broken."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import D_testing
+from tests.helpers import SAMPLE, load, save, save_all
+from utils.errors import UserError
+from utils.testing_sets import find_sets, find_videos, result_folders
+from utils.video import VideoFile
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+
+
+def clip(path, frames=3):
+    """Write a small video at 25 frames a second; its name may be that of any container."""
+    picture = load(SAMPLE)[:48, :64]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_name("being written.avi")
+    writer = cv2.VideoWriter(str(written), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for i in range(frames):
+        writer.write(np.roll(picture, 4 * i, axis=1)[..., ::-1])
+    writer.release()
+    return written.rename(path)
+
+
+@pytest.fixture
+def run(tmp_path, small_networks):
+    def restore(*sources, more=()):
+        arguments = [text for source in sources for text in ("--testset_dir", str(source))]
+        arguments += ["--weights", str(small_networks / "DeblurringNet_FT.pth"), "--device", "cpu"]
+        D_testing.main(D_testing.parse_args([*arguments, "--save_dir", str(tmp_path / "out"), *more]))
+
+    return restore
+
+
+def places(*sources):
+    """Return where the videos of sources go, relative to the folder of results, by their paths."""
+    texts = [str(source) for source in sources]
+    image_sets = find_sets(texts, "blur")
+    return find_videos(texts, image_sets, [path.relative_to("out") for path in result_folders(image_sets, Path("out"))])
+
+
+@needs_ffmpeg
+def test_videos_among_photographs_are_restored_to_their_places(tmp_path, run, capsys):
+    photos = tmp_path / "holiday"
+    save(photos / "day1" / "a.png", load(SAMPLE)[:40, :40])
+    clip(photos / "day1" / "sea.mp4")
+    clip(photos / "deep" / "er" / "SURF.MOV")
+    clip(photos / ".hidden" / "no.mp4")
+    run(photos)
+    assert "2 videos are restored, too" in capsys.readouterr().out
+    results = tmp_path / "out" / "holiday"
+    made = sorted(path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file())
+    assert made == ["day1/a.png", "day1/sea.mp4", "deep/er/SURF.mov"]
+    assert len(list(VideoFile(results / "deep" / "er" / "SURF.mov"))) == 3
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["sets"]["holiday/day1/sea.mp4"]["frames"] == 3
+    with pytest.raises(UserError, match="holiday/day1/a.png exists already"):
+        run(photos)
+    (results / "day1" / "a.png").unlink()
+    with pytest.raises(UserError, match="holiday/day1/sea.mp4 exists already"):
+        run(photos)
+    before = (results / "day1" / "sea.mp4").stat().st_mtime_ns
+    (results / "deep" / "er" / "SURF.mov").unlink()
+    run(photos, more=["--resume"])
+    assert (results / "day1" / "sea.mp4").stat().st_mtime_ns == before
+    assert (results / "deep" / "er" / "SURF.mov").exists()
+    run(photos, more=["--overwrite"])
+    assert (results / "day1" / "sea.mp4").stat().st_mtime_ns > before
+
+
+def test_a_folder_of_videos_alone_is_restored(tmp_path, run):
+    clip(tmp_path / "clips" / "a.mp4")
+    run(tmp_path / "clips")
+    assert len(list(VideoFile(tmp_path / "out" / "clips" / "a.mp4"))) == 3
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_folder_without_images_or_videos_is_still_refused(tmp_path):
+    (tmp_path / "text.txt").write_text("nothing")
+    clip(tmp_path / "gopro" / "a.mp4")
+    for source in (tmp_path / "nothing", f"gopro={tmp_path / 'gopro'}"):
+        with pytest.raises(UserError):
+            places(source)
+
+
+def test_videos_beside_the_pairs_of_a_data_set_are_not_touched(tmp_path):
+    save_all(tmp_path / "set", "blur/1.png", "sharp/1.png")
+    clip(tmp_path / "set" / "blur" / "a.mp4")
+    assert places(tmp_path / "set") == {}
+
+
+@needs_ffmpeg
+def test_names_of_videos_in_a_folder_stay_apart(tmp_path):
+    folder = tmp_path / "clips"
+    for name in ("a.avi", "a.webm", "b.mp4"):
+        clip(folder / name)
+    assert sorted(map(str, places(folder).values())) == ["clips/a.avi.mkv", "clips/a.webm.mkv", "clips/b.mp4.mp4"]
+    assert places(folder, folder / "a.avi")[folder / "a.avi"] == Path("a.mkv")
+
+
+def test_given_videos_of_one_name_are_named(tmp_path):
+    one, two = clip(tmp_path / "one" / "a.mp4"), clip(tmp_path / "two" / "a.mp4")
+    with pytest.raises(UserError, match=f"{one}, {two} would all be restored as a.mp4; restore them in runs with"):
+        places(one, two, one)
+
+
+def test_a_video_is_never_written_over(tmp_path, small_networks, run):
+    given = clip(tmp_path / "out" / "a.mp4")
+    with pytest.raises(UserError, match="is one of the files to restore"):
+        run(given, more=["--overwrite"])
+    clip(tmp_path / "out" / "out" / "b.mp4")
+    with pytest.raises(UserError, match="would lie inside"):
+        run(tmp_path / "out", more=["--overwrite"])
+
+
+def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp_path, run, monkeypatch):
+    def restore(restorer, path, output, say):
+        if path.name == "1.mp4":
+            raise UserError("ffmpeg could not write the video: no reason given")
+        return actual(restorer, path, output, say)
+
+    actual = D_testing.restore_video
+    monkeypatch.setattr(D_testing, "restore_video", restore)
+    sources = [clip(tmp_path / f"{i}.mp4", 12) for i in (1, 2, 3)]
+    whole = sources[1].read_bytes()
+    sources[1].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError) as error:
+        run(*sources)
+    listed = str(error.value).splitlines()
+    assert listed[0] == "1 of the files were left out:"
+    assert listed[1] == f"  {sources[0]}: ffmpeg could not write the video: no reason given"
+    assert listed[2] == "1 of the videos are not whole, what is there was restored:"
+    assert "2.mp4 ends early: " in listed[3]
+    assert " of 12 frames" in listed[3]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == ["2.mp4", "3.mp4"]
+    sources[0].unlink()
+    with pytest.raises(UserError, match=r"^1 of the videos are not whole.*\n.*2.mp4 ends early"):
+        run(*sources[1:], more=["--overwrite"])
+    with pytest.raises(UserError, match=r"^1 of the videos are not whole.*\n.*2.mp4 ends early"):
+        run(*sources[1:], more=["--resume"])  # told again, from the summary

@@ -1,0 +1,55 @@
+"""The videos of a test run, restored one after the other."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.interruption import Interruption
+from utils.methods import Method
+from utils.result_files import name_in
+from utils.results import Results
+from utils.video import restore_video
+
+
+def run_videos(
+    method: Method, videos: Mapping[Path, Path], args: argparse.Namespace, results: Results, stop: Interruption
+) -> tuple[list[str], list[str]]:
+    """Restore videos, each to its place; a video that cannot be read or written does not keep the others from it.
+
+    Args:
+        method: what restores them.
+        videos: and their places in the method's folder.
+        args: of D_testing.py.
+        results: take their summaries; what they have already is not restored again.
+        stop: is heeded between two frames; then it ends the program.
+
+    Returns:
+        what was wrong with the videos left out, and with those that are not whole.
+    """
+    left_out: list[str] = []
+    incomplete: list[str] = []
+
+    def restore(frame: np.ndarray) -> np.ndarray:
+        if stop.requested:
+            stop.end()
+        return method.restorer(frame)
+
+    for path, place in videos.items():
+        output = method.folder / place
+        name = name_in(args.save_dir, output)
+        if not (args.resume and output.exists() and name in results.sets):
+            results.begin(output)
+            try:
+                summary = restore_video(restore, path, output, print)
+            except UserError as error:
+                left_out.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                print(f"left out: {left_out[-1]}")
+                continue
+            results.sets[name] = {"kind": "video", **summary}
+            results.write()
+            print(f"{path}: restored as {output}")
+        incomplete += results.sets[name].get("problems", [])
+    return left_out, incomplete
