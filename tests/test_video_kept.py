@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,8 +205,9 @@ def test_pictures_that_begin_after_the_sound_still_do(tmp_path):
         assert np.allclose(times(output, stream), times(source, stream), atol=0.0011)
 
 
-def test_names_that_look_like_addresses_are_files(tmp_path):
-    source = tmp_path / "-12:30 100%d.mp4"
+def test_names_that_look_like_addresses_are_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = Path("12:30 100%d.mp4")
     ffmpeg(*PICTURE, "-t", "0.2", *H264, f"file:{source}")
     output, info, _ = restored(tmp_path, source)
     assert (output.name, info["frames"]) == (source.name, 5)

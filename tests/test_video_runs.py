@@ -80,6 +80,8 @@ def test_a_folder_of_videos_alone_is_restored(tmp_path, run):
     run(tmp_path / "clips")
     assert len(list(VideoFile(tmp_path / "out" / "clips" / "a.mp4"))) == 3
     assert (tmp_path / "out" / "report.html").exists()
+    with pytest.raises(UserError, match="results of other settings: self_ensemble was False"):
+        run(tmp_path / "clips", more=["--resume", "--self_ensemble"])
 
 
 def test_a_folder_without_images_or_videos_is_still_refused(tmp_path):

@@ -95,8 +95,8 @@ def _differences(video: VideoFile, height: int, width: int) -> Iterator[str]:
     """Yield a line on each thing that the restored video has not as the source has it, but for its sound."""
     if video.probe is None:
         yield (
-            f"{video.path}: ffmpeg (with ffprobe) is not installed, so the restored video is MPEG-4 at the mean frame "
-            "rate, and sound, where there is any, is left out"
+            f"{video.path}: ffmpeg (with ffprobe) is not installed, so the restored video is MPEG-4 at a constant "
+            "frame rate, and sound, where there is any, is left out"
         )
         if height % 2 or width % 2:
             even = f"{width + width % 2}×{height + height % 2}"

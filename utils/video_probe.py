@@ -74,7 +74,7 @@ class Probe:
         constant: whether the frames stand at that rate from the start on.
         count: frames that the file announces, or that its length makes likely.
         counted: whether the file itself says how many there are, each of which gives a picture.
-        last: seconds from the start at which its last frame is due; None where frames have no time.
+        last: seconds from the start at which its last frame is due; None where that is not certain.
         cut: whether the file holds less than it announces.
         colours: what its values stand for.
         bits: a channel.
@@ -162,7 +162,7 @@ def probe(path: Path) -> Probe:
         constant,
         announced if announced > 0 else max(likely, 0),
         counted,
-        max(times, default=None),
+        max(times, default=None) if tells else None,
         False,
         _colours(stream),
         _bits(stream),

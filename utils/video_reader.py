@@ -17,6 +17,7 @@ from utils.video_probe import file_url, have_ffmpeg, keep_times, probe
 # Exact to the rounding of values; the default is faster and up to 3/255 off.
 SCALING = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _TIMES = "times.txt"
+_COUNT_THEIR_FRAMES = (".mp4", ".mov", ".m4v", ".avi")  # of others OpenCV guesses it from a length
 
 
 class VideoFile:
@@ -65,18 +66,18 @@ class VideoFile:
     def incomplete(self) -> str | None:
         """Return, once all frames were decoded, what is to be said where the file announces more of them."""
         fewer = self._decoded < min(self.count - 2, 0.99 * self.count)
-        if self.probe:
-            early = self.probe.cut or (self.probe.last or 0) - self._last > self.probe.slack()
-            fewer = fewer and self.probe.counted
-        else:
-            early = fewer
-        if not (early or fewer):
-            return None
         of = f"{self._decoded:,} of {self.count:,}" if self.count > self._decoded else f"only {self._decoded:,}"
-        return (
-            f"{self.path} {'ends early' if early else 'is damaged'}: {of} frames can be decoded; expected all of them, "
-            "copy or download the file again"
-        )
+        told = f"{of} frames can be decoded; expected all of them, copy or download the file again"
+        if self.probe is None:
+            if fewer and self.path.suffix.lower() in _COUNT_THEIR_FRAMES:
+                return (
+                    f"{self.path} ends early, or was cut without encoding it again: {told}, or install ffmpeg to know"
+                )
+        elif self.probe.cut or (self.probe.last or 0) - self._last > self.probe.slack():
+            return f"{self.path} ends early: {told}"
+        elif fewer and self.probe.counted:
+            return f"{self.path} is damaged: {told}"
+        return None
 
     def _by_opencv(self) -> Iterator[tuple[float, np.ndarray]]:
         capture = cv2.VideoCapture(str(self.path))
