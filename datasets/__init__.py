@@ -5,7 +5,7 @@ from datasets.contents import quick_check
 from datasets.frame_cache import FrameCache
 from datasets.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
 from datasets.pairing import SPLITS, DatasetError, list_files, list_images
-from datasets.patches import SharedBatches, TrainingPatches, training_loader
+from datasets.patches import SharedBatches, TrainingPatches, batches_of, training_loader
 from datasets.synthesis import BlurSynthesis
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "PairAugmentation",
     "SharedBatches",
     "TrainingPatches",
+    "batches_of",
     "find_images",
     "list_files",
     "list_images",

@@ -167,16 +167,27 @@ def training_loader(patches: TrainingPatches, batches: SharedBatches, num_worker
     )
 
 
+def batches_of(loader: DataLoader) -> Iterator[dict[str, Tensor | list[str]]]:
+    """Return an iterator over an epoch of a loader, whose workers end at once when the program does."""
+    iterator = iter(loader)
+    # What is registered last runs first: before what PyTorch has registered for workers whose batches are pinned, which
+    # waits 5 s for each of them, one after the other.
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)
+    return iterator
+
+
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # every worker is a process; threads of its own would fight over the cores
     for number in (signal.SIGINT, signal.SIGTERM):  # these are the main process's to answer
         signal.signal(number, signal.SIG_IGN)
 
 
-@atexit.register
 def _end_workers() -> None:
-    """Kill what an error left running: multiprocessing would send SIGTERM, which workers ignore, and wait for ever."""
+    """Kill what is left running: multiprocessing would send SIGTERM, which workers ignore, and wait for ever."""
     if workers := multiprocessing.active_children():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the loader's handler takes a killed worker for an error
         for worker in workers:
             worker.kill()
+        for worker in workers:
+            worker.join(timeout=5)

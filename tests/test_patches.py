@@ -1,6 +1,8 @@
 """Training patches: the same whatever the workers, other ones every epoch, flagged as paired or not."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from datasets import PairAugmentation, TrainingPatches, find_images, training_loader
 from datasets.patches import SharedBatches
-from tests.helpers import SAMPLES, load, save
+from tests.helpers import ROOT, SAMPLES, load, save
 from utils.errors import UserError
 
 PATCH = 32
@@ -171,3 +173,24 @@ def test_a_broken_frame_can_be_left_out(sets, tmp_path):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="cannot be read as an image"):
         patches[3, 5]
+
+
+def test_workers_end_before_what_is_registered_for_them_at_exit():
+    """PyTorch registers, for pinned batches, what waits 5 s for each worker; a cycle keeps the iterator until then."""
+    script = f"""
+import atexit, multiprocessing
+from torch.utils.data import DataLoader
+from datasets import TrainingPatches, SharedBatches, batches_of, find_images, training_loader
+started = DataLoader.__iter__
+def start(self):
+    iterator = started(self)
+    workers = multiprocessing.active_children()
+    atexit.register(lambda: print([worker.is_alive() for worker in workers]))
+    return iterator
+DataLoader.__iter__ = start
+patches = TrainingPatches([find_images(__import__("pathlib").Path({str(SAMPLES)!r}), "train")], 32)
+kept = batches_of(training_loader(patches, SharedBatches(len(patches), 1, 0), 2, pin_memory=False))
+next(kept)
+"""
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (run.stdout.splitlines()[-1], run.returncode) == ("[False, False]", 0), run.stderr

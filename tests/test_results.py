@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,13 @@ from PIL import Image
 import D_testing
 from models import DeblurringNet
 from tests.helpers import ROOT, SAMPLE, SAMPLES, load, save
-from utils import files, set_run
+from utils import files, set_run, video_run
 from utils.checkpoint import save_network
 from utils.errors import Terminated, UserError
+from utils.interruption import Interruption
+from utils.methods import Method
 from utils.result_files import find_earlier
+from utils.results import Results
 
 FILES = ("results.csv", "summary.json", "report.html")
 
@@ -202,18 +206,18 @@ def test_a_signal_ends_a_run_with_every_picture_in_the_table(tmp_path, nets, num
 
 
 def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
-    stop = D_testing.Interruption()
+    stop = Interruption()
 
     def video(restore, path, output, say):
         restore(np.zeros((8, 8, 3), np.uint8))
         stop.requested = signal.SIGTERM
         restore(np.zeros((8, 8, 3), np.uint8))
 
-    monkeypatch.setattr(D_testing, "restore_video", video)
+    monkeypatch.setattr(video_run, "restore_video", video)
     args = D_testing.parse_args(["--testset_dir", "a.mp4", "--save_dir", str(tmp_path)])
-    method = D_testing.Method("", lambda frame: frame, tmp_path)
+    method = Method("", lambda frame: frame, tmp_path)
     with pytest.raises(Terminated):
-        D_testing.run_videos(method, [tmp_path / "a.mp4"], args, D_testing.Results(tmp_path, {}), stop)
+        video_run.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, args, Results(tmp_path, {}), stop)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="processes are asked for by their numbers")

@@ -9,20 +9,20 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from datasets import BlurSynthesis, FrameCache, ImageSet, SharedBatches, TrainingPatches, training_loader
+from datasets import ImageSet
 from utils.bad_steps import BadSteps
 from utils.capture import Captured
 from utils.checkpoint import STAGE_FILES, best_file, save_network
-from utils.device import Batch, pick_deform_op, to_device
+from utils.device import Batch, pick_deform_op
 from utils.errors import UserError
 from utils.interruption import interruption
 from utils.learner import Learner
 from utils.precision import autocast
-from utils.prefetch import Prefetch
 from utils.provenance import frame_list, list_digest, provenance
 from utils.ranks import Ranks
 from utils.run_log import NoRunLog, RunLog, new_run_folder
 from utils.run_state import RunState, states_folder
+from utils.training_data import TrainingData
 from utils.validation import validate
 
 # A stage's losses: the network and a batch give the network's output, the total loss, and its parts for the log.
@@ -30,7 +30,6 @@ StageLosses = Callable[[nn.Module, Batch], tuple[Tensor, Tensor, dict[str, Tenso
 
 _WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
 _WARMUP_STEPS_TOGETHER = 11  # what PyTorch asks for with DistributedDataParallel
-_IMAGES = ("blurry", "sharp", "paired")  # what of a batch goes to the device
 
 
 class Trainer:
@@ -67,14 +66,8 @@ class Trainer:
         network.to(memory_format=torch.channels_last).train()
         self.learner = Learner(network, lr, ranks, args.precision, args.clip_grad, args.ema_decay)
 
-        cache = FrameCache(args.cache_dir) if args.cache_dir else None
-        self.synthesis = BlurSynthesis()
-        patches = TrainingPatches(image_sets, args.patch_size, cache, args.skip_bad_images, self.synthesis.margin)
-        self.frames = len(patches)
-        self.batches = SharedBatches(self.frames, args.batch_size, args.seed, ranks.rank, ranks.world)
+        self.data = TrainingData(image_sets, args, ranks)
         on_cuda = ranks.device.type == "cuda"
-        self.loader = training_loader(patches, self.batches, args.num_workers, on_cuda)
-
         width = args.width if stage == "reblur" else network.arguments["width"]
         self.deform_op = pick_deform_op(args.deform_op, ranks.device, width)
         self.recorded = on_cuda and self.deform_op == "fused" and not args.eager
@@ -91,7 +84,7 @@ class Trainer:
         self.validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
         self.resumed = self.states.resume(args.resume, self.learner, self.fixed, self.settings)
         self.progress = self.resumed.progress
-        steps = self.progress.last_step(self.frames, args.batch_size, args.n_epochs)
+        steps = self.progress.last_step(self.data.frames, args.batch_size, args.n_epochs)
         self.last_step = min(steps, args.max_steps or sys.maxsize)
         if len(set(ranks.gather(self.progress.step))) > 1:
             raise UserError(
@@ -170,7 +163,7 @@ class Trainer:
             f", {args.accumulate} parts" if args.accumulate > 1 else ""
         )
         self.log.line(
-            f"{self.frames:,} frames, {self.last_step:,} steps of {args.batch_size} patches of "
+            f"{self.data.frames:,} frames, {self.last_step:,} steps of {args.batch_size} patches of "
             f"{args.patch_size}×{args.patch_size} px{parts}, learning rate {self.base_lr:g}, {args.precision} on "
             f"{self.ranks.device}, deformable convolutions {self.deform_op}"
         )
@@ -178,21 +171,21 @@ class Trainer:
     def _epoch(self) -> None:
         """Train on what is left of an epoch."""
         progress, args = self.progress, self.args
-        before, self.batches.epoch, self.batches.start = progress.step, progress.epoch, progress.position
+        before = progress.step
         lr = self.base_lr * args.gamma ** (progress.epoch // args.n_steps)
         self.learner.set_learning_rate(lr)
-        upcoming = Prefetch(self.loader, self._on_device)
+        upcoming = self.data.epoch(progress.epoch, progress.position)
         for loaded, on_device in self.log.batches(upcoming):
             if self.stop.requested is not None and not self.ranks.together:
                 self.stopping = True
                 break
             images = on_device
-            weight = torch.tensor(self.batches.weight(progress.position), device=self.ranks.device)
+            weight = torch.tensor(self.data.batches.weight(progress.position), device=self.ranks.device)
             restored, numbers = self.run_step(weight=weight, **images)
             upcoming.prepare_next()  # before the GPU is waited for
             stop_asked, broken = self.stop.requested is not None, [text for text in loaded["broken"] if text]
             *values, stops, breaks = self.ranks.totals(numbers, stop_asked, len(broken))
-            progress.advance(self.batches.size(progress.position), self.frames)
+            progress.advance(self.data.batches.size(progress.position), self.data.frames)
             if breaks:
                 self._count_broken(broken)
             self._after_step([value / self.ranks.world for value in values], loaded["name"], lr)
@@ -210,17 +203,6 @@ class Trainer:
             complete = progress.position == 0
             self.log.epoch(progress.epoch + (not complete), complete, progress.step, columns, counts)
             self._save_state_if_due()
-
-    def _on_device(self, loaded: Batch) -> tuple[Batch, Batch]:
-        """Return a batch as loaded, and its images on the device, photographs blurred."""
-        images = to_device({name: loaded[name] for name in _IMAGES if name in loaded}, self.ranks.device)
-        if "photograph" in loaded:
-            photographs = loaded["photograph"].to(self.ranks.device, non_blocking=True)
-            blurry, sharp = self.synthesis(photographs, loaded["seed"])
-            pairs = {"blurry": blurry, "sharp": sharp, "paired": blurry.new_ones(len(blurry))}
-            images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
-        layout = torch.channels_last
-        return loaded, {n: i.contiguous(memory_format=layout) if i.dim() == 4 else i for n, i in images.items()}
 
     def _step(self, weight: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
         """Take a step on this rank's images of a batch, in so many parts as --accumulate says.

@@ -1,0 +1,65 @@
+"""The batches of a training run: read by workers, on the device, photographs blurred."""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+
+from datasets import (
+    BlurSynthesis,
+    FrameCache,
+    ImageSet,
+    SharedBatches,
+    TrainingPatches,
+    batches_of,
+    training_loader,
+)
+from utils.device import Batch, to_device
+from utils.prefetch import Prefetch
+from utils.ranks import Ranks
+
+_IMAGES = ("blurry", "sharp", "paired")  # what of a batch goes to the device
+
+
+class TrainingData:
+    """Endless epochs of batches, each epoch in an order of its own.
+
+    Args:
+        image_sets: where the frames come from.
+        args: the training script's arguments.
+        ranks: the processes that share each batch.
+
+    Attributes:
+        frames: how many an epoch has.
+        batches: which frames make up a batch, and what they weigh.
+    """
+
+    def __init__(self, image_sets: Sequence[ImageSet], args: argparse.Namespace, ranks: Ranks) -> None:
+        self._device = ranks.device
+        self._synthesis = BlurSynthesis()
+        cache = FrameCache(args.cache_dir) if args.cache_dir else None
+        patches = TrainingPatches(image_sets, args.patch_size, cache, args.skip_bad_images, self._synthesis.margin)
+        self.frames = len(patches)
+        self.batches = SharedBatches(self.frames, args.batch_size, args.seed, ranks.rank, ranks.world)
+        on_cuda = ranks.device.type == "cuda"
+        self._loader = training_loader(patches, self.batches, args.num_workers, pin_memory=on_cuda)
+
+    def epoch(self, epoch: int, start: int) -> Prefetch[Batch, tuple[Batch, Batch]]:
+        """Return an iterator over an epoch's batches: each as loaded, and its images on the device.
+
+        Args:
+            epoch: from 0 on.
+            start: frames of it that are left out, which an interrupted run has used.
+        """
+        self.batches.epoch, self.batches.start = epoch, start
+        return Prefetch(batches_of(self._loader), self._on_device)
+
+    def _on_device(self, loaded: Batch) -> tuple[Batch, Batch]:
+        images = to_device({name: loaded[name] for name in _IMAGES if name in loaded}, self._device)
+        if "photograph" in loaded:
+            photographs = loaded["photograph"].to(self._device, non_blocking=True)
+            blurry, sharp = self._synthesis(photographs, loaded["seed"])
+            pairs = {"blurry": blurry, "sharp": sharp, "paired": blurry.new_ones(len(blurry))}
+            images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
+        layout = torch.channels_last
+        return loaded, {n: i.contiguous(memory_format=layout) if i.dim() == 4 else i for n, i in images.items()}
