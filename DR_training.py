@@ -60,7 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--cache_dir", type=Path,
         help="folder for decoded frames, 2.6 MiB for each 1280×720 image (11 GiB for GoPro's training pairs): decoding "
              "them once makes the data many times faster (default: decode at every use)")
-    add("--output_dir", type=Path, default=Path("final_model"), help="where each stage writes its network")
+    add("--output_dir", type=Path, default=Path("trained"), help="where each stage writes its network")
     add("--overwrite", action="store_true", help="replace networks that --output_dir already holds")
     add("--resume", default="none", metavar="auto|PATH|none",
         help="go on from the newest state in --output_dir, where there is one (auto), or from a state file or folder")

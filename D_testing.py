@@ -13,6 +13,7 @@ from pathlib import Path
 
 from datasets import ImageSet, parse_source
 from models.aspdc import ASPDC_OPS, MODULATIONS
+from utils.checkpoint import BUNDLED
 from utils.errors import UserError, user_errors_end_the_program
 from utils.figures import parse_blocks
 from utils.files import check_writable, remove_stale
@@ -47,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="score the pictures of this folder, which any method made of the test images, instead of restoring")
     add("--blur_dir", default="blur",
         help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
-    add("--weights", type=Path, nargs="+", default=[Path("final_model/DeblurringNet_FT.pth")], metavar="FILE",
+    add("--weights", type=Path, nargs="+", default=[BUNDLED], metavar="FILE",
         help="the deblurring network, a file of ours or the authors'; several are compared, each in its own folder")
     add("--modulation", choices=("auto", *MODULATIONS), default="auto",
         help="reading of module 0; auto is what the weights were trained for")

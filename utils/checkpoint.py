@@ -17,6 +17,7 @@ from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
 from utils.version import __version__
 
 STAGE_FILES = {"reblur": "ReBlurringNet.pth", "deblur": "DeblurringNet_NF.pth", "finetune": "DeblurringNet_FT.pth"}
+BUNDLED = Path(__file__).resolve().parents[1] / "final_model" / STAGE_FILES["deblur"]
 _KEYS = {DeblurringNet: DEBLURRING_KEY, ReblurringNet: REBLURRING_KEY}
 _WHAT = {DEBLURRING_KEY: "deblurring", REBLURRING_KEY: "reblurring"}
 _LOADERS = {DEBLURRING_KEY: "load_deblurring_net", REBLURRING_KEY: "load_reblurring_net"}
@@ -165,8 +166,8 @@ def _missing(path: Path) -> str:
         if path.name == name:
             return (
                 f"{path} does not exist. It holds the network that the {stage} stage trains: run "
-                f"`python DR_training.py --stage {stage} --trainset_dir YOUR_DATA` to make it, or put the authors' "
-                f"released {name} there (links in final_model/README.md)"
+                f"`python DR_training.py --stage {stage} --trainset_dir YOUR_DATA` to make it, or name another file: "
+                "what is bundled, and where the authors' networks are, says final_model/README.md"
             )
     return f"{path} does not exist; expected a checkpoint such as {', '.join(STAGE_FILES.values())}"
 

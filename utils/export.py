@@ -1,7 +1,7 @@
 """The deblurring network in a file that runs without this repository: ONNX, TorchScript or an exported program.
 
-python -m utils.export --format onnx                                     # final_model/DeblurringNet_FT.onnx
-python -m utils.export --format torchscript --weights final_model/DeblurringNet_NF.pth --output deblur.pt
+python -m utils.export --format onnx                                     # final_model/DeblurringNet_NF.onnx
+python -m utils.export --format torchscript --weights trained/DeblurringNet_FT.pth --output deblur.pt
 
 Its input `blurry` is (N, 3, H, W) float32, RGB in [-1, 1]; its output `deblurred` has that shape and is not clamped.
 N, H and W are free. A file gets its name once it does to a picture, at two sizes, what PyTorch does.
@@ -18,7 +18,7 @@ import torch
 from models import DeblurringNet
 from models.aspdc import MODULATIONS
 from models.deblurring_net import STRIDE
-from utils.checkpoint import load_deblurring_net
+from utils.checkpoint import BUNDLED, load_deblurring_net
 from utils.errors import UserError, user_errors_end_the_program
 from utils.export_formats import FIRST_RUNTIME, FORMATS, SMALLEST, AnySize, Function, Metadata, OperatorMissingError
 from utils.files import atomic_write, check_writable, file_digest
@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("--format", choices=tuple(FORMATS), required=True, help="kind of file")
-    add("--weights", type=Path, default=Path("final_model/DeblurringNet_FT.pth"),
+    add("--weights", type=Path, default=BUNDLED,
         help="the deblurring network: a file of ours or the authors'")
     add("--modulation", choices=("auto", *MODULATIONS), default="auto",
         help="reading of module 0; auto is what the weights were trained for")

@@ -1,0 +1,55 @@
+"""The networks of final_model/: those that its README lists, and as good as docs/results.md says."""
+
+import re
+
+import numpy as np
+import torch
+
+import D_testing
+from tests.helpers import ROOT, SAMPLES, load
+from utils.checkpoint import BUNDLED, load_deblurring_net, load_file, load_reblurring_net
+from utils.files import file_digest
+from utils.images import to_tensor
+from utils.metrics import psnr
+
+FOLDER = ROOT / "final_model"
+PAIR = [SAMPLES / "test" / "GOPR0881_11_01" / side / "000203.png" for side in ("blur", "sharp")]
+LISTED = re.findall(r"^\| `(\w+\.pth)` \|.*\| ([\d,]+) \| `(\w{64})` \|$", (FOLDER / "README.md").read_text(), re.M)
+
+
+def picture(network: torch.nn.Module, *inputs: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        output = network(*(to_tensor(image)[None] for image in inputs))[0]
+    return ((output.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+
+
+def test_the_files_are_those_of_the_readme_in_fp16():
+    files = sorted(FOLDER.glob("*.pth"))
+    assert [path.name for path in files] == sorted(name for name, _, _ in LISTED)
+    assert BUNDLED in files
+    assert sum(path.stat().st_size for path in files) <= 62e6
+    for name, size, digest in LISTED:
+        path = FOLDER / name
+        assert (f"{path.stat().st_size:,}", file_digest(path)) == (size, digest)
+        (state,) = (value for key, value in load_file(path).items() if key.endswith("state_dict"))
+        assert {tensor.dtype for tensor in state.values()} == {torch.float16}
+
+
+def test_a_blurry_picture_becomes_sharper_and_a_sharp_one_stays():
+    blurry, sharp = map(load, PAIR)
+    network = load_deblurring_net(BUNDLED)
+    restored = picture(network, blurry)
+    assert psnr(restored, sharp) - psnr(blurry, sharp) > 3.5
+    assert psnr(restored, load(ROOT / "samples" / "restored" / "GOPR0881_11_01_000203.png")) > 60
+    assert psnr(picture(network, sharp), sharp) > 36
+
+
+def test_the_reblurring_network_finds_the_blur_again():
+    blurry, sharp = map(load, PAIR)
+    reblurred = picture(load_reblurring_net(FOLDER / "ReBlurringNet.pth"), blurry, sharp)
+    assert psnr(reblurred, blurry) > 37
+
+
+def test_the_test_script_takes_the_bundled_network_wherever_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert D_testing.parse_args(["--testset_dir", "photos"]).weights == [BUNDLED]
