@@ -87,7 +87,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
             "DeblurringNet_FT.pth",
             "does not exist. It holds the network that the finetune stage trains: run `python DR_",
         ),
-        ("ReBlurringNet.pth", "the reblur stage trains.*or put the authors' released ReBlurringNet.pth there"),
+        (
+            "ReBlurringNet.pth",
+            "the reblur stage trains.*or name another file: what is bundled, .* says final_model/README.md",
+        ),
         ("other.pth", "other.pth does not exist; expected a checkpoint such as ReBlurringNet.pth"),
     ],
 )

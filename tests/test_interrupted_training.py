@@ -140,7 +140,6 @@ def test_two_runs_in_the_same_second_have_folders_of_their_own(tmp_path):
         ("--lambda_B", "nan", "should be a number from 0 up"),
         ("--seed", "-1", "should be from 0 to 4294967295"),
         ("--num_workers", "-1", "should be 0"),
-        ("--deblurring_weights", "x.pth", "goes with --stage deblur or finetune"),
         ("--reblurring_weights", "x.pth", "goes with --stage reblur or finetune"),
     ],
 )

@@ -137,16 +137,6 @@ def test_videos_alone_leave_no_table_and_what_failed_is_in_the_summary(tmp_path,
     assert "12:30.mp4" in problems[0]
 
 
-def test_a_video_with_a_colon_in_its_name_is_given_to_decoders_as_a_path(tmp_path, monkeypatch):
-    given = []
-    monkeypatch.setattr(D_testing, "restore_video", lambda restore, path, *_: given.append(path) or {})
-    args = D_testing.parse_args(["--testset_dir", "12:30.mp4", "--save_dir", str(tmp_path)])
-    method = D_testing.Method("", None, tmp_path)
-    stop = D_testing.Interruption()
-    D_testing.run_videos(method, [D_testing.Path("12:30.mp4")], args, D_testing.Results(tmp_path, {}), stop)
-    assert given[0].is_absolute()
-
-
 def test_missing_results_of_others_are_told_before_anything_is_written(tmp_path):
     (tmp_path / "theirs").mkdir()
     where = ["--testset_dir", str(SAMPLES), "--save_dir", str(tmp_path / "out"), "--from_results"]

@@ -42,7 +42,7 @@ class VideoFile:
         if self.probe:
             self.rate, self.count = self.probe.rate, self.probe.count
             return
-        capture = cv2.VideoCapture(str(path))
+        capture = _open(path)
         fps = capture.get(cv2.CAP_PROP_FPS)
         if not capture.isOpened() or not fps > 0:
             raise UnreadableError(f"{path} cannot be read as a video; replace or remove it")
@@ -80,7 +80,7 @@ class VideoFile:
         return None
 
     def _by_opencv(self) -> Iterator[tuple[float, np.ndarray]]:
-        capture = cv2.VideoCapture(str(self.path))
+        capture = _open(self.path)
         there, frame = capture.read()
         while there:
             yield self._decoded / float(self.rate), np.ascontiguousarray(frame[..., ::-1])
@@ -121,3 +121,7 @@ class VideoFile:
                 stamp = re.search(r" pts:(\d+)", line)
                 return int(stamp[1]) / 1e6 if stamp else self._last + bool(self._decoded) / float(self.rate)
         return self._last + bool(self._decoded) / float(self.rate)
+
+
+def _open(path: Path) -> cv2.VideoCapture:
+    return cv2.VideoCapture(str(path.absolute()))  # 12:30.mp4 alone would be taken for a URL
