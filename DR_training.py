@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datasets import FrameCache
+from datasets import FrameCache, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.aspdc import ASPDC_OPS
@@ -29,6 +29,7 @@ from utils.errors import UserError, user_errors_end_the_program
 from utils.files import check_writable, file_digest
 from utils.precision import PRECISIONS, set_deterministic, set_precision
 from utils.progress import SaveEvery
+from utils.provenance import frame_list
 from utils.ranks import ranks_together
 from utils.run_state import RunState, state_name, states_folder
 from utils.trainer import StageLosses, Trainer
@@ -202,6 +203,11 @@ def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.M
 STAGES = {"reblur": reblur_stage, "deblur": deblur_stage, "finetune": finetune_stage}
 
 
+def sets_of(stage: str, image_sets: list[ImageSet]) -> list[ImageSet]:
+    """Return the sets that a stage trains on: those without ground truth take part in finetune only."""
+    return [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
+
+
 def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
     """Refuse to start where a stage would replace another run's network or states, or could not write them."""
     for stage in stages:
@@ -240,10 +246,14 @@ def main(args: argparse.Namespace) -> None:
             sources = [path for image_set in used_sets for path in (*image_set.blurry, *(image_set.sharp or ()))]
             FrameCache(args.cache_dir).build(sources, max(args.num_workers, 1), args.skip_bad_images)
         ranks.wait()
+        if args.stage == "all" and args.resume == "auto":
+            for stage in stages:
+                frames = frame_list(sets_of(stage, image_sets))
+                RunState(states_folder(args.output_dir, stage), args.keep).refuse_other_data(frames)
         for stage in stages:
             torch.manual_seed(args.seed)
             network, losses = STAGES[stage](args, ranks.device)
-            used_sets = [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
+            used_sets = sets_of(stage, image_sets)
             lr = STAGE_LR[stage] if args.lr is None else args.lr
             digests = {name: file_digest(path) for name, path in weight_files(stage, args).items()}
             Trainer(stage, args, network, losses, lr, used_sets, validation_sets, ranks, digests).run()

@@ -1,6 +1,7 @@
 """Writing synthesised pairs in GoPro's layout: from photographs, and from videos as GoPro's own were made."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from tqdm import tqdm
 
 from datasets.pairing import GAMMA_DIR, SHARP_DIR, list_images
 from utils.errors import UserError, some
+from utils.files import atomic_write
 from utils.images import UnreadableError, read_image, write_png
 from utils.video import VideoFile, is_video
 
 SIDES = ("blur", GAMMA_DIR, SHARP_DIR)
+_SETTINGS = "settings.json"
 _GAMMA = 2.2
 _SLOW = 100  # frames a second: below, what moves makes visible steps
 
@@ -21,7 +24,7 @@ Pictures = tuple[np.ndarray, np.ndarray, np.ndarray]  # of `SIDES`, H×W×3 uint
 
 
 class PairFolder:
-    """A folder of sequences, `SEQUENCE/{blur,blur_gamma,sharp}/NNNNNN.png`.
+    """A folder of sequences, `SEQUENCE/{blur,blur_gamma,sharp}/NNNNNN.png`, each with the settings it was made with.
 
     Args:
         root: the split's folder.
@@ -32,6 +35,26 @@ class PairFolder:
     def __init__(self, root: Path, resume: bool, overwrite: bool) -> None:
         self.root, self._resume, self._overwrite = root, resume, overwrite
         self.written = 0
+        self._settings: dict[str, int | list[int]] = {}
+
+    def begin(self, sequence: str, settings: dict[str, int | list[int]]) -> None:
+        """Let settings be those of the pairs that follow.
+
+        Raises:
+            UserError: the sequence goes on, and was made with others.
+        """
+        self._settings, path = settings, self.root / sequence / _SETTINGS
+        if not self._resume or not path.exists():
+            return
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"--resume: {path} cannot be read ({error}); give --overwrite") from error
+        if before != settings:
+            raise UserError(
+                f"--resume: {path.parent} was made with {before}, not with {settings}; give the same, another OUT_DIR, "
+                "or --overwrite"
+            )
 
     def refuse_existing(self, sequences: Sequence[str]) -> None:
         """Raise UserError where sequences have files already and neither `resume` nor `overwrite` says what to do."""
@@ -47,7 +70,11 @@ class PairFolder:
         return not (self._resume and all(path.exists() for path in self._paths(sequence, number)))
 
     def write(self, sequence: str, number: int, pictures: Pictures) -> None:
-        """Write the pictures of a pair."""
+        """Write the pictures of a pair, and with a sequence's first one its settings."""
+        path = self.root / sequence / _SETTINGS
+        if self._overwrite or not path.exists():
+            with atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(self._settings), encoding="utf-8")
         for path, picture in zip(self._paths(sequence, number), pictures, strict=True):
             write_png(path, picture)
         self.written += 1
@@ -95,6 +122,7 @@ def from_photographs(
     folder.refuse_existing(sequences)
     problems = []
     for file, sequence in tqdm(list(zip(files, sequences, strict=True)), desc=str(source), dynamic_ncols=True):
+        folder.begin(sequence, {"long_side": long_side, "seed": seed})
         numbers = [number for number in range(count) if folder.wants(sequence, number)]
         try:
             photograph = reduce(read_image(source / file), long_side) if numbers else None
@@ -148,6 +176,7 @@ def from_video(source: Path, folder: PairFolder, frames: tuple[int, int], seed: 
     """
     sequence = source.resolve().stem if is_video(source) else source.resolve().name
     folder.refuse_existing([sequence])
+    folder.begin(sequence, {"frames": list(frames), "seed": seed})
     rng = np.random.default_rng(seed_of(seed, sequence))
     problems: list[str] = []
     window: list[np.ndarray] = []

@@ -55,14 +55,14 @@ def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> tuple[l
     return [Problem(problem) for problem in problems], notes
 
 
-def told_together(problems: Sequence[Problem]) -> str:
-    """Return the problems of a set as one message; that of a single problem is its own."""
+def told_together(problems: Sequence[Problem], way_out: str = "") -> str:
+    """Return the problems of a set as one message, and last a way out; that of a single problem is its own."""
     if len(problems) == 1:
-        return problems[0].summary
+        return "\n  ".join([problems[0].summary, *([way_out] if way_out else [])])
     lines = [problem.summary for problem in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
         lines.append(f"and {len(problems) - _SHOWN} more; python -m datasets.check lists every one")
-    return "\n  ".join([f"{len(problems)} problems:", *lines])
+    return "\n  ".join([f"{len(problems)} problems:", *lines, *([way_out] if way_out else [])])
 
 
 def skipped_note(files: Iterable[Path]) -> list[str]:

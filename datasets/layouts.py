@@ -19,6 +19,7 @@ from datasets.pairing import (
     find_gt,
     images_among,
     list_files,
+    list_images,
     match_gt,
     match_sides,
     match_unpaired,
@@ -179,7 +180,7 @@ def survey(
         *_other_split(root, split),
         *skipped_note(everything),
         *conversions,
-        *_unused(match, files),
+        *(_unused(match, files) if match.sharp is not None else _beside(root, base)),
         *_other_variant(match),
         *compare_with_published_count(kind, split, len(match.blurry)),
     ]
@@ -203,10 +204,19 @@ def _other_split(root: Path, split: str) -> list[str]:
 
 def _unused(match: Match, files: list[Path]) -> list[str]:
     """Return a note on images beside the pairs, such as GoPro's blur_gamma."""
-    if match.sharp is None or match.used_names == (GT_DIR,):
+    if match.used_names == (GT_DIR,):
         return []
     left = [str(file) for file in files if not set(match.used_names) & set(file.parts[:-1])]
     return [f"{len(left):,} images in other folders are not used: {some(left, 2)}"] if left else []
+
+
+def _beside(root: Path, base: Path) -> list[str]:
+    """Return a note on images without ground truth beside the split's folder, which is all that was looked into."""
+    if base == root:
+        return []
+    left = [str(file) for file in list_images(root) if file.parts[0] not in SPLITS]
+    told = f"{len(left):,} images beside {base.name}/ are not used: {some(left, 2)}; unpaired={root} takes all"
+    return [told] if left else []
 
 
 def _other_variant(match: Match) -> list[str]:

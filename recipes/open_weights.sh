@@ -11,8 +11,10 @@
 # An epoch is 12 times the photographs and 48 times the pairs, to which a folder FRAMES of more photographs (such as the
 # pairs' sharp images) may come: its end costs little.
 set -euo pipefail
+here() { case $1 in *=*) echo "${1%%=*}=$(realpath -m "${1#*=}")" ;; ?*) realpath -m "$1" ;; esac; }
+photos=$(here "$1") pairs=$(here "$2") out=$(here "$3") testset=$(here "${4:-}")
+FRAMES=$(here "${FRAMES:-}") START=$(here "${START:-}")
 cd "$(dirname "$0")/.."
-photos=$1 pairs=$2 out=$3 testset=${4:-}
 nf_steps=${NF_STEPS:-50000} ft_steps=${FT_STEPS:-2000} reblur_steps=${REBLUR_STEPS:-3900}
 nf_lr=${NF_LR:-1e-4} halve_every=${HALVE_EVERY:-14}  # epochs; at 4e-4 it diverges, at 2e-4 the loss stands still
 PYTHON=${PYTHON:-python}

@@ -348,6 +348,8 @@ def test_a_run_goes_on_where_it_was_and_writes_over_nothing(tmp_path, photograph
     changed.write_bytes(b"kept")
     lost = out / "train" / "trip_a" / "blur" / "000000.png"
     lost.unlink()
+    with pytest.raises(UserError, match=r"b was made with \{'long_side': 160, 'seed': 0\}, not with .*128"):
+        run(photographs, out, "--long_side", 128, "--resume")
     run(photographs, out, "--long_side", 160, "--resume")
     assert contents(out) == first | {changed.relative_to(out).as_posix(): b"kept"}
     run(photographs, out, "--long_side", 160, "--overwrite")

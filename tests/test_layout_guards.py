@@ -7,6 +7,8 @@ import pytest
 
 from datasets import DatasetError, find_images, parse_source
 from tests.helpers import save_all
+from utils.errors import UserError
+from utils.testing_sets import find_sets
 
 
 @pytest.mark.parametrize("names", [("Blur", "Sharp"), ("lq", "gt"), ("blurry", "ground_truth")])
@@ -87,3 +89,19 @@ def test_sources():
         parse_source("gopro=")
     with pytest.raises(DatasetError, match=r"for a path with an equals sign write \./data=v2"):
         parse_source("data=v2")
+
+
+def test_photographs_beside_a_split_are_counted_and_the_way_to_them_is_told(tmp_path):
+    save_all(tmp_path / "home", "test/2.jpg", "train/1.jpg", "2022/3.jpg", "4.jpg")
+    image_set = find_images(tmp_path / "home", "test")
+    assert len(image_set) == 1
+    (note,) = (note for note in image_set.notes if "beside" in note)
+    assert note.startswith("2 images beside test/ are not used: 2022/3.jpg, 4.jpg; unpaired=")
+    assert len(find_images(tmp_path / "home", "test", "unpaired")) == 4
+
+
+def test_somebody_s_folders_of_our_names_are_restored_as_unpaired(tmp_path):
+    save_all(tmp_path / "home", "blur/b.jpg", "sharp/s.jpg", "2023/1.jpg")
+    with pytest.raises(UserError, match=rf"whatever the folders are called: unpaired={tmp_path}/home$"):
+        find_sets([str(tmp_path / "home")], "blur")
+    assert len(find_sets([f"unpaired={tmp_path / 'home'}"], "blur")[0]) == 3

@@ -114,7 +114,7 @@ def test_damaged_results_are_no_traceback(tmp_path, nets):
     for name, content in (("results.csv", "a,b\n1,2\n"), ("summary.json", "[1]"), ("summary.json", "{")):
         before = (out / name).read_bytes()
         (out / name).write_text(content)
-        with pytest.raises(UserError, match="holds damaged results .*; give --overwrite"):
+        with pytest.raises(UserError, match=rf"{name}, or a list beside it, is damaged .*; give --overwrite"):
             run(source, out, nets / "a.pth", "--resume")
         (out / name).write_bytes(before)
 
@@ -282,3 +282,15 @@ def test_the_summary_is_complete_when_all_that_was_asked_for_is_there(tmp_path, 
         run(source, out, nets / "a.pth", *more)
         counts.append([summary(out)["sets"]["photos"][name] for name in ("images", "complete")])
     assert counts == [[2, True], [3, True], [3, True]]
+
+
+def test_results_that_are_not_whole_are_made_again(tmp_path, nets):
+    source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
+    run(source, out, nets / "a.pth")
+    made = {path.name: path.read_bytes() for path in (out / "photos").iterdir()}
+    (out / "photos" / "a.png").write_bytes(b"")
+    (out / "photos" / "b.png").write_bytes(made["b.png"][:-20])
+    before = (out / "photos" / "c.png").stat().st_mtime_ns
+    run(source, out, nets / "a.pth", "--resume")
+    assert {path.name: path.read_bytes() for path in (out / "photos").iterdir()} == made
+    assert (out / "photos" / "c.png").stat().st_mtime_ns == before

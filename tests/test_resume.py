@@ -301,6 +301,18 @@ def test_another_reblurring_network_is_refused(tmp_path):
         train(tmp_path, "--stage", "finetune", *small, "--resume", "auto")
 
 
+def test_other_data_of_a_later_stage_is_refused_before_the_first_is_trained(tmp_path):
+    small = ("--n_epochs", "1", "--width", "4")
+    train(tmp_path, "--stage", "all", *small)
+    for stage in ("reblur", "deblur"):
+        shutil.rmtree(tmp_path / "nets" / "states" / stage)
+    for name in ("ReBlurringNet.pth", "DeblurringNet_NF.pth"):
+        (tmp_path / "nets" / name).unlink()
+    with pytest.raises(UserError, match="states/finetune/step-.* cannot go on like this: data was 2 frames, is 3"):
+        train(tmp_path, "--stage", "all", *small, "--resume", "auto", trainset=(str(pairs(tmp_path / "other")),))
+    assert not (tmp_path / "nets" / "states" / "reblur").exists()
+
+
 def test_the_means_of_an_interrupted_epoch_are_of_all_its_steps(tmp_path, whole_run):
     part(tmp_path, "--max_steps", "3")
     part(tmp_path, "--resume", "auto")

@@ -213,6 +213,13 @@ def test_names_that_look_like_addresses_are_files(tmp_path, monkeypatch):
     assert (output.name, info["frames"]) == (source.name, 5)
 
 
+def test_interlaced_videos_are_told(tmp_path):
+    source = tmp_path / "a.mp4"
+    ffmpeg(*PICTURE, *H264, "-flags", "+ildct+ilme", "-vf", "setfield=tff", "-x264opts", "tff=1", source)
+    said = restored(tmp_path, source)[2]
+    assert any("is interlaced, and is restored as whole frames" in line for line in said)
+
+
 # Files that are not whole
 
 

@@ -140,6 +140,8 @@ def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp
     assert "2.mp4 ends early: " in listed[3]
     assert " of 12 frames" in listed[3]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == ["2.mp4", "3.mp4"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "1.mp4: ffmpeg could not write the video: no reason given" in page
     sources[0].unlink()
     with pytest.raises(UserError, match=r"^1 of the videos are not whole.*\n.*2.mp4 ends early"):
         run(*sources[1:], more=["--overwrite"])

@@ -119,4 +119,4 @@ def write_page(
         sharp = image_set.sharp or [None] * len(image_set)
         for name, *pair in zip(image_set.names, image_set.blurry, sharp, strict=True):
             sources |= {(method.set_name(place.name), name): Source(*pair) for method in methods}
-    write_report(results.folder, results.rows, results.sets, results.settings, sources)
+    write_report(results.folder, results.rows, results.sets, results.settings, sources, results.problems)

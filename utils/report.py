@@ -60,6 +60,7 @@ def write_report(
     sets: dict[str, Any],
     settings: dict[str, Any],
     sources: Mapping[tuple[str, str], Source],
+    problems: Sequence[str] = (),
 ) -> Path:
     """Write a run's page, with the thumbnails and previews that are missing or older than their pictures.
 
@@ -70,6 +71,7 @@ def write_report(
         sets: summaries of `utils.summaries.summarise` by name, and of videos.
         settings: what the results depend on, as in summary.json.
         sources: by set and image; a row without one has its restored picture only.
+        problems: with files that were left out; those that no set's summary tells are told by themselves.
 
     Returns:
         the page's path.
@@ -85,6 +87,7 @@ def write_report(
         "settings": settings,
         "comparable_with": {name: metric.comparable_with for name, metric in KNOWN.items()},
         "sets": {name: {**summary, "file": _video(folder, name, summary)} for name, summary in sets.items()},
+        "problems": [text for text in problems if not any(text in each.get("problems", ()) for each in sets.values())],
         "columns": _columns(rows),
         "rows": [
             {

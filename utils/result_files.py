@@ -22,12 +22,25 @@ _WHOLE = ("height", "width")
 _NO_SETTINGS = ("comparable_with", "sets", "problems")  # of summary.json
 _OF_ROWS = ("testset_dir", "blur_dir", "metrics")  # what videos do not depend on
 _SAME_BY_DIGEST = "weights"  # a path: what the file holds is compared
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _DIGITS = 12  # of a SHA-256 in messages
 
 
 def name_in(folder: Path, path: Path) -> str:
     """Return what a run in `folder` calls a file: its path from there, or the whole one of a file elsewhere."""
     return (path.relative_to(folder) if path.is_relative_to(folder) else path.resolve()).as_posix()
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a result is there, and, where it is a PNG, to its end: disks fill, copies break off."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() != ".png":
+                return True
+            file.seek(max(0, path.stat().st_size - len(_PNG_END)))
+            return file.read() == _PNG_END
+    except OSError:
+        return False
 
 
 def read_table(path: Path) -> list[Row]:
@@ -136,14 +149,17 @@ def find_earlier(folder: Path, resume: bool, overwrite: bool) -> EarlierResults:
     if overwrite or not found:
         return EarlierResults(folder)
     tables = [path for path in (folder / TABLE, *tables) if path.exists()]
+    read = folder / SUMMARY
     try:
-        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        rows = tuple(row for table in tables for row in read_table(table))
+        content = json.loads(read.read_text(encoding="utf-8"))
+        settings = {name: value for name, value in content.items() if name not in _NO_SETTINGS}
+        sets = dict(content.get("sets", {}))
+        rows: tuple[Row, ...] = ()
+        for read in tables:  # the last one is named where it is damaged
+            rows += tuple(read_table(read))
         texts = [path.read_text(encoding="utf-8") for path in folder.glob(BEGUN)]
         # A kill may have cut the last line, before the file it names was begun.
         begun = frozenset(json.loads(line) for text in texts for line in text.split("\n")[:-1])
-        settings = {name: value for name, value in content.items() if name not in _NO_SETTINGS}
-        sets = dict(content.get("sets", {}))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"--resume: {folder} holds damaged results ({error}); give --overwrite") from error
+        raise UserError(f"--resume: {read}, or a list beside it, is damaged ({error!r}); give --overwrite") from error
     return EarlierResults(folder, settings, rows, sets, begun)

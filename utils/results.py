@@ -10,7 +10,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.files import atomic_write
-from utils.result_files import BEGUN, RANK_TABLES, SUMMARY, TABLE, EarlierResults, Row, name_in, write_table
+from utils.result_files import BEGUN, RANK_TABLES, SUMMARY, TABLE, EarlierResults, Row, is_whole, name_in, write_table
 from utils.scoring import KNOWN
 
 _SECONDS_BETWEEN_TABLES = 2.0
@@ -53,7 +53,7 @@ class Results:
         if rank:
             return
         earlier = earlier or EarlierResults(folder)
-        self.rows = [row for row in earlier.rows if (folder / str(row["saved_as"])).exists()]
+        self.rows = [row for row in earlier.rows if is_whole(folder / str(row["saved_as"]))]
         self.sets = earlier.sets
         if not self.rows:
             self.table.unlink(missing_ok=True)

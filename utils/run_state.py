@@ -120,6 +120,12 @@ class RunState:
         ]
         return Resumed(progress, notes, Path(state["log"]), state["sums"], state["validated_on"])
 
+    def refuse_other_data(self, frames: list[str]) -> None:
+        """Raise UserError where the newest state is of other frames: before the stages that come first are trained."""
+        if found := self.newest():
+            path, state, _ = found
+            _refuse_changes(path, state["fixed"], {"data": frames})
+
     def newest(self) -> tuple[Path, dict[str, Any], list[str]] | None:
         """Return the newest state that is whole, its content, and what is wrong with newer ones; None without states.
 

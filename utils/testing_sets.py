@@ -43,7 +43,8 @@ def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
         if kind not in (None, "unpaired") or not folder.is_dir() or list_images(folder) or not _videos_in(image_set):
             raise
     if problems:
-        raise UserError(told_together(problems))
+        way_out = f"To restore all pictures of it, whatever the folders are called: unpaired={folder}"
+        raise UserError(told_together(problems, way_out if kind is None else ""))
     videos = len(_videos_in(image_set))
     note = f"{videos:,} video{'s are' if videos > 1 else ' is'} restored, too"
     return replace(image_set, notes=(*image_set.notes, note)) if videos and len(image_set) else image_set

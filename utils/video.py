@@ -17,7 +17,10 @@ from utils.video_reader import VideoFile
 
 __all__ = ["SUFFIXES", "VideoFile", "is_video", "output_name", "restore_video"]
 
-SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".mts")
+SUFFIXES = (
+    *(".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".3gp", ".flv"),
+    *(".ogv", ".vob"),
+)
 _KEPT = (".mp4", ".mov", ".m4v", ".mkv")  # containers that take the restored video
 
 
@@ -104,6 +107,8 @@ def _differences(video: VideoFile, height: int, width: int) -> Iterator[str]:
     elif video.probe.bits > 8:
         hdr = " of high dynamic range" if video.probe.hdr else ""
         yield f"{video.path}: its {video.probe.bits} bits a channel{hdr} become 8 in the restored video"
+    if video.probe is not None and video.probe.interlaced:
+        yield f"{video.path} is interlaced, and is restored as whole frames: deinterlace it first (ffmpeg -vf bwdif)"
 
 
 def _ahead(

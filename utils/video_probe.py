@@ -79,6 +79,7 @@ class Probe:
         colours: what its values stand for.
         bits: a channel.
         hdr: whether the colours are of high dynamic range.
+        interlaced: whether a frame is of two moments, line by line.
         sounds: its sound tracks.
     """
 
@@ -95,6 +96,7 @@ class Probe:
     colours: Colours
     bits: int
     hdr: bool
+    interlaced: bool
     sounds: tuple[Sound, ...]
 
     def slack(self) -> float:
@@ -167,6 +169,7 @@ def probe(path: Path) -> Probe:
         _colours(stream),
         _bits(stream),
         stream.get("color_transfer") in _HDR_TRANSFERS,
+        not whole_pictures,
         tuple(
             Sound(each["index"], each.get("codec_name", "unknown"))
             for each in streams

@@ -34,6 +34,7 @@ def run_videos(
 
     def restore(frame: np.ndarray) -> np.ndarray:
         if stop.requested:
+            print("the video in hand is not kept: --resume begins it anew, and leaves what is finished as it is")
             stop.end()
         return method.restorer(frame)
 
