@@ -57,12 +57,13 @@ def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> tuple[l
 
 def told_together(problems: Sequence[Problem], way_out: str = "") -> str:
     """Return the problems of a set as one message, and last a way out; that of a single problem is its own."""
+    last = [way_out] if way_out else []
     if len(problems) == 1:
-        return "\n  ".join([problems[0].summary, *([way_out] if way_out else [])])
+        return "\n  ".join([problems[0].summary, *last])
     lines = [problem.summary for problem in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
         lines.append(f"and {len(problems) - _SHOWN} more; python -m datasets.check lists every one")
-    return "\n  ".join([f"{len(problems)} problems:", *lines, *([way_out] if way_out else [])])
+    return "\n  ".join([f"{len(problems)} problems:", *lines, *last])
 
 
 def skipped_note(files: Iterable[Path]) -> list[str]:

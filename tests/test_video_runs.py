@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from tests.helpers import SAMPLE, load, save, save_all
 from utils import video_run
 from utils.errors import UserError
 from utils.testing_sets import find_sets, find_videos, result_folders
-from utils.video import VideoFile
+from utils.video import VideoFile, restore_video
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
@@ -147,3 +148,14 @@ def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp
         run(*sources[1:], more=["--overwrite"])
     with pytest.raises(UserError, match=r"^1 of the videos are not whole.*\n.*2.mp4 ends early"):
         run(*sources[1:], more=["--resume"])  # told again, from the summary
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["a.m2ts", "a.ts", "a.wmv", "a.3gp", "a.flv", "a.ogv", "a.vob", "a.mts", "a.webm"])
+def test_videos_of_many_kinds_are_restored(tmp_path, name):
+    source, output = tmp_path / name, tmp_path / "a.mkv"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=0.2"]  # H.263, of .3gp, has few sizes
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *picture, str(source)], check=True)
+    summary = restore_video(lambda frame: frame / np.float32(255), source, output, print)
+    assert (summary["frames"], summary["height"], summary["width"], summary["problems"]) == (5, 144, 176, [])
+    assert len(list(VideoFile(output))) == 5
