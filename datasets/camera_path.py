@@ -48,10 +48,10 @@ class MotionSettings:
         sub_frames: fewest and most; both odd. Motions too fast for the most are slowed down to it.
     """
 
-    exposure: tuple[float, float] = (0.03, 0.2)
+    exposure: tuple[float, float] = (0.03, 0.1)
     highest_frequency: float = 12.0
-    extent: float = 22.0
-    spread: float = 0.5
+    extent: float = 18.0
+    spread: float = 0.4
     frame: tuple[int, int] = (720, 1280)
     focal_length: tuple[float, float] = (0.6, 1.2)
     roll: float = 0.5
