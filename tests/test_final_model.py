@@ -27,7 +27,7 @@ def test_the_files_are_those_of_the_readme_in_fp16():
     files = sorted(FOLDER.glob("*.pth"))
     assert [path.name for path in files] == sorted(name for name, _, _ in LISTED)
     assert BUNDLED in files
-    assert sum(path.stat().st_size for path in files) <= 62e6
+    assert sum(path.stat().st_size for path in files) <= 62 * 2**20
     for name, size, digest in LISTED:
         path = FOLDER / name
         assert (f"{path.stat().st_size:,}", file_digest(path)) == (size, digest)
@@ -39,7 +39,7 @@ def test_a_blurry_picture_becomes_sharper_and_a_sharp_one_stays():
     blurry, sharp = map(load, PAIR)
     network = load_deblurring_net(BUNDLED)
     restored = picture(network, blurry)
-    assert psnr(restored, sharp) - psnr(blurry, sharp) > 3.5
+    assert psnr(restored, sharp) - psnr(blurry, sharp) > 5.5
     assert psnr(restored, load(ROOT / "samples" / "restored" / "GOPR0881_11_01_000203.png")) > 60
     assert psnr(picture(network, sharp), sharp) > 36
 
@@ -47,7 +47,7 @@ def test_a_blurry_picture_becomes_sharper_and_a_sharp_one_stays():
 def test_the_reblurring_network_finds_the_blur_again():
     blurry, sharp = map(load, PAIR)
     reblurred = picture(load_reblurring_net(FOLDER / "ReBlurringNet.pth"), blurry, sharp)
-    assert psnr(reblurred, blurry) > 37
+    assert psnr(reblurred, blurry) > 41
 
 
 def test_the_test_script_takes_the_bundled_network_wherever_it_is_called(tmp_path, monkeypatch):
