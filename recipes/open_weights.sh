@@ -16,7 +16,7 @@ photos=$(here "$1") pairs=$(here "$2") out=$(here "$3") testset=$(here "${4:-}")
 FRAMES=$(here "${FRAMES:-}") START=$(here "${START:-}") REBLUR_START=$(here "${REBLUR_START:-}")
 cd "$(dirname "$0")/.."
 nf_steps=${NF_STEPS:-49824} ft_steps=${FT_STEPS:-2076} reblur_steps=${REBLUR_STEPS:-4844}
-nf_lr=${NF_LR:-1e-4} halve_every=${HALVE_EVERY:-18}  # epochs; at 4e-4 it diverges, at 2e-4 the loss stands still
+nf_lr=${NF_LR:-1e-4} halve_every=${HALVE_EVERY:-18}  # epochs; a new network had 2e-4 and 4 at first
 PYTHON=${PYTHON:-python}
 
 train() {  # NAME, then flags
