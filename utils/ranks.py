@@ -96,29 +96,25 @@ def ranks_together(device: str, go_on: str = "--resume auto") -> Iterator[Ranks]
     store, rank, world = next(dist.rendezvous("env://", timeout=_PATIENCE))
     if rank > 0:
         sys.stdout = open(os.devnull, "w", errors="replace")  # noqa: SIM115, PTH123 (every line once, by rank 0; errors go to stderr)
-    ended = threading.Event()
     try:
         chosen = _device_of(device, local, node_size)
         on_cuda = chosen.type == "cuda"
         if on_cuda:
             torch.cuda.set_device(chosen)
-        threading.Thread(target=_watch, args=(store, rank, ended), daemon=True).start()
-        dist.init_process_group(
-            "nccl" if on_cuda else "gloo",
-            store=dist.PrefixStore("aspdc/group", store),
-            rank=rank,
-            world_size=world,
-            timeout=_PATIENCE,
-            device_id=chosen if on_cuda else None,
-        )
-        yield Ranks(chosen, rank, world, local, together=True)
-        ended.set()
+        with _watching(store, rank):
+            dist.init_process_group(
+                "nccl" if on_cuda else "gloo",
+                store=dist.PrefixStore("aspdc/group", store),
+                rank=rank,
+                world_size=world,
+                timeout=_PATIENCE,
+                device_id=chosen if on_cuda else None,
+            )
+            yield Ranks(chosen, rank, world, local, together=True)
         dist.destroy_process_group()
     except (KeyboardInterrupt, Terminated):  # every rank was told, and answers by itself
-        ended.set()
         raise
     except BaseException as error:
-        ended.set()
         if _is_lost_connection(error):
             reason = str(error).partition("\n")[0]
             lost = UserError(f"a process of the run is gone; {go_on} goes on from what was saved ({reason})")
@@ -157,8 +153,20 @@ def _tell(store: dist.Store, rank: int, error: BaseException) -> None:
             os._exit(USAGE_STATUS)
 
 
-def _watch(store: dist.Store, rank: int, ended: threading.Event) -> None:
+@contextmanager
+def _watching(store: dist.Store, rank: int) -> Iterator[None]:
     """End this process once another has failed: the main thread may be waiting for that one for ever."""
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch, args=(store, rank, ended), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()  # a thread that is inside the store when Python ends aborts the process (status -6)
+
+
+def _watch(store: dist.Store, rank: int, ended: threading.Event) -> None:
     while not ended.wait(_POLL):
         try:
             if not store.check([_FAILURE]):
