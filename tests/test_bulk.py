@@ -53,6 +53,21 @@ def test_results_come_in_order_and_no_more_is_under_way_than_allowed():
     assert 3 < most <= 5  # several at a time
 
 
+def test_loading_goes_no_further_ahead_than_its_threads_need():
+    taken, ahead = [], []
+
+    def items():
+        for item in range(50):
+            taken.append(item)
+            yield item
+
+    def work(item, _loaded):
+        ahead.append(len(taken) - item)
+
+    list(overlapped(items(), lambda item: item, work, lambda *_: None, threads=3, size=lambda _: 1, budget=1000))
+    assert 3 < max(ahead) <= 2 * 3 + 1
+
+
 def test_what_was_worked_on_is_stored_when_it_stops():
     worked, stored = [], []
 

@@ -4,10 +4,12 @@ import csv
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 import tracemalloc
+import zlib
 
 import cv2
 import numpy as np
@@ -18,8 +20,8 @@ import D_testing
 from tests.helpers import ROOT, SAMPLE
 from utils import images
 from utils.errors import UserError
-from utils.images import UnreadableError, optional_formats, read_image
-from utils.pictures import read_picture, write_picture
+from utils.images import UnreadableError, optional_formats, read_image, write_png
+from utils.pictures import _read_plain, read_picture, write_picture
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ORIENTATION, MAKER, EXPOSURE = 0x0112, 0x010F, (0x8769, 0x829A)
@@ -125,6 +127,56 @@ def test_heic_is_read_with_its_exif_and_not_turned_twice(tmp_path, photo, orient
         assert (image.getexif()[MAKER], image.getexif().get(ORIENTATION)) == ("Maker", None)
 
 
+def with_chunk(png: bytes, kind: bytes, data: bytes, before: bytes) -> bytes:
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    place = png.index(before) - 4
+    return png[:place] + chunk + png[place:]
+
+
+def test_a_plain_png_is_what_pillow_reads_and_keeps_its_profile(tmp_path, photo):
+    path = tmp_path / "a.png"
+    photo.save(path, icc_profile=PROFILE)
+    png = with_chunk(path.read_bytes(), b"gAMA", struct.pack(">I", 100_000), b"IDAT")  # linear, which nobody applies
+    path.write_bytes(with_chunk(png, b"pHYs", struct.pack(">IIB", 2835, 2835, 1), b"IDAT"))
+    assert _read_plain(path) is not None
+    picture = read_picture(path)
+    np.testing.assert_array_equal(picture.pixels, np.asarray(photo))
+    assert (picture.alpha, picture.grey, picture.profile, picture.exif) == (None, False, PROFILE, None)
+
+
+def test_exif_behind_the_pixels_of_a_png_turns_them(tmp_path, photo):
+    path = tmp_path / "a.png"
+    photo.save(path)
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[MAKER] = 6, "Maker"
+    path.write_bytes(with_chunk(path.read_bytes(), b"eXIf", exif.tobytes().removeprefix(b"Exif\x00\x00"), b"IEND"))
+    picture = read_picture(path)
+    np.testing.assert_array_equal(picture.pixels, np.rot90(np.asarray(photo), -1))
+    assert b"Maker" in picture.exif
+
+
+@pytest.mark.parametrize("damage", ["a bit", "half"])
+def test_a_damaged_plain_png_is_named(tmp_path, photo, damage):
+    path = tmp_path / "a.png"
+    photo.save(path)
+    png = bytearray(path.read_bytes())
+    if damage == "half":
+        del png[len(png) // 2 :]
+    else:
+        png[png.index(b"IDAT") + 40] ^= 8
+    path.write_bytes(png)
+    with pytest.raises(UnreadableError, match=r"a\.png is damaged or incomplete .*; replace or remove it"):
+        read_picture(path)
+
+
+def test_a_photographs_png_is_no_larger_than_one_made_by_searching(tmp_path):
+    picture = read_image(SAMPLE)
+    write_png(tmp_path / "a.png", picture)
+    Image.fromarray(picture).save(tmp_path / "b.png", compress_level=3)
+    assert (tmp_path / "a.png").stat().st_size < (tmp_path / "b.png").stat().st_size
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
+
+
 def test_a_float_tiff_is_refused(tmp_path, photo):
     photo.convert("F").save(tmp_path / "a.tif")
     with pytest.raises(
@@ -172,15 +224,15 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
 
 
 def test_too_little_memory_to_decode_is_that_pictures_problem(tmp_path, photo, monkeypatch):
-    photo.save(tmp_path / "a.png")
+    photo.save(tmp_path / "a.jpg")
 
-    def short(*_):
+    def short(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(ImageOps, "exif_transpose", short)
     for read in (read_picture, read_image):
-        with pytest.raises(UnreadableError, match=r"a\.png does not fit into the free memory; free some"):
-            read(tmp_path / "a.png")
+        with pytest.raises(UnreadableError, match=r"a\.jpg does not fit into the free memory; free some"):
+            read(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

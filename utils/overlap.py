@@ -25,7 +25,7 @@ def overlapped(
     """Yield each item with what `store` returned for it, in the items' order.
 
     Args:
-        items: taken a few at a time, as far ahead as the budget allows.
+        items: taken at most two a thread ahead of the work, fewer where the budget allows no more.
         load: reads an item, in one of the threads.
         work: is called in the thread of the caller, for one item after the other.
         store: finishes an item, in one of the threads.
@@ -42,6 +42,11 @@ def overlapped(
     storing: deque[tuple[Item, Future[Stored]]] = deque()
     waiting = next(items, None)
     used = 0
+
+    def has_room(item: Item) -> bool:
+        # Loading further ahead would but take the processors from the work.
+        return len(loading) < 2 * threads and (not used or used + size(item) <= budget)
+
     readers, writers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
     try:
         while waiting is not None or loading or storing:
@@ -50,7 +55,7 @@ def overlapped(
                 for _, future in loading:
                     future.cancel()
                 loading.clear()
-            while waiting is not None and (not used or used + size(waiting) <= budget):
+            while waiting is not None and has_room(waiting):
                 used += size(waiting)
                 loading.append((waiting, readers.submit(load, waiting)))
                 waiting = next(items, None)
