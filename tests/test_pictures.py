@@ -133,15 +133,38 @@ def with_chunk(png: bytes, kind: bytes, data: bytes, before: bytes) -> bytes:
     return png[:place] + chunk + png[place:]
 
 
-def test_a_plain_png_is_what_pillow_reads_and_keeps_its_profile(tmp_path, photo):
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (b"gAMA", struct.pack(">I", 100_000)),  # linear
+        (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)),  # of P3
+        (b"sRGB", b"\0"),
+        (b"sBIT", b"\5\6\5"),
+        (b"PLTE", bytes(range(48))),  # a proposal, for screens of few colours
+        (b"pHYs", struct.pack(">IIB", 2835, 2835, 1)),
+        (b"tIME", struct.pack(">H5B", 2022, 6, 19, 12, 0, 0)),
+        (b"iCCP", b"its name\0\0" + zlib.compress(PROFILE)),
+    ],
+)
+def test_a_plain_png_is_what_pillow_reads(tmp_path, photo, kind, data):
     path = tmp_path / "a.png"
-    photo.save(path, icc_profile=PROFILE)
-    png = with_chunk(path.read_bytes(), b"gAMA", struct.pack(">I", 100_000), b"IDAT")  # linear, which nobody applies
-    path.write_bytes(with_chunk(png, b"pHYs", struct.pack(">IIB", 2835, 2835, 1), b"IDAT"))
+    photo.save(path)
+    path.write_bytes(with_chunk(path.read_bytes(), kind, data, b"IDAT"))
     assert _read_plain(path) is not None
     picture = read_picture(path)
     np.testing.assert_array_equal(picture.pixels, np.asarray(photo))
-    assert (picture.alpha, picture.grey, picture.profile, picture.exif) == (None, False, PROFILE, None)
+    assert (picture.alpha, picture.grey, picture.exif) == (None, False, None)
+    assert picture.profile == (PROFILE if kind == b"iCCP" else None)
+
+
+def test_a_png_of_more_than_colours_keeps_it(tmp_path, photo):
+    photo.save(tmp_path / "a.png", transparency=photo.getpixel((0, 0)))
+    alpha = np.where((np.asarray(photo) == photo.getpixel((0, 0))).all(axis=2), 0, 255)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png").alpha, alpha)
+    photo.save(tmp_path / "b.png", save_all=True, append_images=[ImageOps.invert(photo)])
+    animated = read_picture(tmp_path / "b.png")
+    assert animated.frames == 2
+    np.testing.assert_array_equal(animated.pixels, np.asarray(photo))
 
 
 def test_exif_behind_the_pixels_of_a_png_turns_them(tmp_path, photo):
@@ -223,16 +246,21 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
             read(tmp_path / "a.png")
 
 
-def test_too_little_memory_to_decode_is_that_pictures_problem(tmp_path, photo, monkeypatch):
-    photo.save(tmp_path / "a.jpg")
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_too_little_memory_to_decode_is_that_pictures_problem(tmp_path, photo, monkeypatch, suffix):
+    photo.save(tmp_path / f"a.{suffix}")
 
-    def short(*_, **__):
-        raise MemoryError
+    def short(error):
+        def fail(*_, **__):
+            raise error
 
-    monkeypatch.setattr(ImageOps, "exif_transpose", short)
+        return fail
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", short(MemoryError))
+    monkeypatch.setattr(cv2, "imdecode", short(cv2.error("insufficient memory")))
     for read in (read_picture, read_image):
-        with pytest.raises(UnreadableError, match=r"a\.jpg does not fit into the free memory; free some"):
-            read(tmp_path / "a.jpg")
+        with pytest.raises(UnreadableError, match=rf"a\.{suffix} does not fit into the free memory; free some"):
+            read(tmp_path / f"a.{suffix}")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
