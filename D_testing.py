@@ -15,7 +15,7 @@ from datasets import ImageSet, parse_source
 from models.aspdc import ASPDC_OPS, MODULATIONS
 from utils.checkpoint import BUNDLED
 from utils.errors import UserError, user_errors_end_the_program
-from utils.figures import parse_blocks
+from utils.figure_files import parse_blocks
 from utils.files import check_writable, remove_stale
 from utils.interruption import interruption, sigterm_as_exception
 from utils.methods import Method, find_methods

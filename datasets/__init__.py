@@ -1,11 +1,13 @@
-"""Image sets on disk, and the training patches made from them."""
+"""Image sets on disk.
 
-from datasets.augmentation import PairAugmentation
+The training patches made from them are in `datasets.patches`, apart: their augmentation brings albumentations, which
+takes a second to import, and testing has no use for it.
+"""
+
 from datasets.contents import quick_check
 from datasets.frame_cache import FrameCache
 from datasets.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
 from datasets.pairing import SPLITS, DatasetError, list_files, list_images
-from datasets.patches import SharedBatches, TrainingPatches, batches_of, training_loader
 from datasets.synthesis import BlurSynthesis
 
 __all__ = [
@@ -15,10 +17,6 @@ __all__ = [
     "DatasetError",
     "FrameCache",
     "ImageSet",
-    "PairAugmentation",
-    "SharedBatches",
-    "TrainingPatches",
-    "batches_of",
     "find_images",
     "list_files",
     "list_images",
@@ -26,5 +24,4 @@ __all__ = [
     "pictures",
     "quick_check",
     "survey",
-    "training_loader",
 ]

@@ -8,7 +8,6 @@ the four convolutions of an ASPDC has its place in `models.aspdc.ASPDC`.
 from functools import cache
 
 import torch
-import torchvision.ops
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
@@ -142,8 +141,11 @@ def modulated_deform_conv2d(
     # Of NaN both back ends make an index and read somewhere in memory.
     offset = torch.where(offset.isnan(), torch.zeros_like(offset), offset)
     if resolve_deform_op(deform_op, input.device) == "torchvision":
+        # Two seconds to import, with PyTorch's compiler: not for those who use another back end.
+        from torchvision.ops import deform_conv2d
+
         # It derives both kinds of groups from the shapes.
-        return torchvision.ops.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+        return deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
     from mmcv.ops import modulated_deform_conv2d as mmcv_op
 
     # mmcv's kernels walk flat buffers by the shapes alone.

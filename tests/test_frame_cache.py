@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import FrameCache, TrainingPatches, find_images
+from datasets import FrameCache, find_images
+from datasets.patches import TrainingPatches
 from tests.helpers import SAMPLES
 from utils.errors import UserError
 from utils.images import inspect_image, read_image

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets import TrainingPatches
+from datasets.patches import TrainingPatches
 from tests.helpers import SAMPLES
 from tests.test_resume import log_lines, pairs, same, states, weights
 from tests.test_training import run_script, train, values

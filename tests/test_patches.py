@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import PairAugmentation, TrainingPatches, find_images, training_loader
-from datasets.patches import SharedBatches
+from datasets import find_images
+from datasets.augmentation import PairAugmentation
+from datasets.patches import SharedBatches, TrainingPatches, training_loader
 from tests.helpers import ROOT, SAMPLES, load, save
 from utils.errors import UserError
 
@@ -180,7 +181,8 @@ def test_workers_end_before_what_is_registered_for_them_at_exit():
     script = f"""
 import atexit, multiprocessing
 from torch.utils.data import DataLoader
-from datasets import TrainingPatches, SharedBatches, batches_of, find_images, training_loader
+from datasets import find_images
+from datasets.patches import SharedBatches, TrainingPatches, batches_of, training_loader
 started = DataLoader.__iter__
 def start(self):
     iterator = started(self)

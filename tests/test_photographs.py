@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from datasets import BlurSynthesis, SharedBatches, TrainingPatches, find_images, parse_source, training_loader
+from datasets import BlurSynthesis, find_images, parse_source
+from datasets.patches import SharedBatches, TrainingPatches, training_loader
 from tests.helpers import SAMPLES, load, save
 from tests.test_resume import same, weights
 from tests.test_training import train, values

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from PIL import Image
 
 import D_testing
 from datasets import find_images
-from tests.helpers import SAMPLES
+from tests.helpers import ROOT, SAMPLES, save
 from tests.test_training import run_script
 from utils.checkpoint import load_deblurring_net
 from utils.errors import UserError
@@ -21,6 +23,23 @@ from utils.testing_sets import result_folders
 
 PAIR = SAMPLES / "test" / "GOPR0881_11_01"
 NAME = "GOPR0881_11_01/000203.png"
+
+
+def test_a_run_does_not_wait_for_libraries_that_it_has_no_use_for(tmp_path, small_networks):
+    save(tmp_path / "in" / "a.png", size=(32, 32))
+    arguments = [f"unpaired={tmp_path / 'in'}", str(small_networks / "DeblurringNet_FT.pth"), str(tmp_path / "out")]
+    script = """
+import sys, D_testing
+data, weights, out = sys.argv[1:]
+common = ["--testset_dir", data, "--weights", weights, "--device", "cpu"]
+D_testing.main(D_testing.parse_args([*common, "--save_dir", out]))
+print([each for each in ("albumentations", "matplotlib", "torchvision", "torch._dynamo") if each in sys.modules])
+D_testing.main(D_testing.parse_args([*common, "--save_dir", out + "2", "--figures", "--deform_op", "torchvision"]))
+print([each for each in ("albumentations", "matplotlib", "torchvision") if each in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert [line for line in run.stdout.splitlines() if line[:1] == "["] == ["[]", "['matplotlib', 'torchvision']"]
 
 
 def test_the_script_restores_and_scores_real_pairs(tmp_path, small_networks):

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import FrameCache, TrainingPatches, find_images
+from datasets import FrameCache, find_images
+from datasets.patches import TrainingPatches
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.fused import use_fused_operations

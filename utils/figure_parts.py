@@ -10,9 +10,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from utils.figure_files import FIGURE_SUFFIXES
 from utils.files import atomic_write
 
-FIGURE_SUFFIXES = (".png", ".pdf")
 PAGE = 6.9  # in: both columns of a CVPR page
 GAP = 0.04  # in, between panels
 LINE = 0.13  # in, a line of text

@@ -1,6 +1,5 @@
 """Figures for publications: crops side by side with their PSNR, attention maps and offsets of chosen ASPDCs."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from models import DeblurringNet
-from models.deblurring_net import BLOCKS
 from utils.figure_parts import (
     COLOURS,
-    FIGURE_SUFFIXES,
     GAP,
     LINE,
     PAGE,
@@ -36,28 +33,6 @@ from utils.pictures import read_picture
 _CROP_WIDTH, _CROPS_WIDTH = 1.25, 4.4  # in: of a crop at most, and of a row of them
 _NARROWEST = 1.4  # in: of the whole image's column, for the text under it
 _POINTS = 140  # of a font whose letters are an inch wide
-
-
-def parse_blocks(text: str) -> tuple[int, ...]:
-    """Return the ASPDCs that a text such as "0,2,5" names, in ascending order.
-
-    Raises:
-        ArgumentTypeError: something else, or no such ASPDC.
-    """
-    try:
-        blocks = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        blocks = []
-    if not blocks or not set(blocks) <= set(range(BLOCKS)):
-        raise argparse.ArgumentTypeError(f"expected numbers from 0 to {BLOCKS - 1} such as 0,2,5, got {text!r}")
-    return tuple(blocks)
-
-
-def figure_files(path: Path, networks: Sequence[str] = ()) -> list[Path]:
-    """Return the files that `write_figures` makes with the same arguments; of the networks the names alone."""
-    prefixes = [f"{path.name}_{name}" for name in networks] if len(networks) > 1 else [path.name] * len(networks)
-    names = [f"{path.name}_crops", *(f"{prefix}_{kind}" for prefix in prefixes for kind in ("attention", "offsets"))]
-    return [path.with_name(f"{name}{suffix}") for name in names for suffix in FIGURE_SUFFIXES]
 
 
 def write_figures(

@@ -9,7 +9,7 @@ import torch
 from datasets import ImageSet
 from models import DeblurringNet
 from utils.errors import UserError
-from utils.figures import figure_files, write_figures
+from utils.figure_files import figure_files
 from utils.files import exists, name_too_long
 from utils.methods import Method
 from utils.report import Source, write_report
@@ -86,6 +86,8 @@ def write_set_figures(
     Returns:
         what was wrong with those left out.
     """
+    from utils.figures import write_figures  # matplotlib: half a second that runs without figures do not wait for
+
     paths, problems = _figure_paths(image_set, place, args), []
     outputs = {_label(each): each.outputs(image_set, place, args.save_dir, len(paths)) for each in methods}
     for i, path in enumerate(paths):

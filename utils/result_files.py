@@ -28,7 +28,10 @@ _DIGITS = 12  # of a SHA-256 in messages
 
 def name_in(folder: Path, path: Path) -> str:
     """Return what a run in `folder` calls a file: its path from there, or the whole one of a file elsewhere."""
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path.resolve()).as_posix()
+    try:
+        return path.relative_to(folder).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
 
 
 def is_whole(path: Path) -> bool:

@@ -5,15 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from datasets import (
-    BlurSynthesis,
-    FrameCache,
-    ImageSet,
-    SharedBatches,
-    TrainingPatches,
-    batches_of,
-    training_loader,
-)
+from datasets import BlurSynthesis, FrameCache, ImageSet
+from datasets.patches import SharedBatches, TrainingPatches, batches_of, training_loader
 from utils.device import Batch, to_device
 from utils.prefetch import Prefetch
 from utils.ranks import Ranks
