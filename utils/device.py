@@ -53,6 +53,9 @@ def pick_deform_op(name: str, device: torch.device, width: int) -> str:
     if name == "auto" and chosen != "fused":
         _print_once(f"deformable convolutions by {chosen}, not fused: {fused_problem(device.type, channels)}")
     use_fused_operations(chosen == "fused")
+    if chosen == "fused" and device.type == "cuda":
+        # Custom operators import it at their first call: a second or more in which the first image would wait.
+        from torch import _dynamo  # noqa: F401
     return chosen
 
 
