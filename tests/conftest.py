@@ -11,10 +11,11 @@ if not Path("/dev/nvidiactl").exists():
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models import DeblurringNet, ReblurringNet
 from models.deform_conv import _mmcv_problem
-from tests.helpers import ROOT
+from tests.helpers import ROOT, SAMPLE
 from utils.checkpoint import save_network
 from utils.precision import set_precision
 
@@ -81,3 +82,10 @@ def small_networks(tmp_path) -> Path:
     save_network(tmp_path / "nets" / "DeblurringNet_NF.pth", deblurring, "deblur", 1)
     save_network(tmp_path / "nets" / "DeblurringNet_FT.pth", deblurring, "finetune", 1)
     return tmp_path / "nets"
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    """A part of a real picture, 72×48 px."""
+    with Image.open(SAMPLE) as image:
+        return image.convert("RGB").crop((0, 0, 72, 48))
