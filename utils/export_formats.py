@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision.ops  # noqa: F401 registers torch.ops.torchvision; while a network is recorded it is too late
 from torch import Tensor, nn
 
 from models import DeblurringNet
@@ -66,7 +67,6 @@ def _free_sizes(network: AnySize) -> dict[str, dict[int, Any]]:
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return ONNX's counterparts of the operators that PyTorch's exporter does not know."""
-    import torchvision.ops  # noqa: F401 registers torch.ops.torchvision
     from onnxscript import FLOAT, INT64, opset20
 
     def deform_conv2d(  # torchvision's arguments
