@@ -164,8 +164,14 @@ def test_exif_behind_the_pixels_of_a_png_turns_them(tmp_path, photo):
     assert b"Maker" in picture.exif
 
 
+@pytest.fixture
+def without_opencv(monkeypatch):
+    """OpenCV would allocate a damaged length of up to 4 GiB, and libpng write of other damage to stderr."""
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV was given a damaged file"))
+
+
 @pytest.mark.parametrize("damage", ["a bit", "half"])
-def test_a_damaged_plain_png_is_named(tmp_path, photo, damage):
+def test_a_damaged_plain_png_is_named(tmp_path, photo, without_opencv, damage):
     path = tmp_path / "a.png"
     photo.save(path)
     png = bytearray(path.read_bytes())
@@ -176,6 +182,19 @@ def test_a_damaged_plain_png_is_named(tmp_path, photo, damage):
     path.write_bytes(png)
     with pytest.raises(UnreadableError, match=r"a\.png is damaged or incomplete .*; replace or remove it"):
         read_picture(path)
+
+
+@pytest.mark.parametrize("damage", ["a length", "the end"])
+def test_a_plain_png_whose_pixels_are_whole_is_read_by_pillow(tmp_path, photo, without_opencv, damage):
+    path = tmp_path / "a.png"
+    photo.save(path)
+    png = bytearray(path.read_bytes())
+    if damage == "the end":
+        del png[-14:]  # and two bytes of the checksum before it
+    else:
+        png[png.index(b"IDAT") - 4] = 0xFF
+    path.write_bytes(png)
+    np.testing.assert_array_equal(read_picture(path).pixels, np.asarray(photo))
 
 
 def test_a_photographs_png_is_no_larger_than_one_made_by_searching(tmp_path):

@@ -1,6 +1,7 @@
 """Photographs with all that belongs to them: depth, transparency, colour profile, EXIF."""
 
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ _EXIF_PREFIX = b"Exif\x00\x00"
 # What of a TIFF's tags is about the picture; the others are about how the file stores it.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
 _COLOUR_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"sBIT", b"pHYs", b"tIME"}
-_CHUNK_FRAME = 12  # bytes of its length, kind and checksum
+_CHUNK_HEAD = struct.Struct(">I4s")  # length of its data, kind
+_CHUNK_END = struct.Struct(">I")  # checksum of kind and data
 _GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")
 # By EXIF orientation: quarter turns counter-clockwise, after mirroring left and right.
 _UPRIGHT = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True), 8: (1, False)}
@@ -69,16 +71,19 @@ def _read_plain(path: Path) -> np.ndarray | None:
     """Return an 8-bit RGB PNG as H×W×3; None where it is damaged or holds more than colours, for Pillow to read.
 
     Pillow takes Python's lock for every chunk and on the way into NumPy, more than 5 ms for a 1280×720 frame of GoPro:
-    threads that read so keep the one that feeds a GPU waiting.
+    threads that read so keep the one that feeds a GPU waiting. OpenCV allocates what a chunk's length asks for, up to
+    4 GiB, and libpng writes to stderr what it finds damaged: both get whole files alone.
     """
-    content = path.read_bytes()
+    content = memoryview(path.read_bytes())
     position = len(PNG_SIGNATURE)
     try:
         while position < len(content):
-            length, kind = struct.unpack_from(">I4s", content, position)
-            if kind not in _COLOUR_CHUNKS:
+            length, kind = _CHUNK_HEAD.unpack_from(content, position)
+            end = position + _CHUNK_HEAD.size + length
+            (checksum,) = _CHUNK_END.unpack_from(content, end)
+            if kind not in _COLOUR_CHUNKS or checksum != zlib.crc32(content[position + 4 : end]):
                 return None
-            position += length + _CHUNK_FRAME
+            position = end + _CHUNK_END.size
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except (struct.error, cv2.error):
         return None
