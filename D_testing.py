@@ -9,6 +9,7 @@ python D_testing.py --testset_dir shaky.jpg --save_dir sharp
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from datasets import ImageSet, parse_source
@@ -16,7 +17,7 @@ from models.aspdc import ASPDC_OPS, MODULATIONS
 from utils.checkpoint import BUNDLED
 from utils.errors import UserError, user_errors_end_the_program
 from utils.figure_files import parse_blocks
-from utils.files import check_writable, remove_stale
+from utils.files import check_writable, only_run_in, remove_stale
 from utils.interruption import interruption, sigterm_as_exception
 from utils.methods import Method, find_methods
 from utils.precision import PRECISIONS
@@ -135,7 +136,7 @@ def refuse_places(
 
 def main(args: argparse.Namespace) -> None:
     """Find the images and check everything that can be wrong, then restore and score; torchrun calls it once a GPU."""
-    with ranks_together(args.device, "--resume") as ranks:
+    with ranks_together(args.device, "--resume") as ranks, ExitStack() as until_the_end:
         earlier = EarlierResults(args.save_dir)
         if ranks.main:
             earlier = find_earlier(args.save_dir, args.resume, args.overwrite)
@@ -154,6 +155,8 @@ def main(args: argparse.Namespace) -> None:
         earlier.refuse_other(settings)
         existing = refuse_places(methods, image_sets, videos, places, args, earlier) if ranks.main else []
         check_writable(args.save_dir, "--save_dir")
+        if ranks.main:
+            until_the_end.enter_context(only_run_in(args.save_dir, "--save_dir"))
         results = Results(args.save_dir, settings, earlier) if ranks.main else None
         ranks.wait()
         results = results or Results(args.save_dir, settings, rank=ranks.rank)
@@ -161,7 +164,7 @@ def main(args: argparse.Namespace) -> None:
             results.begin(*existing)  # should the run be stopped, what it was to replace is replaced when it goes on
         for image_set in image_sets:
             print(image_set.describe())
-        problems: list[str] = []
+        problems = [problem for image_set in image_sets for problem in image_set.closed]
         incomplete: list[str] = []
         with interruption("stopping after the image in hand; a second signal ends at once" * ranks.main) as stop:
             for method in methods:

@@ -7,7 +7,7 @@ takes a second to import, and testing has no use for it.
 from datasets.contents import quick_check
 from datasets.frame_cache import FrameCache
 from datasets.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
-from datasets.pairing import SPLITS, DatasetError, list_files, list_images
+from datasets.pairing import SPLITS, DatasetError, list_files
 from datasets.synthesis import BlurSynthesis
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "ImageSet",
     "find_images",
     "list_files",
-    "list_images",
     "parse_source",
     "pictures",
     "quick_check",

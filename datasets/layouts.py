@@ -52,6 +52,7 @@ class ImageSet:
         sharp: their partners in the same order, or None without ground truth.
         names: a relative path for each image, unique in the set and free of the layout's own folder names.
         notes: what the user should know: conversions, unused files, counts that differ from the published ones.
+        closed: of photographs to restore, a line for each folder that cannot be opened.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class ImageSet:
     sharp: tuple[Path, ...] | None
     names: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
+    closed: tuple[str, ...] = field(default=())
 
     @property
     def paired(self) -> bool:
@@ -139,10 +141,12 @@ def survey(
         split: see there.
         kind: see there.
         blur_dir: see there.
-        look_at_unpaired: read the headers of images without ground truth, too.
+        look_at_unpaired: read the headers of images without ground truth, too, and refuse folders among them that
+            cannot be opened.
 
     Raises:
-        DatasetError: no such folder, no images, or a layout in which files cannot be told apart.
+        DatasetError: no such folder, no images, a folder that cannot be opened, or a layout in which files cannot be
+            told apart.
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
@@ -154,14 +158,15 @@ def survey(
             f"--blur_dir {blur_dir} names the sharp side; expected the blurry folders' name, such as blur"
         )
     notes: list[str] = []
+    closed: list[str] = []
     if kind in ("rwbi", "unpaired", "sharp"):
-        base, everything = root, list_files(root)
+        base, everything = root, list_files(root, closed)
         files = images_among(everything)
         match = match_unpaired(base, files)
         notes = [] if kind == "sharp" else one_sided_note(files)
     else:
         base = _split_folder(root, split)
-        everything = list_files(base)
+        everything = list_files(base, closed)
         files = images_among(everything)
         match = match_sides(base, files, split, blur_dir)
         if match is None and kind in (None, "hide") and (gt := find_gt(root)) is not None:
@@ -169,6 +174,8 @@ def survey(
         if match is None and kind is None:
             refuse_one_sided(base, files, blur_dir)
             match = match_unpaired(base, files)
+    if closed and (match is None or match.sharp is not None or look_at_unpaired):
+        raise DatasetError(closed[0])
     if match is None:
         raise _unknown(base, files, kind, skipped_note(everything))
     kind = kind or _recognise(root, match)
@@ -184,7 +191,7 @@ def survey(
         *_other_variant(match),
         *compare_with_published_count(kind, split, len(match.blurry)),
     ]
-    image_set = ImageSet(kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes))
+    image_set = ImageSet(kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes), tuple(closed))
     return image_set, [*match.problems, *problems]
 
 

@@ -70,17 +70,24 @@ def images_among(files: Iterable[Path]) -> list[Path]:
     return [file for file in files if file.suffix.lower() in SUFFIXES]
 
 
-def list_files(base: Path) -> list[Path]:
+def list_files(base: Path, closed: list[str] | None = None) -> list[Path]:
     """Return the files below a folder as sorted paths relative to it; hidden files and folders are passed over.
 
     Links to folders are followed, but into no folder twice on the way down.
 
+    Args:
+        base: the folder.
+        closed: gets a line for each folder that cannot be opened.
+
     Raises:
-        DatasetError: a folder that cannot be opened.
+        DatasetError: a folder that cannot be opened, without `closed`.
     """
 
     def refuse(error: OSError) -> None:
-        raise DatasetError(f"{error.filename} cannot be opened: {error.strerror}") from error
+        problem = f"{error.filename} cannot be opened: {error.strerror}"
+        if closed is None or Path(error.filename) == base:
+            raise DatasetError(problem) from error
+        closed.append(problem)
 
     found = []
     for folder, folders, files in os.walk(base, followlinks=True, onerror=refuse):
@@ -106,7 +113,10 @@ def match_sides(base: Path, files: list[Path], split: str, blur_dir: str) -> Mat
             continue
         other = next(name for name in SPLITS if name != split)
         if _with_folder(blurry, other):
-            raise DatasetError(f"{base} has {other}/ further down: give the folder that directly holds {split}/")
+            way_out = f", or unpaired={base} to restore all pictures of it" if split == "test" else ""
+            raise DatasetError(
+                f"{base} has {other}/ further down: give the folder that directly holds {split}/{way_out}"
+            )
         remaining, matched, partners, alone = set(sharp), [], [], []
         for file in blurry:
             candidates = [path for path in _replace_folder(file, blur_name, sharp_name) if path in remaining]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import D_testing
 from tests.helpers import ROOT
 from utils.errors import UserError
+from utils.files import only_run_in
 from utils.images import read_image
 
 
@@ -63,6 +65,69 @@ def test_one_broken_file_among_many_is_told_at_the_end(tmp_path, small_networks,
     run(tmp_path, photos, more=("--resume",))
     assert sorted(rows(tmp_path)) == ["a.png", "b.png", "d.png"]
     assert (tmp_path / "out" / "photos" / "a.png").stat().st_mtime_ns == kept
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are closed otherwise there")
+def test_what_cannot_be_opened_is_told(tmp_path, small_networks, photo):
+    as_user = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    if as_user and not shutil.which("setpriv"):
+        pytest.skip("root can open everything, and there is no setpriv")
+
+    def outcome(source, *more):
+        program = [*as_user, sys.executable, "D_testing.py", *command(tmp_path, source, more=more)]
+        result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+        assert "Traceback" not in result.stderr
+        return result.returncode, result.stderr.rpartition("error: ")[2].strip()
+
+    locked, among_pairs = tmp_path / "photos" / "lost+found", tmp_path / "pairs" / "locked"
+    for folder in (locked, among_pairs):
+        folder.mkdir(parents=True)
+    photo.save(locked / "b.png")
+    photo.save(tmp_path / "photos" / "a.png")
+    for side in ("blur", "sharp"):
+        (tmp_path / "pairs" / side).mkdir(parents=True)
+        photo.save(tmp_path / "pairs" / side / "a.png")
+    try:
+        locked.chmod(0)
+        among_pairs.chmod(0)
+        denied = f"{locked} cannot be opened: Permission denied"
+        assert outcome(tmp_path / "photos") == (2, f"1 of the files were left out:\n  {denied}")
+        assert rows(tmp_path) == ["a.png"]
+        assert json.loads((tmp_path / "out" / "summary.json").read_text())["problems"] == [denied]
+        file = locked / "b.png"
+        assert outcome(file, "--overwrite") == (2, f"{file} cannot be opened: Permission denied")
+        assert outcome(tmp_path / "pairs", "--overwrite") == (2, f"{among_pairs} cannot be opened: Permission denied")
+        assert rows(tmp_path) == ["a.png"]
+    finally:
+        locked.chmod(0o700)
+        among_pairs.chmod(0o700)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
+def test_output_that_nobody_reads_and_a_closed_stderr(tmp_path, small_networks, photo):
+    photo.save(tmp_path / "a.png")
+    unread = [sys.executable, "D_testing.py", *command(tmp_path, tmp_path / "a.png")]
+    process = subprocess.Popen(unread, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    told = process.stderr.read()
+    assert process.wait() == 141
+    assert told.splitlines()[-1].startswith("error: what read the output has ended")
+    assert "Traceback" not in told
+    closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *unread, "--overwrite"]
+    assert subprocess.run(closed, cwd=ROOT, stdout=subprocess.PIPE).returncode == 0
+    assert rows(tmp_path) == ["a.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no locks of folders")
+def test_two_runs_at_once_do_not_share_a_folder(tmp_path, small_networks, photo):
+    photo.save(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    told = "another run is writing into --save_dir .*out; wait for its end"
+    with only_run_in(tmp_path / "out", "--save_dir"), pytest.raises(UserError, match=told):
+        run(tmp_path, tmp_path / "a.png")
+    assert not any((tmp_path / "out").iterdir())
+    run(tmp_path, tmp_path / "a.png")
+    assert rows(tmp_path) == ["a.png"]
 
 
 def test_nothing_is_written_over_unless_asked_to(tmp_path, small_networks, photo):

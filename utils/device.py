@@ -49,7 +49,7 @@ def pick_deform_op(name: str, device: torch.device, width: int) -> str:
     try:
         chosen = resolve_aspdc_op(name, device, channels)
     except RuntimeError as error:
-        raise UserError(f"--deform_op {name}: {error}; or use --deform_op torchvision") from error
+        raise UserError(f"--{error}; or use --deform_op torchvision") from error
     if name == "auto" and chosen != "fused":
         _print_once(f"deformable convolutions by {chosen}, not fused: {fused_problem(device.type, channels)}")
     use_fused_operations(chosen == "fused")

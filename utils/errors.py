@@ -1,12 +1,14 @@
 """The one kind of error that is a message to the user rather than a defect of the program."""
 
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130  # what a shell reports after Ctrl-C
+PIPE_CLOSED_STATUS = 141  # after SIGPIPE
 TERMINATED_STATUS = 143  # and after SIGTERM
 
 
@@ -22,15 +24,28 @@ class Terminated(BaseException):
 def user_errors_end_the_program() -> Iterator[None]:
     """Turn a `UserError` into one message without a traceback and status 2, Ctrl-C into 130 and SIGTERM into 143.
 
-    File names that are no UTF-8 are printed with escapes, to stdout as to stderr.
+    So it is with what may not be opened, and, with status 141, where nobody reads the output any more. File names that
+    are no UTF-8 are printed with escapes, to stdout as to stderr; a closed stderr takes what is printed and drops it.
     """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 until the end of the program
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
+        if sys.stdout:
+            sys.stdout.flush()
     except UserError as error:
         print(f"error: {message_of(error)}", file=sys.stderr)
         sys.exit(USAGE_STATUS)
+    except PermissionError as error:  # raised even by a look whether a file is there
+        print(f"error: {error.filename} cannot be opened: {error.strerror}", file=sys.stderr)
+        sys.exit(USAGE_STATUS)
+    except BrokenPipeError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at the end
+            print("error: what read the output has ended; let it read all, or write into a file", file=sys.stderr)
+        sys.exit(PIPE_CLOSED_STATUS)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED_STATUS)

@@ -110,6 +110,34 @@ def check_writable(folder: Path, flag: str) -> None:
         raise UserError(f"{flag} {folder} cannot be written in: {error.strerror or error}") from error
 
 
+@contextmanager
+def only_run_in(folder: Path, flag: str) -> Iterator[None]:
+    """Keep other runs out of an existing folder while the block lasts; the system lets go of it if the process dies.
+
+    Where the platform (Windows) or the file system has no locks of folders, none is kept out.
+
+    Raises:
+        UserError: another run is in it; `flag` names the argument to change.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            told = f"another run is writing into {flag} {folder}; wait for its end, or give another folder"
+            raise UserError(told) from error
+        except OSError:  # as on some network drives
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
 def save_tensors(content: Any, path: Path) -> None:
     """Write what `torch.load(weights_only=True)` reads: dicts and lists of tensors, numbers and text.
 

@@ -47,7 +47,7 @@ def summarise(
 def print_summary(name: str, summary: dict[str, Any]) -> None:
     """Print a set's table: each metric of the input and the output, and what it may be compared with."""
     seconds = summary["seconds_per_image"]
-    print(f"\n{name}: {summary['images']:,} images" + (f", {seconds:.3g} s an image" if seconds else ""))
+    print(f"\n{name}: {summary['images']:,} images" + (f", {seconds:.3g} s an image (median)" if seconds else ""))
     if "output" not in summary:
         print("no ground truth: restored and saved, not scored")
         return

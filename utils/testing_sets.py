@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import SPLITS, DatasetError, ImageSet, list_files, list_images, parse_source, pictures, survey
+from datasets import SPLITS, DatasetError, ImageSet, list_files, parse_source, pictures, survey
 from datasets.checks import told_together
+from datasets.pairing import images_among
 from utils.errors import UserError, some
 from utils.files import exists
 from utils.result_files import EarlierResults
@@ -39,9 +40,12 @@ def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
     try:
         image_set, problems = survey(folder, "test", kind, blur_dir, look_at_unpaired=False)
     except DatasetError:
-        image_set, problems = ImageSet("unpaired", folder, "videos at any depth", (), None, ()), []
-        if kind not in (None, "unpaired") or not folder.is_dir() or list_images(folder) or not _videos_in(image_set):
+        closed: list[str] = []
+        files = list_files(folder, closed) if kind in (None, "unpaired") and folder.is_dir() else []
+        if images_among(files) or not any(map(is_video, files)):
             raise
+        image_set = ImageSet("unpaired", folder, "videos at any depth", (), None, (), closed=tuple(closed))
+        problems = []
     if problems:
         way_out = f"To restore all pictures of it, whatever the folders are called: unpaired={folder}"
         raise UserError(told_together(problems, way_out if kind is None else ""))
@@ -53,7 +57,7 @@ def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
 def _videos_in(image_set: ImageSet) -> list[Path]:
     """Return the videos among somebody's own photographs, relative to their folder; data sets have none."""
     own = image_set.kind == "unpaired" and image_set.root.is_dir()
-    return [file for file in list_files(image_set.root) if is_video(file)] if own else []
+    return [file for file in list_files(image_set.root, closed=[]) if is_video(file)] if own else []
 
 
 def find_videos(sources: Sequence[str], image_sets: Sequence[ImageSet], places: Sequence[Path]) -> dict[Path, Path]:

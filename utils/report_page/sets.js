@@ -101,7 +101,7 @@ function videoFacts({ width, height, frames, frames_per_second: rate }) {
 
 function setFacts({ kind, images, images_in_set: whole, seconds_per_image: seconds, root }) {
   const size = whole > images ? `${count(images)} of ${counted(whole, "image")}` : counted(images, "image");
-  return [kind, size, seconds > 0 && `${duration(seconds)} an image`, root];
+  return [kind, size, seconds > 0 && `${duration(seconds)} an image (median)`, root];
 }
 
 function foldedList(title, lines, attributes = {}) {
