@@ -139,6 +139,7 @@ def main(args: argparse.Namespace) -> None:
     with ranks_together(args.device, "--resume") as ranks, ExitStack() as until_the_end:
         earlier = EarlierResults(args.save_dir)
         if ranks.main:
+            until_the_end.enter_context(only_run_in(args.save_dir, "--save_dir"))
             earlier = find_earlier(args.save_dir, args.resume, args.overwrite)
         scorer = Scorer(args.metrics, ranks.device)
         methods, settings = find_methods(args, ranks.device)
@@ -155,8 +156,6 @@ def main(args: argparse.Namespace) -> None:
         earlier.refuse_other(settings)
         existing = refuse_places(methods, image_sets, videos, places, args, earlier) if ranks.main else []
         check_writable(args.save_dir, "--save_dir")
-        if ranks.main:
-            until_the_end.enter_context(only_run_in(args.save_dir, "--save_dir"))
         results = Results(args.save_dir, settings, earlier) if ranks.main else None
         ranks.wait()
         results = results or Results(args.save_dir, settings, rank=ranks.rank)

@@ -19,7 +19,6 @@ from datasets.pairing import (
     find_gt,
     images_among,
     list_files,
-    list_images,
     match_gt,
     match_sides,
     match_unpaired,
@@ -158,7 +157,7 @@ def survey(
             f"--blur_dir {blur_dir} names the sharp side; expected the blurry folders' name, such as blur"
         )
     notes: list[str] = []
-    closed: list[str] = []
+    closed: dict[Path, str] = {}
     if kind in ("rwbi", "unpaired", "sharp"):
         base, everything = root, list_files(root, closed)
         files = images_among(everything)
@@ -172,10 +171,10 @@ def survey(
         if match is None and kind in (None, "hide") and (gt := find_gt(root)) is not None:
             match = match_gt(base, files, gt)
         if match is None and kind is None:
-            refuse_one_sided(base, files, blur_dir)
+            refuse_one_sided(base, files, blur_dir, closed)
             match = match_unpaired(base, files)
     if closed and (match is None or match.sharp is not None or look_at_unpaired):
-        raise DatasetError(closed[0])
+        raise DatasetError(next(iter(closed.values())))
     if match is None:
         raise _unknown(base, files, kind, skipped_note(everything))
     kind = kind or _recognise(root, match)
@@ -191,7 +190,9 @@ def survey(
         *_other_variant(match),
         *compare_with_published_count(kind, split, len(match.blurry)),
     ]
-    image_set = ImageSet(kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes), tuple(closed))
+    image_set = ImageSet(
+        kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes), tuple(closed.values())
+    )
     return image_set, [*match.problems, *problems]
 
 
@@ -221,7 +222,7 @@ def _beside(root: Path, base: Path) -> list[str]:
     """Return a note on images without ground truth beside the split's folder, which is all that was looked into."""
     if base == root:
         return []
-    left = [str(file) for file in list_images(root) if file.parts[0] not in SPLITS]
+    left = [str(file) for file in images_among(list_files(root, closed={})) if file.parts[0] not in SPLITS]
     told = f"{len(left):,} images beside {base.name}/ are not used: {some(left, 2)}; unpaired={root} takes all"
     return [told] if left else []
 

@@ -70,14 +70,14 @@ def images_among(files: Iterable[Path]) -> list[Path]:
     return [file for file in files if file.suffix.lower() in SUFFIXES]
 
 
-def list_files(base: Path, closed: list[str] | None = None) -> list[Path]:
+def list_files(base: Path, closed: dict[Path, str] | None = None) -> list[Path]:
     """Return the files below a folder as sorted paths relative to it; hidden files and folders are passed over.
 
     Links to folders are followed, but into no folder twice on the way down.
 
     Args:
         base: the folder.
-        closed: gets a line for each folder that cannot be opened.
+        closed: gets the folders that cannot be opened, relative to `base`, each with a line that says so.
 
     Raises:
         DatasetError: a folder that cannot be opened, without `closed`.
@@ -87,7 +87,7 @@ def list_files(base: Path, closed: list[str] | None = None) -> list[Path]:
         problem = f"{error.filename} cannot be opened: {error.strerror}"
         if closed is None or Path(error.filename) == base:
             raise DatasetError(problem) from error
-        closed.append(problem)
+        closed[Path(error.filename).relative_to(base)] = problem
 
     found = []
     for folder, folders, files in os.walk(base, followlinks=True, onerror=refuse):
@@ -188,13 +188,17 @@ def one_sided_note(files: list[Path]) -> list[str]:
     return [f"WARNING: {len(sharp):,} of the images look like sharp partners and are taken as blurry: {some(sharp, 2)}"]
 
 
-def refuse_one_sided(base: Path, files: list[Path], blur_dir: str) -> None:
+def refuse_one_sided(base: Path, files: list[Path], blur_dir: str, closed: dict[Path, str]) -> None:
     """Do not take one side of a paired set, or both sides in a heap, for unpaired images.
 
     Raises:
-        DatasetError: folders below, or the given one itself beside its partner, are named like a side of pairs.
+        DatasetError: folders below, among them those that are `closed`, or the given one itself beside its partner, are
+            named like a side of pairs.
     """
     sides = {blur_dir.lower(), "blur", GAMMA_DIR, "blurry", "blurred", INPUT_DIR, "lq", *_SHARP_SIDES}
+    for path, problem in closed.items():
+        if sides & {part.lower() for part in path.parts}:
+            raise DatasetError(problem)
     found = {part for file in files for part in file.parts[:-1] if part.lower() in sides}
     here = base.resolve()
     if here.name.lower() in sides:

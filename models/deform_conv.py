@@ -174,6 +174,8 @@ class ModulatedDeformConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.deform_groups = deform_groups
+        if deform_op == "torchvision":
+            import torchvision.ops  # noqa: F401 not when it is used first, which a recording may be (torch.jit.trace)
         self.deform_op = deform_op
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ def test_what_cannot_be_opened_is_told(tmp_path, small_networks, photo):
     for side in ("blur", "sharp"):
         (tmp_path / "pairs" / side).mkdir(parents=True)
         photo.save(tmp_path / "pairs" / side / "a.png")
+    sharp = tmp_path / "pairs" / "sharp"
     try:
         locked.chmod(0)
         among_pairs.chmod(0)
@@ -97,23 +98,33 @@ def test_what_cannot_be_opened_is_told(tmp_path, small_networks, photo):
         file = locked / "b.png"
         assert outcome(file, "--overwrite") == (2, f"{file} cannot be opened: Permission denied")
         assert outcome(tmp_path / "pairs", "--overwrite") == (2, f"{among_pairs} cannot be opened: Permission denied")
+        among_pairs.chmod(0o700)
+        sharp.chmod(0)
+        assert outcome(tmp_path / "pairs", "--overwrite") == (2, f"{sharp} cannot be opened: Permission denied")
         assert rows(tmp_path) == ["a.png"]
     finally:
-        locked.chmod(0o700)
-        among_pairs.chmod(0o700)
+        for folder in (locked, among_pairs, sharp):
+            folder.chmod(0o700)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
-def test_output_that_nobody_reads_and_a_closed_stderr(tmp_path, small_networks, photo):
+def test_output_that_nobody_reads_and_a_closed_stderr(tmp_path, small_networks, photo, monkeypatch):
     photo.save(tmp_path / "a.png")
-    unread = [sys.executable, "D_testing.py", *command(tmp_path, tmp_path / "a.png")]
-    process = subprocess.Popen(unread, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.close()
-    told = process.stderr.read()
-    assert process.wait() == 141
-    assert told.splitlines()[-1].startswith("error: what read the output has ended")
-    assert "Traceback" not in told
-    closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *unread, "--overwrite"]
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    program = [sys.executable, "D_testing.py", *command(tmp_path, tmp_path / "a.png")]
+
+    def outcome(*more, errors=subprocess.PIPE):
+        process = subprocess.Popen([*program, *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
+        process.stdout.close()
+        told = process.stderr.read() if process.stderr else ""
+        return process.wait(), told.strip().splitlines()[-1:]
+
+    status, told = outcome()
+    assert (status, told[0].partition(";")[0]) == (141, "error: what read the output has ended")
+    assert outcome("--overwrite", errors=subprocess.STDOUT) == (141, [])
+    status, told = outcome("--testset_dir", str(tmp_path / "nowhere"), "--overwrite")
+    assert (status, told[0].partition(" does not exist")[0]) == (2, f"error: {tmp_path / 'nowhere'}")
+    closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *program, "--overwrite"]
     assert subprocess.run(closed, cwd=ROOT, stdout=subprocess.PIPE).returncode == 0
     assert rows(tmp_path) == ["a.png"]
 
@@ -123,11 +134,23 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path, small_networks, photo)
     photo.save(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
     told = "another run is writing into --save_dir .*out; wait for its end"
-    with only_run_in(tmp_path / "out", "--save_dir"), pytest.raises(UserError, match=told):
-        run(tmp_path, tmp_path / "a.png")
+    with only_run_in(tmp_path / "out", "--save_dir"):
+        for more in ((), ("--resume",), ("--overwrite",)):
+            with pytest.raises(UserError, match=told):
+                run(tmp_path, tmp_path / "a.png", more=more)
     assert not any((tmp_path / "out").iterdir())
     run(tmp_path, tmp_path / "a.png")
     assert rows(tmp_path) == ["a.png"]
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path, small_networks):
+    with pytest.raises(UserError, match="does not exist"):
+        run(tmp_path, tmp_path / "nowhere")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="does not exist"):
+        run(tmp_path, tmp_path / "nowhere")
+    assert (tmp_path / "out").exists()
 
 
 def test_nothing_is_written_over_unless_asked_to(tmp_path, small_networks, photo):

@@ -147,7 +147,7 @@ def finetune_step(configuration: Configuration, batch: int, size: Size, device: 
 
 def data(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
     """Make a batch of training samples on one core: from the cache, or straight from the files."""
-    import albumentations as A  # after datasets, which turns its look-up of newer versions off
+    import albumentations as A  # after datasets.patches, which turns its look-up of newer versions off
 
     cv2.setNumThreads(0)
     pairs = find_images(frames, "train")

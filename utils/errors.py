@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130  # what a shell reports after Ctrl-C
@@ -36,22 +37,36 @@ def user_errors_end_the_program() -> Iterator[None]:
         if sys.stdout:
             sys.stdout.flush()
     except UserError as error:
-        print(f"error: {message_of(error)}", file=sys.stderr)
-        sys.exit(USAGE_STATUS)
+        _end(f"error: {message_of(error)}", USAGE_STATUS)
     except PermissionError as error:  # raised even by a look whether a file is there
-        print(f"error: {error.filename} cannot be opened: {error.strerror}", file=sys.stderr)
-        sys.exit(USAGE_STATUS)
+        if error.filename is None:
+            raise
+        _end(f"error: {error.filename} cannot be opened: {error.strerror}", USAGE_STATUS)
     except BrokenPipeError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at the end
-            print("error: what read the output has ended; let it read all, or write into a file", file=sys.stderr)
-        sys.exit(PIPE_CLOSED_STATUS)
+        _end("error: what read the output has ended; let it read all, or write into a file", PIPE_CLOSED_STATUS)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED_STATUS)
+        _end("interrupted", INTERRUPTED_STATUS)
     except Terminated:
-        print("terminated", file=sys.stderr)
-        sys.exit(TERMINATED_STATUS)
+        _end("terminated", TERMINATED_STATUS)
+    finally:
+        _drop_what_nobody_reads()
+
+
+def _end(text: str, status: int) -> NoReturn:
+    with suppress(BrokenPipeError):
+        print(text, file=sys.stderr)
+    sys.exit(status)
+
+
+def _drop_what_nobody_reads() -> None:
+    """Let Python's own flush at the end of the program succeed: it would put its status in place of ours."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream:
+                stream.flush()
+        except BrokenPipeError:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def message_of(error: UserError) -> str:

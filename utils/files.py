@@ -112,30 +112,43 @@ def check_writable(folder: Path, flag: str) -> None:
 
 @contextmanager
 def only_run_in(folder: Path, flag: str) -> Iterator[None]:
-    """Keep other runs out of an existing folder while the block lasts; the system lets go of it if the process dies.
+    """Make a folder and keep other runs out of it while the block lasts; what is empty afterwards is removed again.
 
-    Where the platform (Windows) or the file system has no locks of folders, none is kept out.
+    The system lets go of it if the process dies. Where the platform (Windows) or the file system has no locks of
+    folders, or the folder may not be listed, none is kept out.
 
     Raises:
-        UserError: another run is in it; `flag` names the argument to change.
+        UserError: it cannot be made or written in, or another run is in it; `flag` names the argument to change.
     """
+    made = not exists(folder)
+    check_writable(folder, flag)
     try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+        with _lock_of(folder, flag):
+            yield
+    finally:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
+def _lock_of(folder: Path, flag: str) -> Iterator[None]:
+    handle = None
     try:
         try:
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             told = f"another run is writing into {flag} {folder}; wait for its end, or give another folder"
             raise UserError(told) from error
-        except OSError:  # as on some network drives
+        except (ImportError, OSError):
             pass
         yield
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 def save_tensors(content: Any, path: Path) -> None:

@@ -72,7 +72,8 @@ def _read_plain(path: Path) -> np.ndarray | None:
 
     Pillow takes Python's lock for every chunk and on the way into NumPy, more than 5 ms for a 1280×720 frame of GoPro:
     threads that read so keep the one that feeds a GPU waiting. OpenCV allocates what a chunk's length asks for, up to
-    4 GiB, and libpng writes to stderr what it finds damaged: both get whole files alone.
+    4 GiB, and libpng writes to stderr what it finds damaged: neither gets a file that is cut short or whose checksums
+    are wrong.
     """
     content = memoryview(path.read_bytes())
     position = len(PNG_SIGNATURE)
@@ -84,6 +85,8 @@ def _read_plain(path: Path) -> np.ndarray | None:
             if kind not in _COLOUR_CHUNKS or checksum != zlib.crc32(content[position + 4 : end]):
                 return None
             position = end + _CHUNK_END.size
+        if kind != b"IEND":
+            return None
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except (struct.error, cv2.error):
         return None

@@ -40,11 +40,11 @@ def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
     try:
         image_set, problems = survey(folder, "test", kind, blur_dir, look_at_unpaired=False)
     except DatasetError:
-        closed: list[str] = []
+        closed: dict[Path, str] = {}
         files = list_files(folder, closed) if kind in (None, "unpaired") and folder.is_dir() else []
         if images_among(files) or not any(map(is_video, files)):
             raise
-        image_set = ImageSet("unpaired", folder, "videos at any depth", (), None, (), closed=tuple(closed))
+        image_set = ImageSet("unpaired", folder, "videos at any depth", (), None, (), closed=tuple(closed.values()))
         problems = []
     if problems:
         way_out = f"To restore all pictures of it, whatever the folders are called: unpaired={folder}"
@@ -57,7 +57,7 @@ def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
 def _videos_in(image_set: ImageSet) -> list[Path]:
     """Return the videos among somebody's own photographs, relative to their folder; data sets have none."""
     own = image_set.kind == "unpaired" and image_set.root.is_dir()
-    return [file for file in list_files(image_set.root, closed=[]) if is_video(file)] if own else []
+    return [file for file in list_files(image_set.root, closed={}) if is_video(file)] if own else []
 
 
 def find_videos(sources: Sequence[str], image_sets: Sequence[ImageSet], places: Sequence[Path]) -> dict[Path, Path]:
