@@ -72,60 +72,80 @@ def test_what_cannot_be_opened_is_told(tmp_path, small_networks, photo):
     as_user = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
     if as_user and not shutil.which("setpriv"):
         pytest.skip("root can open everything, and there is no setpriv")
-
-    def outcome(source, *more):
-        program = [*as_user, sys.executable, "D_testing.py", *command(tmp_path, source, more=more)]
-        result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
-        assert "Traceback" not in result.stderr
-        return result.returncode, result.stderr.rpartition("error: ")[2].strip()
-
-    locked, among_pairs = tmp_path / "photos" / "lost+found", tmp_path / "pairs" / "locked"
-    for folder in (locked, among_pairs):
-        folder.mkdir(parents=True)
-    photo.save(locked / "b.png")
-    photo.save(tmp_path / "photos" / "a.png")
-    for side in ("blur", "sharp"):
-        (tmp_path / "pairs" / side).mkdir(parents=True)
-        photo.save(tmp_path / "pairs" / side / "a.png")
-    sharp = tmp_path / "pairs" / "sharp"
+    locked, pairs = tmp_path / "photos" / "lost+found", tmp_path / "pairs"
+    for folder in (locked, locked.parent, pairs / "blur", pairs / "sharp", pairs / "locked"):
+        folder.mkdir(parents=True, exist_ok=True)
+        photo.save(folder / "a.png")
+    script = f"""
+import pathlib, sys, D_testing
+from utils.errors import user_errors_end_the_program
+from utils.testing_sets import find_sets
+pairs = pathlib.Path({str(pairs)!r})
+for closed in (pairs / "locked", pairs / "sharp"):
+    closed.chmod(0)
+    try:
+        find_sets([str(pairs)], "blur")
+    except Exception as error:
+        print(type(error).__name__, error)
+    closed.chmod(0o700)
+with user_errors_end_the_program():
+    try:
+        find_sets([{str(locked / "a.png")!r}], "blur")
+    except PermissionError as error:
+        print("PermissionError", error.filename)
+    D_testing.main(D_testing.parse_args())
+"""
     try:
         locked.chmod(0)
-        among_pairs.chmod(0)
-        denied = f"{locked} cannot be opened: Permission denied"
-        assert outcome(tmp_path / "photos") == (2, f"1 of the files were left out:\n  {denied}")
-        assert rows(tmp_path) == ["a.png"]
-        assert json.loads((tmp_path / "out" / "summary.json").read_text())["problems"] == [denied]
-        file = locked / "b.png"
-        assert outcome(file, "--overwrite") == (2, f"{file} cannot be opened: Permission denied")
-        assert outcome(tmp_path / "pairs", "--overwrite") == (2, f"{among_pairs} cannot be opened: Permission denied")
-        among_pairs.chmod(0o700)
-        sharp.chmod(0)
-        assert outcome(tmp_path / "pairs", "--overwrite") == (2, f"{sharp} cannot be opened: Permission denied")
-        assert rows(tmp_path) == ["a.png"]
+        program = [*as_user, sys.executable, "-c", script, *command(tmp_path, locked.parent)]
+        result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     finally:
-        for folder in (locked, among_pairs, sharp):
-            folder.chmod(0o700)
+        locked.chmod(0o700)
+    denied = "cannot be opened: Permission denied"
+    assert result.stdout.splitlines()[:3] == [
+        f"DatasetError {pairs / 'locked'} {denied}",
+        f"DatasetError {pairs / 'sharp'} {denied}",
+        f"PermissionError {locked / 'a.png'}",
+    ]
+    left_out = f"error: 1 of the files were left out:\n  {locked} {denied}"
+    assert (result.returncode, result.stderr.strip().endswith(left_out)) == (2, True), result.stderr
+    assert rows(tmp_path) == ["a.png"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["problems"] == [f"{locked} {denied}"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
-def test_output_that_nobody_reads_and_a_closed_stderr(tmp_path, small_networks, photo, monkeypatch):
-    photo.save(tmp_path / "a.png")
+def test_output_that_nobody_reads(monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    program = [sys.executable, "D_testing.py", *command(tmp_path, tmp_path / "a.png")]
 
-    def outcome(*more, errors=subprocess.PIPE):
-        process = subprocess.Popen([*program, *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
+    def outcome(ending, errors=subprocess.PIPE):
+        script = f"""
+from utils.errors import UserError, user_errors_end_the_program
+with user_errors_end_the_program():
+    print("what was found")
+    {ending}
+"""
+        program = [sys.executable, "-c", script]
+        process = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
         process.stdout.close()
         told = process.stderr.read() if process.stderr else ""
-        return process.wait(), told.strip().splitlines()[-1:]
+        return process.wait(), told.strip().partition(";")[0]
 
-    status, told = outcome()
-    assert (status, told[0].partition(";")[0]) == (141, "error: what read the output has ended")
-    assert outcome("--overwrite", errors=subprocess.STDOUT) == (141, [])
-    status, told = outcome("--testset_dir", str(tmp_path / "nowhere"), "--overwrite")
-    assert (status, told[0].partition(" does not exist")[0]) == (2, f"error: {tmp_path / 'nowhere'}")
-    closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *program, "--overwrite"]
-    assert subprocess.run(closed, cwd=ROOT, stdout=subprocess.PIPE).returncode == 0
+    unread = "error: what read the output has ended"
+    assert outcome("pass") == outcome("print(flush=True)") == (141, unread)
+    assert outcome("print(flush=True)", errors=subprocess.STDOUT) == (141, "")
+    assert outcome("raise UserError('no such folder')") == (2, "error: no such folder")
+    assert outcome("raise UserError('no such folder')", errors=subprocess.STDOUT) == (2, "")
+    assert outcome("raise SystemExit(0)") == (0, "")
+    assert outcome("raise PermissionError(13, 'denied', 'a.png')") == (2, "error: a.png cannot be opened: denied")
+    status, told = outcome("raise PermissionError('of a file that it does not name')")
+    assert (status, told.splitlines()[-1]) == (1, "PermissionError: of a file that it does not name")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closes it with a shell")
+def test_a_closed_stderr(tmp_path, small_networks, photo):
+    photo.save(tmp_path / "a.png")
+    program = [sys.executable, "D_testing.py", *command(tmp_path, tmp_path / "a.png")]
+    assert subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *program], cwd=ROOT).returncode == 0
     assert rows(tmp_path) == ["a.png"]
 
 
