@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datasets import FrameCache, ImageSet
+from datasets import BlurSettings, FrameCache, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.aspdc import ASPDC_OPS
@@ -50,6 +50,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="data sets: gopro=, hide=, rwbi=, paired= or unpaired=PATH, or a bare path to be recognised; sets without "
              "ground truth take part in finetune only, through the consistency term. sharp=PATH: photographs that are "
              "blurred as they are used. 3*PATH: every frame three times an epoch")
+    add("--blur", nargs="+", default=[], metavar="NAME=VALUE",
+        help="settings of the blur of sharp= photographs that are to be other than in MotionSettings and "
+             "SensorSettings, such as share_still=0.2 extent=12 frames=7,13")
     add("--blur_dir", default="blur",
         help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
     add("--valset_dir", nargs="+", default=[], metavar="[KIND=]PATH",
@@ -95,6 +98,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max_steps", type=int, help="end each stage after so many steps (default: no limit)")
     add("--lr", type=float,
         help="Adam's learning rate, for every stage that runs (default: 1e-4, 1e-4 and, in finetune, 1e-5)")
+    add("--warmup_steps", type=int, default=0,
+        help="first steps, over which the learning rate rises linearly to --lr (default: 0, none): a new Adam makes "
+             "full steps at once, which harms a network that is trained already")
     add("--gamma", type=float, default=0.5, help="factor on the learning rate every --n_steps epochs")
     add("--n_steps", type=int, default=200, help="epochs between two changes of the learning rate")
     add("--clip_grad", type=float, help="largest norm of the gradient; longer ones are shortened (default: no limit)")
@@ -115,6 +121,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="the same bits on the same GPU again: slower algorithms; on the CPU it is so anyway")
     # fmt: on
     args = parser.parse_args(argv)
+    try:
+        BlurSettings().changed(args.blur)
+    except UserError as error:
+        parser.error(f"--blur {error}")
     counts = ("batch_size", "accumulate", "n_epochs", "max_steps", "n_steps", "keep", "val_every", "max_bad_steps")
     for name in counts:
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -125,6 +135,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ("lambda_A", "lambda_B"):
         if not 0 <= getattr(args, name) < math.inf:
             parser.error(f"--{name} should be a number from 0 up")
+    if args.warmup_steps < 0:
+        parser.error("--warmup_steps should be 0 (none) or more")
     if not 0 <= args.ema_decay < 1:
         parser.error("--ema_decay should be a number from 0 to below 1")
     if args.patch_size < MIN_SIZE:

@@ -8,11 +8,12 @@ from datasets.contents import quick_check
 from datasets.frame_cache import FrameCache
 from datasets.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
 from datasets.pairing import SPLITS, DatasetError, list_files
-from datasets.synthesis import BlurSynthesis
+from datasets.synthesis import BlurSettings, BlurSynthesis
 
 __all__ = [
     "KINDS",
     "SPLITS",
+    "BlurSettings",
     "BlurSynthesis",
     "DatasetError",
     "FrameCache",

@@ -18,7 +18,7 @@ _MOMENTS = 33  # at which the speed is measured
 _SAFETY = 1.1  # the speed between the moments, and of motions that are not quite proportional to their amplitude
 REGIONS = 3  # at most, of an image
 HARMONICS = 4  # of a region's outline
-_CAMERA, _OBJECTS = 0, 1  # streams of random numbers
+_CAMERA, _OBJECTS, _KIND = 0, 1, 3  # streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class MotionSettings:
         highest_frequency: Hz, of the camera's motion.
         extent: px, median of the path's length during the exposure (mean over the image), log-normal.
         spread: standard deviation of the extent's natural logarithm.
+        share_still: of images over which the camera hardly moves.
+        still_extent: px, the most that it moves then; uniform from 0.
+        share_frames: of images that are the mean of a few frames of a video, as GoPro's are, however far apart.
+        frames: fewest and most of them; both odd.
         frame: height and width in px of the camera's whole frame; a smaller image is a part anywhere of it.
         focal_length: of the frame's width.
         roll: turn about the optical axis and motion along it, as image motion in the frame's corner over that by
@@ -52,6 +56,10 @@ class MotionSettings:
     highest_frequency: float = 12.0
     extent: float = 18.0
     spread: float = 0.4
+    share_still: float = 0.0
+    still_extent: float = 4.0
+    share_frames: float = 0.0
+    frames: tuple[int, int] = (7, 13)
     frame: tuple[int, int] = (720, 1280)
     focal_length: tuple[float, float] = (0.6, 1.2)
     roll: float = 0.5
@@ -125,20 +133,25 @@ def draw_motion(seeds: Sequence[int], height: int, width: int, margin: int, sett
         margin: px at each border that will not be seen.
         settings: what is drawn.
     """
+    kind, _ = draw(seeds, _KIND, 4, 0)
     camera = _Camera(seeds, height, width, settings)
+    extent = np.where(kind[:, 0] < settings.share_still, settings.still_extent * kind[:, 1], camera.extent)
     # The corners, which move most, then the middles of sixteen equal parts.
     places = np.concatenate([_grid(np.array([0.0, 1.0])), _grid((np.arange(4) + 0.5) / 4)])
     points = margin + places * (np.array([width, height]) - 1 - 2 * margin)
     moments = np.broadcast_to(np.linspace(-0.5, 0.5, _MOMENTS), (len(seeds), _MOMENTS))
     moved = apply(camera.maps(moments, np.ones(len(seeds))), points)  # N, moments, points, 2
     steps = np.linalg.norm(np.diff(moved, axis=1), axis=-1)
-    scale = camera.extent / steps.sum(axis=1)[:, 4:].mean(axis=-1)
+    scale = extent / steps.sum(axis=1)[:, 4:].mean(axis=-1)
     objects = _Objects(seeds, height, width, margin, settings)
     speed = scale * steps.max(axis=(1, 2)) * (_MOMENTS - 1) + objects.speed.max(axis=1)
     fewest, most = settings.sub_frames
     slowing = np.minimum(1.0, (most - 1) * settings.step / (_SAFETY * speed))
     halves = np.ceil(_SAFETY * slowing * speed / settings.step / 2 - 1e-9).astype(np.int64)
     counts = 2 * np.maximum(halves, (fewest - 1) // 2) + 1
+    low, high = settings.frames
+    frames = low + 2 * np.floor(kind[:, 3] * ((high - low) // 2 + 1)).astype(np.int64)
+    counts = np.where(kind[:, 2] < settings.share_frames, frames, counts)
     times = np.arange(counts.max()) / (counts[:, None] - 1) - 0.5
     times[times > 0.5 + 1e-9] = 0.0
     maps = camera.maps(times, scale * slowing)

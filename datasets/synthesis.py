@@ -1,7 +1,7 @@
 """Synthesising pairs of blurry and sharp images from sharp ones, in batches, as training data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from datasets.camera_path import MotionSettings, draw_motion
 from datasets.camera_response import Sensor, SensorSettings
 from datasets.exposure import average, crop, send
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,51 @@ class BlurSettings:
     sensor: SensorSettings = field(default_factory=SensorSettings)
     margin: int = 32
 
+    def changed(self, changes: Sequence[str]) -> "BlurSettings":
+        """Return settings in which some of the motion's and the sensor's are others.
+
+        Args:
+            changes: NAME=VALUE, or NAME=LOW,HIGH where a setting is a pair.
+
+        Raises:
+            UserError: no such setting, or no such value of it.
+        """
+        parts = {"motion": self.motion, "sensor": self.sensor}
+        for change in changes:
+            name, _, text = change.partition("=")
+            owner = next((key for key, part in parts.items() if name in [each.name for each in fields(part)]), None)
+            if owner is None:
+                names = [each.name for part in parts.values() for each in fields(part)]
+                raise UserError(f"{change}: no setting of the synthesised blur; expected one of {', '.join(names)}")
+            value = _parsed(change, text, getattr(parts[owner], name))
+            parts[owner] = replace(parts[owner], **{name: value})
+        return replace(self, **parts)
+
+
+def _parsed(change: str, text: str, present: float | tuple[float, ...]) -> float | tuple[float, ...]:
+    """Return the value that a change names, of the kind of the present one."""
+    pair = isinstance(present, tuple)
+    kind = type(present[0]) if pair else float
+    try:
+        values = [kind(each) for each in text.split(",")]
+    except ValueError:
+        values = []
+    share = change.startswith("share_")
+    ordered = not pair or (len(values) == 2 and values[0] <= values[1])
+    if len(values) != 1 + pair or not ordered or not all(np.isfinite(values)) or (share and not 0 <= values[0] <= 1):
+        what = "a number from 0 to 1" if share else "LOW,HIGH" if pair else "a number"
+        raise UserError(f"{change}: expected {what} of the kind of {present}")
+    return tuple(values) if pair else values[0]
+
 
 class BlurSynthesis:
     """Makes blurry images and their sharp partners of sharp ones.
 
     A blurry image is the average of sub-frames over an exposure, at most `settings.motion.step` px apart, in the light
     of a response curve. Its partner is the middle sub-frame: the photograph itself, moved nowhere, bit for bit unless a
-    region was pasted in or highlights were made brighter. Then the blurry one gets noise, 8 bits, and some JPEG; the
-    partner gets no noise, since that is what a network is to restore, and the photograph has its own.
+    region was pasted in or something was made brighter. Then the blurry one gets noise, 8 bits, and some JPEG; the
+    partner gets no noise, since that is what a network is to restore, and the photograph has its own, unless both are
+    to be as a video's frame and the mean of several.
 
     Random numbers of an image follow from its seed alone, whatever the rest of the batch; on the CPU so do the bits.
 
@@ -89,4 +127,7 @@ class BlurSynthesis:
         if changed.any():
             changed = send(np.flatnonzero(changed), sharp.device)
             partner[changed] = sensor.values(middle)[changed] * 2 - 1
+        if len(sensor.averaged):
+            images = send(sensor.averaged, sharp.device)
+            partner[images] = sensor.one_frame((partner[images] + 1) / 2, images) * 2 - 1
         return sensor.record(blurry) * 2 - 1, partner

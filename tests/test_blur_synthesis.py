@@ -9,11 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+import DR_training
 from datasets.blur_synthesis import BlurSettings, BlurSynthesis
 from datasets.camera_path import Motion, MotionSettings, apply, draw_motion
-from datasets.camera_response import Response, SensorSettings, add_noise, gaussian, jpeg
+from datasets.camera_response import Response, Sensor, SensorSettings, add_noise, gaussian, jpeg
 from datasets.exposure import average
 from tests.helpers import SAMPLES, load
+from utils.errors import UserError
 from utils.images import to_tensor
 from utils.metrics import psnr
 
@@ -172,6 +174,41 @@ def test_a_camera_that_only_turns_moves_images_by_k_r_k_inverse():
         assert max(np.linalg.norm(cv2.Rodrigues(turn)[0]) for turn in turns) > 0.01
 
 
+def test_a_share_of_images_hardly_moves():
+    motion = MotionSettings(extent=20.0, spread=0.2, share_with_regions=0.0, share_still=0.4, still_extent=3.0)
+    still, rest = lengths_of(draw_motion(range(300), 120, 160, 10, motion), 120, 160, 10, limit=5.0)
+    assert 0.3 < len(still) / 300 < 0.5
+    assert max(still) < 3.4
+    assert np.median(still) == pytest.approx(1.5, rel=0.25)
+    assert np.exp(np.median(np.log(rest))) == pytest.approx(20.0, rel=0.1)
+    others = draw_motion(range(300), 120, 160, 10, replace(motion, share_still=0.0))
+    assert sum(lengths_of(others, 120, 160, 10, limit=5.0)[1]) > sum(rest)  # the others are as they were
+
+
+def lengths_of(found, height, width, margin, limit):
+    """Return the paths' mean lengths, those below the limit and the others."""
+    rows, columns = np.mgrid[margin : height - margin : 10, margin : width - margin : 10]
+    points = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(float)
+    paths = [path[:count] for count, path in zip(found.counts, found.camera, strict=True)]
+    lengths = [np.linalg.norm(np.diff(apply(path, points), axis=0), axis=-1).sum(axis=0).mean() for path in paths]
+    return [each for each in lengths if each < limit], [each for each in lengths if each >= limit]
+
+
+def test_a_share_of_images_is_the_mean_of_a_few_frames():
+    motion = MotionSettings(extent=40.0, spread=0.1, share_with_regions=0.0, frames=(7, 11))
+    smooth = draw_motion(range(200), 120, 160, 10, motion)
+    found = draw_motion(range(200), 120, 160, 10, replace(motion, share_frames=0.5))
+    changed = found.counts != smooth.counts
+    assert 0.4 < changed.mean() < 0.6
+    assert set(found.counts[changed]) == {7, 9, 11}
+    assert smooth.counts.min() > 13
+    for image in np.flatnonzero(changed)[:5]:  # the same path, seen at fewer moments, and at rest in the middle
+        count, whole = found.counts[image], smooth.camera[image, : smooth.counts[image]]
+        few = found.camera[image, :count]
+        assert np.abs(few[[0, -1]] - whole[[0, -1]]).max() < 1e-9
+        assert np.abs(few[count // 2] - np.eye(3)).max() < 1e-12
+
+
 # Averages
 
 
@@ -262,6 +299,67 @@ def test_regions_move_by_themselves():
 
 
 # The camera
+
+
+def test_of_a_mean_of_frames_the_blurry_image_has_less_noise_than_the_partner():
+    grey = torch.full((6, 3, 80, 80), -0.2)
+    noise = {"shot": (1e-4, 1e-4), "read": (1e-3, 1e-3), "noise_frames": (9.0, 9.0)}
+    frames = replace(QUIET, share_averaged=1.0, **noise)
+    blurry, partner = BlurSynthesis(settings(STILL, frames))(grey, torch.arange(6))
+    single, clean = BlurSynthesis(settings(STILL, replace(frames, share_averaged=0.0)))(grey, torch.arange(6))
+    assert clean.std() < 1e-6
+    step = 2 / 255  # what rounding to 8 bits adds: step² / 12
+    variances = [image.var().item() - step**2 / 12 for image in (blurry, partner, single)]
+    assert variances[1] == pytest.approx(variances[2], rel=0.05)
+    assert variances[0] == pytest.approx(variances[2] / 9, rel=0.15)
+    assert (torch.corrcoef(torch.stack([blurry.flatten(), partner.flatten()]))[0, 1]).abs() < 0.02
+
+
+def test_overexposed_images_saturate_in_each_frame_or_in_their_sum():
+    """Of a bar that moves: the mean of saturated frames is grey, one saturated exposure is white."""
+    bar = torch.full((1, 3, 40, 64), -1.0)
+    bar[..., 28:36] = 0.6  # 0.8 of the range
+    sensor = replace(QUIET, share_overexposed=1.0, gain=(2.0, 2.0))
+    seen = set()
+    for seed in range(12):
+        camera = Sensor([seed], sensor, torch.device("cpu"))
+        light, middle = average(camera.light((bar + 1) / 2), along_x(np.arange(-4, 5)), MARGIN)
+        assert camera.brightened.all()
+        assert camera.values(middle).max() == 1
+        row = camera.record(light)[0, 0, 12].numpy()
+        profile = np.convolve((bar[0, 0, 20] > 0).float().numpy(), np.full(9, 1 / 9), "same")[MARGIN:-MARGIN]
+        each, total = np.abs(row - profile).max() < 0.01, np.abs(row - np.minimum(1.6 * profile, 1)).max() < 0.01
+        assert each != total
+        seen.add(bool(each))
+    assert seen == {True, False}
+
+
+def test_settings_are_changed_by_name():
+    changed = BlurSettings().changed(["share_still=0.25", "frames=7,9", "shot=1e-7,2e-5", "extent=12"])
+    assert changed.motion == replace(MotionSettings(), share_still=0.25, frames=(7, 9), extent=12.0)
+    assert changed.sensor == replace(SensorSettings(), shot=(1e-7, 2e-5))
+    assert BlurSettings().changed([]) == BlurSettings()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("wobble=1", "wobble=1: no setting of the synthesised blur; expected one of exposure, "),
+        ("share_still=1.5", "share_still=1.5: expected a number from 0 to 1"),
+        ("extent=1,2", "extent=1,2: expected a number"),
+        ("extent=", "extent=: expected a number"),
+        ("frames=7", "frames=7: expected LOW,HIGH"),
+        ("frames=13,7", "frames=13,7: expected LOW,HIGH"),
+        ("frames=7.5,9", r"expected LOW,HIGH of the kind of \(7, 13\)"),
+        ("gain=1,nan", "gain=1,nan: expected LOW,HIGH"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused(change, message, capsys):
+    with pytest.raises(UserError, match=message):
+        BlurSettings().changed([change])
+    with pytest.raises(SystemExit):
+        DR_training.parse_args(["--blur", change])
+    assert "--blur" in capsys.readouterr().err
 
 
 def test_noise_has_the_documented_variance_and_follows_from_its_key():

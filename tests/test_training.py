@@ -141,6 +141,27 @@ def test_learning_rate_of_the_stage_halves_every_n_steps_epochs(tmp_path, small_
     assert rates == pytest.approx([start, start, start / 2, start / 2, start / 4])
 
 
+def test_learning_rate_rises_over_the_first_steps_also_after_a_resume(tmp_path):
+    more = ("--stage", "deblur", "--warmup_steps", "4", "--n_steps", "3", "--lr", "1e-3")
+    train(tmp_path, *more, "--n_epochs", "2")
+    train(tmp_path, *more, "--n_epochs", "6", "--resume", "auto")
+    rates = values(tmp_path / "log", "deblur", "lr")  # one step an epoch
+    assert rates == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 5e-4, 5e-4, 5e-4])
+
+
+def test_a_new_adam_harms_a_trained_network_less_with_a_warm_up(tmp_path, small_networks):
+    start = small_networks / "DeblurringNet_NF.pth"
+    more = ("--stage", "deblur", "--deblurring_weights", str(start), "--max_steps", "1", "--n_epochs", "1")
+    for name, steps in (("without", "0"), ("with", "100")):
+        train(tmp_path / name, *more, "--warmup_steps", steps)
+    begin = load_deblurring_net(start).state_dict()
+    found = {}
+    for name in ("without", "with"):
+        state = load_deblurring_net(tmp_path / name / "nets" / "DeblurringNet_NF.pth").state_dict()
+        found[name] = torch.cat([(state[key] - begin[key]).flatten() for key in state]).abs().max().item()
+    assert found["with"] == pytest.approx(found["without"] / 100, rel=0.05)  # Adam's first step is the rate itself
+
+
 def test_learning_rate_and_its_factor_can_be_chosen(tmp_path):
     train(tmp_path, "--stage", "reblur", "--n_epochs", "2", "--n_steps", "1", "--lr", "3e-4", "--gamma", "0.1")
     assert values(tmp_path / "log", "reblur", "lr") == pytest.approx([3e-4, 3e-5])

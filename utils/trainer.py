@@ -170,16 +170,16 @@ class Trainer:
 
     def _epoch(self) -> None:
         """Train on what is left of an epoch."""
-        progress, args = self.progress, self.args
+        progress = self.progress
         before = progress.step
-        lr = self.base_lr * args.gamma ** (progress.epoch // args.n_steps)
-        self.learner.set_learning_rate(lr)
         upcoming = self.data.epoch(progress.epoch, progress.position)
         for loaded, on_device in self.log.batches(upcoming):
             if self.stop.requested is not None and not self.ranks.together:
                 self.stopping = True
                 break
             images = on_device
+            lr = self._learning_rate()
+            self.learner.set_learning_rate(lr)
             weight = torch.tensor(self.data.batches.weight(progress.position), device=self.ranks.device)
             restored, numbers = self.run_step(weight=weight, **images)
             upcoming.prepare_next()  # before the GPU is waited for
@@ -203,6 +203,12 @@ class Trainer:
             complete = progress.position == 0
             self.log.epoch(progress.epoch + (not complete), complete, progress.step, columns, counts)
             self._save_state_if_due()
+
+    def _learning_rate(self) -> float:
+        """Return the next step's: it falls by --gamma every --n_steps epochs, and rises in the first --warmup_steps."""
+        lr = self.base_lr * self.args.gamma ** (self.progress.epoch // self.args.n_steps)
+        warmup = self.args.warmup_steps
+        return lr * min(1.0, (self.progress.step + 1) / warmup) if warmup else lr
 
     def _step(self, weight: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
         """Take a step on this rank's images of a batch, in so many parts as --accumulate says.

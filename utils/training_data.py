@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from datasets import BlurSynthesis, FrameCache, ImageSet
+from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
 from datasets.patches import SharedBatches, TrainingPatches, batches_of, training_loader
 from utils.device import Batch, to_device
 from utils.prefetch import Prefetch
@@ -29,7 +29,7 @@ class TrainingData:
 
     def __init__(self, image_sets: Sequence[ImageSet], args: argparse.Namespace, ranks: Ranks) -> None:
         self._device = ranks.device
-        self._synthesis = BlurSynthesis()
+        self._synthesis = BlurSynthesis(BlurSettings().changed(args.blur))
         cache = FrameCache(args.cache_dir) if args.cache_dir else None
         patches = TrainingPatches(image_sets, args.patch_size, cache, args.skip_bad_images, self._synthesis.margin)
         self.frames = len(patches)
