@@ -1,47 +1,97 @@
 #!/usr/bin/env bash
-# The networks of final_model/ and their controls: all three stages on sharp photographs, blurred as they are used, and
-# real pairs; then fine-tuning with and without the reblurring term, from the same network, with two seeds.
+# A slice of training of the bundled networks: so many minutes, from where the slice before it ended. Deblurring and
+# reblurring run side by side, each on a GPU of its own where there are two. Afterwards OUT/NF.pth and OUT/R.pth are what
+# was reached (fp16: a slice begins with a new optimiser and a warm-up), and OUT/history.csv has a row for each: steps,
+# learning rate, data, commit, PSNR on held-out pairs by set, worst picture. A slice that was stopped goes on.
 #
-#   bash recipes/open_weights.sh PHOTOS PAIRS OUT [TESTSET]
+#   MINUTES=10 bash recipes/open_weights.sh DATA OUT
 #
-# PHOTOS: sharp photographs; PAIRS: pairs in any layout of the README; TESTSET: pairs to score all networks on, if given.
-# SEEDS="1": of the fine-tuning, to spread it over several runs; the last one, without it, scores all.
-# What is there already is not trained again; a stage that was stopped goes on. START=FILE and REBLUR_START=FILE: the
-# networks that deblur and reblur start from, where an earlier run left some. FLAGS, NF_FLAGS: for all stages, for deblur.
-# An epoch is 12 times the photographs and 24 times the pairs, to which a folder FRAMES of more photographs (such as the
-# pairs' sharp images) may come: its end costs little.
+# DATA: sharp/ and sharp_extra/, photographs; GOPRO_sample/train, pairs_extra/{gopro,gopro_gamma,reds}, sequences of real
+# pairs. From what the first slice starts: START, REBLUR_START (files; default: new networks) and the steps that they
+# have seen, START_STEPS, REBLUR_START_STEPS. The learning rate begins at LR and REBLUR_LR and is halved every HALVE_EVERY
+# epochs (reblurring, whose steps are shorter: twice as many), about three times a slice on a GPU that takes 48 steps/s.
+# For trials: STAGES="deblur"; STEPS, at which a slice ends before its MINUTES are over; BLUR="share_still=0.2", see
+# DR_training.py --blur; TRAINSET, data sets in the place of the mix below, with the folder of its links, OUT/data,
+# written as LINKS; FLAGS, for both stages; NAME, what the history calls the slice; COMMIT, where git does not know it.
+# shellcheck disable=SC2086  # PYTHON, START and flags are several words
 set -euo pipefail
-here() { case $1 in *=*) echo "${1%%=*}=$(realpath -m "${1#*=}")" ;; ?*) realpath -m "$1" ;; esac; }
-photos=$(here "$1") pairs=$(here "$2") out=$(here "$3") testset=$(here "${4:-}")
-FRAMES=$(here "${FRAMES:-}") START=$(here "${START:-}") REBLUR_START=$(here "${REBLUR_START:-}")
+data=$(realpath "$1") out=$(realpath -m "$2")
 cd "$(dirname "$0")/.."
-nf_steps=${NF_STEPS:-49824} ft_steps=${FT_STEPS:-2076} reblur_steps=${REBLUR_STEPS:-4844}
-nf_lr=${NF_LR:-1e-4} halve_every=${HALVE_EVERY:-18}  # epochs; a new network had 2e-4 and 4 at first
-PYTHON=${PYTHON:-python}
+PYTHON=${PYTHON:-python} STAGES=${STAGES:-deblur reblur} MINUTES=${MINUTES:-10}
+HALVE_EVERY=${HALVE_EVERY:-$(((MINUTES + 2) / 3))} HISTORY=${HISTORY:-$out/history.csv}
+links=$out/data
+mkdir -p "$out" "$(dirname "$HISTORY")"
 
-train() {  # NAME, then flags
-    local name=$1
-    shift
-    if [ -e "$out/$name/done" ]; then return; fi
-    $PYTHON DR_training.py "$@" --trainset_dir "12*sharp=$photos" ${FRAMES:+"12*sharp=$FRAMES"} "24*$pairs" \
-        --cache_dir "$out/cache" --precision bf16 --ema_decay 0.999 --save_every 5min --keep 1 --resume auto \
-        --output_dir "$out/$name" --log_dir "$out/$name/log" ${FLAGS:-}
-    touch "$out/$name/done"
+link_sequence() {  # FROM TO [CONDITION]: links to a sequence's pairs, those whose number i (from 0) meets the condition
+    local side
+    for side in blur sharp; do
+        mkdir -p "$links/$2/$side"
+        find "$data/$1/$side" -name '[0-9]*' | sort | awk "{ i = NR - 1 } ${3:-1}" \
+            | while read -r file; do ln -sfn "$file" "$links/$2/$side/"; done
+    done
 }
 
-train reblur --stage reblur --max_steps "$reblur_steps" --lr 2e-4 --n_steps 2 \
-    ${REBLUR_START:+--reblurring_weights "$REBLUR_START"} \
-    ${testset:+--valset_dir "$testset"}  # at its end: the PSNR of what it reblurs
-train nf --stage deblur --max_steps "$nf_steps" --lr "$nf_lr" --n_steps "$halve_every" --clip_grad 0.3 \
-    ${START:+--deblurring_weights "$START"} \
-    ${testset:+--valset_dir "$testset" --val_every "$halve_every"} ${NF_FLAGS:-}
-start="--reblurring_weights $out/reblur/ReBlurringNet.pth --deblurring_weights $out/nf/DeblurringNet_NF.pth"
-for seed in ${SEEDS:-1 2}; do
-    train "ft-seed$seed" --stage finetune $start --max_steps "$ft_steps" --clip_grad 0.3 --lambda_B 0.1 --seed $seed
-    train "control-seed$seed" --stage finetune $start --max_steps "$ft_steps" --clip_grad 0.3 --lambda_B 0 --seed $seed
+# Held out, never trained on: a REDS sequence, one of GoPro with gamma, every third pair of one with nearly sharp frames.
+link_sequence pairs_extra/reds/003 validation/reds_003
+link_sequence pairs_extra/gopro_gamma/GOPR0384_11_02 validation/gopro_gamma
+link_sequence pairs_extra/gopro/GOPR0477_11_00 validation/gopro_0477 'i % 3 == 0'
+validation=("$links"/validation/*)
+
+link_sequence GOPRO_sample/train/GOPR0372_07_00 train/gopro_0372
+link_sequence pairs_extra/gopro/GOPR0477_11_00 train/gopro_0477 'i % 3 != 0'
+link_sequence pairs_extra/gopro_gamma/GOPR0374_11_00 train/gopro_gamma
+for name in 000 001 020 val; do link_sequence pairs_extra/reds/$name train/reds_$name; done
+mkdir -p "$links/frames"  # the pairs' sharp sides, as photographs
+for sequence in "$links"/train/*; do
+    for file in "$sequence"/sharp/*; do ln -sfn "$(readlink "$file")" "$links/frames/${sequence##*/}_${file##*/}"; done
 done
 
-if [ -n "$testset" ] && [ -z "${SEEDS:-}" ]; then
-    $PYTHON D_testing.py --testset_dir "$testset" --save_dir "$out/results" --overwrite --weights \
-        "$out"/nf/DeblurringNet_NF.pth "$out"/{ft,control}-seed{1,2}/DeblurringNet_FT.pth ${TEST_FLAGS:-}
-fi
+# Times an epoch: 70 % photographs, blurred as they are used; of the real pairs no scene above 7 %.
+mix=("24*sharp=$data/sharp" "24*sharp=$data/sharp_extra" "12*sharp=$links/frames"
+    "36*paired=$links/train/gopro_0372" "72*paired=$links/train/gopro_0477" "24*paired=$links/train/gopro_gamma"
+    "72*paired=$links/train/reds_000" "72*paired=$links/train/reds_001" "66*paired=$links/train/reds_020"
+    "72*paired=$links/train/reds_val")
+if [ -n "${TRAINSET:-}" ]; then read -ra mix <<< "${TRAINSET//LINKS/$links}"; fi
+
+row() {  # STAGE FILE and more: scores a network and adds a row to the history, which both stages write
+    flock "$HISTORY.lock" $PYTHON -m recipes.history "$HISTORY" "$1" "$2" --valset_dir "${validation[@]}" \
+        --precision bf16 --device "$device" ${COMMIT:+--commit "$COMMIT"} "${@:3}"
+}
+
+slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
+    local stage=$1 result=$out/$2.pth file=$3 start=$4 lr=$6 epochs=$7 device=$8 number work status=0
+    [ ! -e "$result" ] || start=$result
+    if [ -n "$start" ] && ! grep -qs ",$stage," "$HISTORY"; then row "$stage" "$start" --steps "$5" --name start; fi
+    number=$(grep -c ",$stage," "$HISTORY" 2> /dev/null || true)
+    number=${number:-0}
+    work=$out/$stage-$number
+    [ -z "$start" ] || start="--${stage}ring_weights $start"
+    timeout --signal TERM --kill-after 120 "${MINUTES}m" $PYTHON DR_training.py --stage "$stage" $start \
+        --trainset_dir "${mix[@]}" ${BLUR:+--blur $BLUR} --cache_dir "$out/cache" --output_dir "$work" \
+        --log_dir "$work/log" --lr "$lr" --n_steps "$epochs" --warmup_steps 1000 --ema_decay 0.9995 --clip_grad 0.3 \
+        --precision bf16 --seed "$number" --save_every 5min --keep 1 --resume auto --device "$device" \
+        ${STEPS:+--max_steps $STEPS} ${FLAGS:-} || status=$?
+    if [ $status != 0 ] && [ $status != 124 ]; then return $status; fi  # 124: the time was over, and what it had is saved
+    rm -f "$result.new"
+    $PYTHON -m utils.halve "$work/$file" "$result.new"
+    row "$stage" "$result.new" --run "$work" --lr "$lr, halved every $epochs epochs" --name "${NAME:-$number}" \
+        --data "${BLUR:-} ${FLAGS:-}"
+    mv "$result.new" "$result"
+    rm -r "$work/states"
+}
+
+devices=(auto auto)
+if [ "$($PYTHON -c 'import torch; print(torch.cuda.device_count())')" -ge 2 ]; then devices=(cuda:0 cuda:1); fi
+failed=0 running=()
+for stage in $STAGES; do
+    case $stage in
+        deblur) slice deblur NF DeblurringNet_NF.pth "${START:-}" "${START_STEPS:-0}" "${LR:-1e-4}" \
+            "$HALVE_EVERY" "${DEVICE:-${devices[0]}}" & ;;
+        reblur) slice reblur R ReBlurringNet.pth "${REBLUR_START:-}" "${REBLUR_START_STEPS:-0}" "${REBLUR_LR:-2e-4}" \
+            "$((2 * HALVE_EVERY))" "${DEVICE:-${devices[1]}}" & ;;
+        *) echo "STAGES: expected deblur or reblur, found $stage" >&2; exit 2 ;;
+    esac
+    running+=($!)
+done
+for job in "${running[@]}"; do wait "$job" || failed=1; done
+exit $failed
