@@ -10,7 +10,7 @@ nor the brightened highlights that pairs made in training get.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +45,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="instead of SHARP_DIR: a clip of many frames a second (GoPro: 240), or a folder of its frames")
     add("--frames", type=int, nargs=2, default=(7, 13), metavar=("LOW", "HIGH"),
         help="of a clip, averaged to a blurry one: an odd number in this range (default: GoPro's 7 13)")
+    add("--blur", nargs="+", default=[], metavar="NAME=VALUE",
+        help="of photographs: settings of the blur that are to be other than in MotionSettings and SensorSettings")
     add("--count", type=int, default=1, help="pairs of each photograph (default: 1)")
     add("--long_side", type=int, default=1280, help="px; larger photographs are reduced to it (default: 1280)")
     add("--seed", type=int, default=0, help="of everything random (default: 0)")
@@ -65,11 +67,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def file_synthesis(device: torch.device) -> Callable[[np.ndarray, int], Pictures]:
-    """Return a function that makes a pair in both of GoPro's variants of an H×W×3 uint8 photograph and a seed."""
-    plain = SensorSettings(share_highlights=0.0, share_jpeg=0.0)
-    sensors = [replace(plain, share_linear=linear, share_gamma=1.0 - linear) for linear in (1.0, 0.0)]
-    variants = [BlurSynthesis(BlurSettings(sensor=sensor)) for sensor in sensors]
+def file_synthesis(device: torch.device, changes: Sequence[str] = ()) -> Callable[[np.ndarray, int], Pictures]:
+    """Return a function that makes a pair in both of GoPro's variants of an H×W×3 uint8 photograph and a seed.
+
+    Args:
+        device: where it is made.
+        changes: of the blur, see `BlurSettings.changed`.
+    """
+    settings = BlurSettings(sensor=SensorSettings(share_highlights=0.0, share_jpeg=0.0)).changed(changes)
+    sensors = [replace(settings.sensor, share_linear=linear, share_gamma=1.0 - linear) for linear in (1.0, 0.0)]
+    variants = [BlurSynthesis(replace(settings, sensor=sensor)) for sensor in sensors]
 
     def synthesise(photograph: np.ndarray, seed: int) -> Pictures:
         sharp, seeds = to_tensor(photograph)[None].to(device), torch.tensor([seed])
@@ -90,7 +97,7 @@ def main(args: argparse.Namespace) -> None:
     if args.sharp_dir:
         if args.out_dir.resolve().is_relative_to(args.sharp_dir.resolve()):
             raise UserError(f"{args.out_dir} is inside {args.sharp_dir}; its pairs would be taken for photographs")
-        synthesise = file_synthesis(pick_device(args.device))
+        synthesise = file_synthesis(pick_device(args.device), args.blur)
         check_writable(args.out_dir, "OUT_DIR")
         smallest = 2 * BlurSettings().margin + MIN_SIZE
         problems += from_photographs(

@@ -75,6 +75,17 @@ class MotionSettings:
     step: float = 1.5
     sub_frames: tuple[int, int] = (7, 97)
 
+    def __post_init__(self) -> None:
+        for name in ("frames", "sub_frames"):
+            low, high = getattr(self, name)
+            if not (3 <= low <= high and low % 2 == high % 2 == 1):
+                raise ValueError(f"{name} should be two odd numbers from 3 up, the lower one first, not {low},{high}")
+        for name in ("exposure", "focal_length", "region_radius"):
+            if min(getattr(self, name)) <= 0:
+                raise ValueError(f"{name} should be above 0, not {getattr(self, name)}")
+        if min(self.extent, self.still_extent, self.region_extent) < 0 or min(self.step, self.highest_frequency) <= 0:
+            raise ValueError("extents should be at least 0, step and highest_frequency above 0")
+
 
 @dataclass(frozen=True)
 class Region:

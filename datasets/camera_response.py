@@ -14,7 +14,7 @@ from torch import Tensor
 from datasets.camera_path import between, draw
 from datasets.exposure import send
 
-_SENSOR, _EXPOSURE = 2, 4  # streams of random numbers
+_SENSOR = 2  # a stream of random numbers
 _GOPRO_GAMMA = 2.2
 _HIGHLIGHT = 0.9  # from this value on a photograph's highlights are taken for brighter than it could record
 _LUMA = (0.299, 0.587, 0.114)
@@ -54,13 +54,6 @@ class SensorSettings:
         highlights: how much brighter, log-uniform.
         shot: see `add_noise`, log-uniform: 2e-4 is 1.8 grey levels (standard deviation) in mid-grey.
         read: see there, log-uniform: 1e-3 is 3.3 grey levels in black.
-        share_averaged: with the noise of a mean of frames, as GoPro's: the partner gets the noise of one frame, the
-            blurry image that of the mean. Of the others, the blurry image gets the noise of one exposure, the partner
-            none.
-        noise_frames: of the mean, uniform.
-        share_overexposed: exposed longer than the photograph was, so that bright areas saturate: in one half of them
-            each sub-frame, as in GoPro's frames, in the other half their sum, as in one long exposure.
-        gain: how much longer, log-uniform.
         share_jpeg: compressed.
         quality: of JPEG, uniform.
     """
@@ -74,12 +67,13 @@ class SensorSettings:
     highlights: tuple[float, float] = (1.0, 10.0)
     shot: tuple[float, float] = (1e-6, 2e-4)
     read: tuple[float, float] = (1e-5, 1e-3)
-    share_averaged: float = 0.0
-    noise_frames: tuple[float, float] = (7.0, 13.0)
-    share_overexposed: float = 0.0
-    gain: tuple[float, float] = (1.0, 1.6)
     share_jpeg: float = 0.1
     quality: tuple[float, float] = (60.0, 95.0)
+
+    def __post_init__(self) -> None:
+        for name in ("gamma", "contrast", "highlights", "shot", "read", "quality"):
+            if min(getattr(self, name)) <= 0:
+                raise ValueError(f"{name} should be above 0, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -116,8 +110,7 @@ class Sensor:
         device: where the images are.
 
     Attributes:
-        brightened: (N,) bool: images with highlights or as a whole brighter than the photograph could record.
-        averaged: (n,) int64, the images whose partners have the noise of one frame.
+        brightened: (N,) bool: images with highlights brighter than the photograph could record.
     """
 
     def __init__(self, seeds: Sequence[int], settings: SensorSettings, device: torch.device) -> None:
@@ -127,47 +120,31 @@ class Sensor:
         gamma = np.where(curved, between(settings.gamma, uniform[:, 1]), np.where(kind < low, 1.0, _GOPRO_GAMMA))
         contrast = np.where(curved, between(settings.contrast, uniform[:, 2], logarithmic=True), 1.0)
         brightness = np.where(curved, between(settings.brightness, uniform[:, 3]), 0.0)
-        glaring = (kind >= low) & (uniform[:, 4] < settings.share_highlights)
-        highlights = np.where(glaring, between(settings.highlights, uniform[:, 5], logarithmic=True), 1.0)
+        self.brightened = (kind >= low) & (uniform[:, 4] < settings.share_highlights)
+        highlights = np.where(self.brightened, between(settings.highlights, uniform[:, 5], logarithmic=True), 1.0)
         shot = between(settings.shot, uniform[:, 6], logarithmic=True)
         read = between(settings.read, uniform[:, 7], logarithmic=True)
         self._compressed = np.flatnonzero(uniform[:, 8] < settings.share_jpeg)
         quality = np.round(between(settings.quality, uniform[:, 9]))
-        exposure, _ = draw(seeds, _EXPOSURE, 7, 0)
-        averaged = exposure[:, 0] < settings.share_averaged
-        self.averaged = np.flatnonzero(averaged)
-        frames = np.where(averaged, between(settings.noise_frames, exposure[:, 1]), 1.0)
-        overexposed = exposure[:, 2] < settings.share_overexposed
-        self.brightened = glaring | overexposed
-        gain = np.where(overexposed, between(settings.gain, exposure[:, 3], logarithmic=True), 1.0)
-        # The light at which a sub-frame saturates; without a limit their sum does.
-        limit = np.where(overexposed & (exposure[:, 4] < 0.5), 1.0, np.inf)
-        numbers = [gamma, contrast, brightness, highlights, shot, read, quality, frames, gain, limit]
-        numbers = send(np.stack(numbers).astype(np.float32), device)[..., None, None, None]
+        numbers = np.stack([gamma, contrast, brightness, highlights, shot, read, quality]).astype(np.float32)
+        numbers = send(numbers, device)[..., None, None, None]
         self._response = Response(*numbers[:3])
-        self._highlights, self._shot, self._read, self._quality, self._frames, self._gain, self._limit = numbers[3:]
+        self._highlights, self._shot, self._read, self._quality = numbers[3:]
         self._keys = send((uniform[:, 10:] * 2**32).astype(np.int64), device)
-        self._frame_keys = send((exposure[:, 5:] * 2**32).astype(np.int64), device)
 
     def light(self, values: Tensor) -> Tensor:
-        """Return the light of a photograph's values in [0, 1]; it may be above 1 where it would saturate."""
+        """Return the light of a photograph's values in [0, 1]; where these are highest it may be above 1."""
         part = ((values.amax(dim=1, keepdim=True) - _HIGHLIGHT) / (1 - _HIGHLIGHT)).clamp_(min=0.0)
-        light = self._response.light(values) * (1 + (self._highlights - 1) * part * part * (3 - 2 * part))
-        return (light * self._gain).minimum(self._limit)
+        return self._response.light(values) * (1 + (self._highlights - 1) * part * part * (3 - 2 * part))
 
     def values(self, light: Tensor) -> Tensor:
         """Return the values, of 8 bits in [0, 1], of light without noise."""
         return _to_8_bits(self._response.values(light.clamp(0.0, 1.0)))
 
-    def one_frame(self, values: Tensor, images: Tensor) -> Tensor:
-        """Return the values, of 8 bits in [0, 1], of some of the images, by number, with the noise of one frame."""
-        return _to_8_bits(add_noise(values, self._shot[images], self._read[images], self._frame_keys[images]))
-
     def record(self, light: Tensor) -> Tensor:
         """Return the values, of 8 bits in [0, 1], that light leaves in a file."""
         values = self._response.values(light.clamp(0.0, 1.0))
-        frames = self._frames
-        values = _to_8_bits(add_noise(values, self._shot / frames, self._read / frames.sqrt(), self._keys))
+        values = _to_8_bits(add_noise(values, self._shot, self._read, self._keys))
         if len(self._compressed):
             chosen = send(self._compressed, values.device)
             values[chosen] = jpeg(values[chosen], self._quality[chosen])

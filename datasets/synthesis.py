@@ -44,7 +44,10 @@ class BlurSettings:
                 names = [each.name for part in parts.values() for each in fields(part)]
                 raise UserError(f"{change}: no setting of the synthesised blur; expected one of {', '.join(names)}")
             value = _parsed(change, text, getattr(parts[owner], name))
-            parts[owner] = replace(parts[owner], **{name: value})
+            try:
+                parts[owner] = replace(parts[owner], **{name: value})
+            except ValueError as error:
+                raise UserError(f"{change}: {error}") from error
         return replace(self, **parts)
 
 
@@ -69,9 +72,8 @@ class BlurSynthesis:
 
     A blurry image is the average of sub-frames over an exposure, at most `settings.motion.step` px apart, in the light
     of a response curve. Its partner is the middle sub-frame: the photograph itself, moved nowhere, bit for bit unless a
-    region was pasted in or something was made brighter. Then the blurry one gets noise, 8 bits, and some JPEG; the
-    partner gets no noise, since that is what a network is to restore, and the photograph has its own, unless both are
-    to be as a video's frame and the mean of several.
+    region was pasted in or highlights were made brighter. Then the blurry one gets noise, 8 bits, and some JPEG; the
+    partner gets no noise, since that is what a network is to restore, and the photograph has its own.
 
     Random numbers of an image follow from its seed alone, whatever the rest of the batch; on the CPU so do the bits.
 
@@ -127,7 +129,4 @@ class BlurSynthesis:
         if changed.any():
             changed = send(np.flatnonzero(changed), sharp.device)
             partner[changed] = sensor.values(middle)[changed] * 2 - 1
-        if len(sensor.averaged):
-            images = send(sensor.averaged, sharp.device)
-            partner[images] = sensor.one_frame((partner[images] + 1) / 2, images) * 2 - 1
         return sensor.record(blurry) * 2 - 1, partner

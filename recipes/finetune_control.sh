@@ -1,47 +1,30 @@
 #!/usr/bin/env bash
-# The networks of final_model/ and their controls: all three stages on sharp photographs, blurred as they are used, and
-# real pairs; then fine-tuning with and without the reblurring term, from the same network, with two seeds.
+# Does the reblurring term help? Fine-tunes a network with it and, as the control, without it, with two seeds.
 #
-#   bash recipes/open_weights.sh PHOTOS PAIRS OUT [TESTSET]
+#   bash recipes/finetune_control.sh NF R OUT TESTSET TRAINSET...
 #
-# PHOTOS: sharp photographs; PAIRS: pairs in any layout of the README; TESTSET: pairs to score all networks on, if given.
-# SEEDS="1": of the fine-tuning, to spread it over several runs; the last one, without it, scores all.
-# What is there already is not trained again; a stage that was stopped goes on. START=FILE and REBLUR_START=FILE: the
-# networks that deblur and reblur start from, where an earlier run left some. FLAGS, NF_FLAGS: for all stages, for deblur.
-# An epoch is 12 times the photographs and 24 times the pairs, to which a folder FRAMES of more photographs (such as the
-# pairs' sharp images) may come: its end costs little.
+# NF and R: the networks that deblur and reblur; TESTSET: pairs on which all are scored; TRAINSET: data sets as
+# DR_training.py takes them, such as 12*sharp=PHOTOS 24*PAIRS. FT_STEPS: of each run; SEEDS="1": to spread the seeds over
+# several calls; TEST_FLAGS: for D_testing.py. What is there already is not trained again; a run that was stopped goes on.
+# shellcheck disable=SC2086  # PYTHON and TEST_FLAGS are several words
 set -euo pipefail
-here() { case $1 in *=*) echo "${1%%=*}=$(realpath -m "${1#*=}")" ;; ?*) realpath -m "$1" ;; esac; }
-photos=$(here "$1") pairs=$(here "$2") out=$(here "$3") testset=$(here "${4:-}")
-FRAMES=$(here "${FRAMES:-}") START=$(here "${START:-}") REBLUR_START=$(here "${REBLUR_START:-}")
-cd "$(dirname "$0")/.."
-nf_steps=${NF_STEPS:-49824} ft_steps=${FT_STEPS:-2076} reblur_steps=${REBLUR_STEPS:-4844}
-nf_lr=${NF_LR:-1e-4} halve_every=${HALVE_EVERY:-18}  # epochs; a new network had 2e-4 and 4 at first
+deblurring=$(realpath "$1") reblurring=$(realpath "$2") out=$(realpath -m "$3") testset=$4
+shift 4
 PYTHON=${PYTHON:-python}
+root=$(dirname "$(realpath "$0")")/..
+networks=("$deblurring")
 
-train() {  # NAME, then flags
-    local name=$1
-    shift
-    if [ -e "$out/$name/done" ]; then return; fi
-    $PYTHON DR_training.py "$@" --trainset_dir "12*sharp=$photos" ${FRAMES:+"12*sharp=$FRAMES"} "24*$pairs" \
-        --cache_dir "$out/cache" --precision bf16 --ema_decay 0.999 --save_every 5min --keep 1 --resume auto \
-        --output_dir "$out/$name" --log_dir "$out/$name/log" ${FLAGS:-}
-    touch "$out/$name/done"
-}
-
-train reblur --stage reblur --max_steps "$reblur_steps" --lr 2e-4 --n_steps 2 \
-    ${REBLUR_START:+--reblurring_weights "$REBLUR_START"} \
-    ${testset:+--valset_dir "$testset"}  # at its end: the PSNR of what it reblurs
-train nf --stage deblur --max_steps "$nf_steps" --lr "$nf_lr" --n_steps "$halve_every" --clip_grad 0.3 \
-    ${START:+--deblurring_weights "$START"} \
-    ${testset:+--valset_dir "$testset" --val_every "$halve_every"} ${NF_FLAGS:-}
-start="--reblurring_weights $out/reblur/ReBlurringNet.pth --deblurring_weights $out/nf/DeblurringNet_NF.pth"
 for seed in ${SEEDS:-1 2}; do
-    train "ft-seed$seed" --stage finetune $start --max_steps "$ft_steps" --clip_grad 0.3 --lambda_B 0.1 --seed $seed
-    train "control-seed$seed" --stage finetune $start --max_steps "$ft_steps" --clip_grad 0.3 --lambda_B 0 --seed $seed
+    for run in "ft 0.1" "control 0"; do
+        name=${run% *}-seed$seed
+        networks+=("$out/$name/DeblurringNet_FT.pth")
+        if [ -e "$out/$name/done" ]; then continue; fi
+        $PYTHON "$root/DR_training.py" --stage finetune --deblurring_weights "$deblurring" --reblurring_weights "$reblurring" \
+            --trainset_dir "$@" --max_steps "${FT_STEPS:-2076}" --clip_grad 0.3 --lambda_B "${run#* }" --seed "$seed" \
+            --cache_dir "$out/cache" --precision bf16 --ema_decay 0.999 --save_every 5min --keep 1 --resume auto \
+            --output_dir "$out/$name" --log_dir "$out/$name/log"
+        touch "$out/$name/done"
+    done
 done
-
-if [ -n "$testset" ] && [ -z "${SEEDS:-}" ]; then
-    $PYTHON D_testing.py --testset_dir "$testset" --save_dir "$out/results" --overwrite --weights \
-        "$out"/nf/DeblurringNet_NF.pth "$out"/{ft,control}-seed{1,2}/DeblurringNet_FT.pth ${TEST_FLAGS:-}
-fi
+$PYTHON "$root/D_testing.py" --testset_dir "$testset" --save_dir "$out/results" --overwrite --weights "${networks[@]}" \
+    ${TEST_FLAGS:-}

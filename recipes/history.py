@@ -2,8 +2,9 @@
 
 python -m recipes.history HISTORY deblur NF.pth --valset_dir VAL/reds_003 VAL/gopro --run OUT/deblur-1 --lr 1e-4
 
-Prints the PSNR of every picture. The history is a table, a row a slice: PSNR of the input and of the output by set and over all, and the worst picture,
-the one that gained least. A reblurring network's output is R(blurry, sharp), and is scored against the blurry image.
+Prints the PSNR of every picture. The history is a table, a row a slice: PSNR of the input and of the output by set and
+over all, and the worst picture, the one that gained least. A reblurring network's output is R(blurry, sharp), and is
+scored against the blurry image.
 """
 
 import argparse
@@ -117,7 +118,7 @@ def main(args: argparse.Namespace) -> None:
     rows.append(row)
     columns = dict.fromkeys([*COLUMNS, *(name for each in rows for name in each if name[:5] != "worst")])
     with atomic_write(args.history) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*columns, "worst", "worst_gain"])
+        writer = csv.DictWriter(file, [*columns, "worst", "worst_gain"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     print(", ".join(f"{name} {value}" for name, value in row.items() if value))

@@ -10,7 +10,7 @@
 # pairs. From what the first slice starts: START, REBLUR_START (files; default: new networks) and the steps that they
 # have seen, START_STEPS, REBLUR_START_STEPS. The learning rate begins at LR and REBLUR_LR and is halved every HALVE_EVERY
 # epochs (reblurring, whose steps are shorter: twice as many), about three times a slice on a GPU that takes 48 steps/s.
-# For trials: STAGES="deblur"; STEPS, at which a slice ends before its MINUTES are over; BLUR="share_still=0.2", see
+# For trials: STAGES="deblur"; STEPS, at which a slice ends before its MINUTES are over; BLUR="share_still=0.2" or "", see
 # DR_training.py --blur; TRAINSET, data sets in the place of the mix below, with the folder of its links, OUT/data,
 # written as LINKS; FLAGS, for both stages; NAME, what the history calls the slice; COMMIT, where git does not know it.
 # shellcheck disable=SC2086  # PYTHON, START and flags are several words
@@ -18,6 +18,7 @@ set -euo pipefail
 data=$(realpath "$1") out=$(realpath -m "$2")
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python} STAGES=${STAGES:-deblur reblur} MINUTES=${MINUTES:-10}
+BLUR=${BLUR-share_still=0.2 share_frames=0.5}  # what helped, see docs/results.md
 HALVE_EVERY=${HALVE_EVERY:-$(((MINUTES + 2) / 3))} HISTORY=${HISTORY:-$out/history.csv}
 links=$out/data
 mkdir -p "$out" "$(dirname "$HISTORY")"

@@ -1,0 +1,106 @@
+"""The recipes, on tiny data: slices that go on from one another, their history, fine-tuning beside its control."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipes import history
+from tests.helpers import ROOT, SAMPLES, load
+from utils.checkpoint import load_file
+from utils.errors import UserError
+from utils.metrics import psnr
+
+PAIR = [SAMPLES / "test" / "GOPR0881_11_01" / side / "000203.png" for side in ("blur", "sharp")]
+SEQUENCES = {
+    "GOPRO_sample/train/GOPR0372_07_00": 2,
+    "pairs_extra/gopro/GOPR0477_11_00": 4,
+    **{f"pairs_extra/gopro_gamma/{name}": 1 for name in ("GOPR0374_11_00", "GOPR0384_11_02")},
+    **{f"pairs_extra/reds/{name}": 1 for name in ("000", "001", "003", "020", "val")},
+}
+TINY = "--width 2 --patch_size 64 --batch_size 2 --num_workers 0"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """What the recipe expects, all of it made of a bundled pair."""
+    for sequence, count in SEQUENCES.items():
+        for path in PAIR:
+            for i in range(count):
+                target = tmp_path / "data" / sequence / path.parent.name / f"{i:06}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+    for folder in ("sharp", "sharp_extra"):
+        (tmp_path / "data" / folder).mkdir()
+        shutil.copy(PAIR[1], tmp_path / "data" / folder / "photograph.png")
+    return tmp_path / "data"
+
+
+def run(name: str, *arguments: Path | str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "DEVICE": "cpu", **variables}
+    command = ["bash", str(ROOT / "recipes" / name), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=arguments[0].parent)
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_slice_goes_on_from_the_one_before_and_never_trains_on_what_is_held_out(data, tmp_path):
+    out = tmp_path / "out"
+    for more in ({"STEPS": "3"}, {"STEPS": "2", "STAGES": "deblur", "BLUR": ""}):
+        result = run("open_weights.sh", data, out, FLAGS=TINY, **more)
+        assert result.returncode == 0, result.stderr[-2000:]
+    first, second = (row for row in rows(out / "history.csv") if row["stage"] == "deblur")
+    (reblur,) = (row for row in rows(out / "history.csv") if row["stage"] == "reblur")
+    steps = [(row["slice"], row["steps"], row["steps_in_all"]) for row in (first, second)]
+    assert steps == [("0", "3", "3"), ("1", "2", "5")]
+    assert (first["lr"], reblur["lr"]) == ("1e-4, halved every 4 epochs", "2e-4, halved every 8 epochs")
+    assert ("share_still" in first["data"], "share_still" in second["data"]) == (True, False)
+    assert first["worst"].partition("/")[0] in ("reds_003", "gopro_gamma", "gopro_0477")
+    assert float(first["gopro_0477_input"]) == pytest.approx(psnr(load(PAIR[0]), load(PAIR[1])), abs=0.001)
+    for name, key in (("NF", "deblurring_state_dict"), ("R", "blurring_state_dict")):
+        assert {tensor.dtype for tensor in load_file(out / f"{name}.pth")[key].values()} == {torch.float16}
+    assert not list(out.glob("*/states"))
+    held_out = {path.resolve() for path in (out / "data" / "validation").rglob("*.png")}
+    trained_on = {path.resolve() for folder in ("train", "frames") for path in (out / "data" / folder).rglob("*.png")}
+    assert len(held_out) == 2 * (1 + 1 + 2)  # of four pairs the first and the fourth
+    assert len(trained_on) == 2 * (2 + 2 + 1 + 4)
+    assert not held_out & trained_on
+
+
+def test_a_slice_that_fails_keeps_what_there_was(data, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "NF.pth").write_bytes(b"what an earlier slice left")
+    result = run("open_weights.sh", data, out, STEPS="2", FLAGS=TINY, STAGES="deblur")
+    assert result.returncode == 1
+    assert "NF.pth" in result.stderr
+    assert (out / "NF.pth").read_bytes() == b"what an earlier slice left"
+    assert run("open_weights.sh", data, out, STAGES="sharpen").returncode == 2
+
+
+def test_fine_tuning_runs_beside_its_control(data, tmp_path, small_networks):
+    pairs = f"paired={data / 'pairs_extra' / 'reds' / '000'}"
+    result = run(
+        "finetune_control.sh", small_networks / "DeblurringNet_NF.pth", small_networks / "ReBlurringNet.pth",
+        tmp_path / "out", f"paired={data / 'pairs_extra' / 'reds' / '003'}", pairs,
+        FT_STEPS="1", SEEDS="3", TEST_FLAGS="--device cpu --metrics psnr",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (tmp_path / "out" / "ft-seed3" / "DeblurringNet_FT.pth").exists()
+    assert "control-seed3" in result.stdout
+
+
+def test_a_row_needs_a_run_that_has_a_state(tmp_path, small_networks):
+    command = [str(tmp_path / "h.csv"), "deblur", str(small_networks / "DeblurringNet_NF.pth"), "--device", "cpu"]
+    args = history.parse_args([*command, "--valset_dir", str(SAMPLES), "--run", str(tmp_path)])
+    with pytest.raises(UserError, match=r"holds no state of stage deblur: expected the --output_dir of its run"):
+        history.main(args)
+    assert not (tmp_path / "h.csv").exists()
