@@ -1,0 +1,1 @@
+"""Secondary commands, each run as `python -m tools.NAME`."""
