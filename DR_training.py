@@ -23,17 +23,17 @@ from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
-from utils.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net
-from utils.device import Batch, pick_deform_op
-from utils.errors import UserError, user_errors_end_the_program
-from utils.files import check_writable, file_digest
-from utils.precision import PRECISIONS, set_deterministic, set_precision
-from utils.progress import SaveEvery
-from utils.provenance import frame_list
-from utils.ranks import ranks_together
-from utils.run_state import RunState, state_name, states_folder
-from utils.trainer import StageLosses, Trainer
-from utils.training_sets import find_sets, refuse_files_among_inputs, refuse_unscorable
+from models.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net
+from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.files import check_writable, file_digest
+from utils.runtime.device import Batch, pick_deform_op
+from utils.runtime.distributed import ranks_together
+from utils.runtime.precision import PRECISIONS, set_deterministic, set_precision
+from utils.training.checkpointing import RunState, state_name, states_folder
+from utils.training.datasets import find_sets, refuse_files_among_inputs, refuse_unscorable
+from utils.training.progress import SaveEvery
+from utils.training.provenance import frame_list
+from utils.training.trainer import StageLosses, Trainer
 
 MAX_WIDTH = 512  # 3.8 billion parameters
 STAGE_LR = {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}  # the paper gives finetune's only

@@ -14,25 +14,25 @@ from pathlib import Path
 
 from datasets import ImageSet, parse_source
 from models.aspdc import ASPDC_OPS, MODULATIONS
-from utils.checkpoint import BUNDLED
-from utils.errors import UserError, user_errors_end_the_program
-from utils.figure_files import parse_blocks
-from utils.files import check_writable, only_run_in, remove_stale
-from utils.interruption import interruption, sigterm_as_exception
-from utils.methods import Method, find_methods
-from utils.precision import PRECISIONS
-from utils.presentation import FIGURES, refuse_figures, write_page, write_set_figures
-from utils.ranks import ranks_together
-from utils.report import FILES
-from utils.result_files import PAGE, SUMMARY, TABLE, EarlierResults, find_earlier
-from utils.results import Results
-from utils.scoring import Scorer, parse_metrics
-from utils.set_table import run_set
-from utils.summaries import print_comparison, print_published, print_summary
-from utils.testing_sets import find_sets, find_videos, parse_folder, refuse_existing, result_folders
-from utils.tiling import GRID, parse_tile
-from utils.version import __version__
-from utils.video_run import run_videos
+from models.checkpoint import BUNDLED
+from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.files import check_writable, only_run_in, remove_stale
+from utils.common.signals import interruption, sigterm_as_exception
+from utils.common.version import __version__
+from utils.inference.tiling import GRID, parse_tile
+from utils.metrics.scorer import Scorer, parse_metrics
+from utils.report.figure_files import parse_blocks
+from utils.report.page import FILES
+from utils.runtime.distributed import ranks_together
+from utils.runtime.precision import PRECISIONS
+from utils.testing.dataset_table import run_set
+from utils.testing.inputs import find_sets, find_videos, parse_folder, refuse_existing, result_folders
+from utils.testing.presentation import FIGURES, refuse_figures, write_page, write_set_figures
+from utils.testing.result_files import PAGE, SUMMARY, TABLE, EarlierResults, find_earlier
+from utils.testing.results import Results
+from utils.testing.sources import Method, find_methods
+from utils.testing.summaries import print_comparison, print_published, print_summary
+from utils.testing.videos import run_videos
 
 _FOR_NETWORKS = ("weights", "modulation", "deform_op", "precision", "tile", "tile_overlap", "self_ensemble")
 

@@ -28,11 +28,11 @@ test: $(VENV)/.installed-tests
 
 # What this machine can measure: each work beside the straight path in the same run (docs/performance.md).
 bench: $(VENV)/.installed
-	$(BIN)/python -m utils.benchmark --work data --size 256 256 --batch 48
-	$(BIN)/python -m utils.benchmark --work deblur --repeats 2
-	$(BIN)/python -m utils.benchmark --work deblur --precision bf16 --repeats 2
-	$(BIN)/python -m utils.benchmark --work reblur --repeats 3
-	$(BIN)/python -m utils.benchmark --work finetune_step --batch 1 --size 256 256 --repeats 2
+	$(BIN)/python -m tools.benchmark --work data --size 256 256 --batch 48
+	$(BIN)/python -m tools.benchmark --work deblur --repeats 2
+	$(BIN)/python -m tools.benchmark --work deblur --precision bf16 --repeats 2
+	$(BIN)/python -m tools.benchmark --work reblur --repeats 3
+	$(BIN)/python -m tools.benchmark --work finetune_step --batch 1 --size 256 256 --repeats 2
 
 lint: $(VENV)/.installed-tests
 	$(BIN)/ruff check .
@@ -43,7 +43,7 @@ lint: $(VENV)/.installed-tests
 mmcv: $(VENV)/.installed
 	$(BIN)/pip install --quiet "setuptools<81" wheel addict==2.4.0 yapf==0.43.0 platformdirs pyyaml
 	MMCV_WITH_OPS=1 $(BIN)/pip install --no-build-isolation --no-deps mmcv-full==1.7.2
-	$(BIN)/python -c "from utils.device import pick_deform_op; import torch; print(pick_deform_op('mmcv', torch.device('cpu')))"
+	$(BIN)/python -c "from utils.runtime.device import pick_deform_op; import torch; print(pick_deform_op('mmcv', torch.device('cpu')))"
 
 # LPIPS and NIQE. Without pyiqa's dependencies, which bring a second cv2 (see requirements.txt) and another `datasets`.
 perceptual: $(VENV)/.installed

@@ -4,11 +4,11 @@ The training patches made from them are in `datasets.patches`, apart: their augm
 takes a second to import, and testing has no use for it.
 """
 
-from datasets.contents import quick_check
+from datasets.discovery.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
+from datasets.discovery.pairing import SPLITS, DatasetError, list_files
+from datasets.discovery.pixel_checks import quick_check
 from datasets.frame_cache import FrameCache
-from datasets.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
-from datasets.pairing import SPLITS, DatasetError, list_files
-from datasets.synthesis import BlurSettings, BlurSynthesis
+from datasets.synthesis.blur import BlurSettings, BlurSynthesis
 
 __all__ = [
     "KINDS",

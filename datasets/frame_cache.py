@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from utils.errors import UserError
-from utils.files import atomic_write, check_writable
-from utils.images import inspect_image, read_image
+from utils.common.errors import UserError
+from utils.common.files import atomic_write, check_writable
+from utils.images.codecs import inspect_image, read_image
 
 _SUFFIX = ".npy"
 _GIB = 2**30

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from datasets.augmentation import PairAugmentation
+from datasets.discovery.layouts import ImageSet
 from datasets.frame_cache import FrameCache
-from datasets.layouts import ImageSet
-from utils.errors import UserError
-from utils.images import read_image, to_tensor
+from utils.common.errors import UserError
+from utils.images.codecs import read_image, to_tensor
 
 # Of photographs. Scaled down, as they are in most collections, they are sharper than a camera's frames at full size:
 # those of the recipe have twice the Laplacian variance of GoPro's sharp frames, enlarged by 1.25 the same spectrum.

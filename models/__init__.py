@@ -2,7 +2,7 @@
 
 from models.aspdc import AFIM, ASPDC, ASPDCMaps, DeformableModule
 from models.deblurring_net import DeblurringNet
-from models.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d
+from models.ops.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d
 from models.reblurring_net import ReblurringNet
 
 __all__ = [

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.blocks import Chain, ResBlock, conv, convolve, leaky_relu
-from models.deform_conv import ModulatedDeformConv2d, resolve_deform_op
-from models.fused import (
+from models.ops import (
     fused_conv,
     fused_conv_type,
     fused_predictions,
@@ -16,6 +15,7 @@ from models.fused import (
     fused_sum,
     overlapped,
 )
+from models.ops.deform_conv import ModulatedDeformConv2d, resolve_deform_op
 
 TAPS = 9  # of a 3×3 kernel
 DILATIONS = (1, 2, 4)  # of the predictors of modules 1, 2 and 3; the deformable convolutions themselves have 1
@@ -88,7 +88,7 @@ class DeformableModule(nn.Module):
         channels: C.
         dilation: of the 3×3 predictors of offsets and modulation; None is module 0, which has no offsets.
         modulation: how module 0 reads its modulation map, one of `MODULATIONS`; the others have one reading.
-        deform_op: back end of the one convolution, see `models.deform_conv`.
+        deform_op: back end of the one convolution, see `models.ops.deform_conv`.
     """
 
     def __init__(self, channels: int, dilation: int | None, modulation: str, deform_op: str = "auto") -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.fused import beside, fused_conv, fused_conv_type, fused_part, join
+from models.ops import beside, fused_conv, fused_conv_type, fused_part, join
 
 LRELU_SLOPE = 0.1
 MIN_SIZE = 8  # px; reflection needs more pixels than it adds, and the reblurring network adds up to 7
@@ -36,7 +36,7 @@ def convolve(
 ) -> Tensor:
     """Return LReLU(layer(x) + residual), of which the activation and the addition are optional.
 
-    On CUDA that is one operation, see `models.fused.fused_conv`, and `exact` leaves its result in fp32.
+    On CUDA that is one operation, see `models.ops.fused_conv`, and `exact` leaves its result in fp32.
     """
     if fused_conv_type(x, layer) is not None:
         slope, dtype = LRELU_SLOPE if activate else 1.0, torch.float32 if exact else None

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import DeblurringNet, ReblurringNet
-from utils.errors import UserError, some
-from utils.files import atomic_write, save_tensors
-from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
-from utils.version import __version__
+from models.deblurring_net import DeblurringNet
+from models.reblurring_net import ReblurringNet
+from models.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
+from utils.common.errors import UserError, some
+from utils.common.files import atomic_write, save_tensors
+from utils.common.version import __version__
 
 STAGE_FILES = {"reblur": "ReBlurringNet.pth", "deblur": "DeblurringNet_NF.pth", "finetune": "DeblurringNet_FT.pth"}
 BUNDLED = Path(__file__).resolve().parents[1] / "final_model" / STAGE_FILES["deblur"]

@@ -19,7 +19,7 @@ from models.blocks import (
     pad_to_stride,
     upsample,
 )
-from models.fused import fused_filter, fused_filter_possible
+from models.ops import fused_filter, fused_filter_possible
 
 STRIDE = 8
 SMALLEST = 16  # px; the filters at an eighth of the size reflect their border, which takes two pixels

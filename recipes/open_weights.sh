@@ -55,7 +55,7 @@ mix=("24*sharp=$data/sharp" "24*sharp=$data/sharp_extra" "12*sharp=$links/frames
 if [ -n "${TRAINSET:-}" ]; then read -ra mix <<< "${TRAINSET//LINKS/$links}"; fi
 
 row() {  # STAGE FILE and more: scores a network and adds a row to the history, which both stages write
-    flock "$HISTORY.lock" $PYTHON -m recipes.history "$HISTORY" "$1" "$2" --valset_dir "${validation[@]}" \
+    flock "$HISTORY.lock" $PYTHON -m tools.training_history "$HISTORY" "$1" "$2" --valset_dir "${validation[@]}" \
         --precision bf16 --device "$device" ${COMMIT:+--commit "$COMMIT"} "${@:3}"
 }
 
@@ -74,7 +74,7 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
         ${STEPS:+--max_steps $STEPS} ${FLAGS:-} || status=$?
     if [ $status != 0 ] && [ $status != 124 ]; then return $status; fi  # 124: the time was over, and what it had is saved
     rm -f "$result.new"
-    $PYTHON -m utils.halve "$work/$file" "$result.new"
+    $PYTHON -m tools.halve "$work/$file" "$result.new"
     row "$stage" "$result.new" --run "$work" --lr "$lr, halved every $epochs epochs" --name "${NAME:-$number}" \
         --data "${BLUR:-} ${FLAGS:-}"
     mv "$result.new" "$result"

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from models import DeblurringNet, ReblurringNet
-from models.deform_conv import _mmcv_problem
+from models.checkpoint import save_network
+from models.ops.deform_conv import _mmcv_problem
 from tests.helpers import ROOT, SAMPLE
-from utils.checkpoint import save_network
-from utils.precision import set_precision
+from utils.runtime.precision import set_precision
 
 SHARED = ROOT.parent / "shared"
 GOLDEN_CASES = (("seed0_1x64x96", 0), ("seed1_2x48x32", 1))

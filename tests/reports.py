@@ -9,10 +9,10 @@ import pytest
 
 from tests.browser import DESKTOP, Page
 from tests.helpers import SAMPLES, load, save
-from utils.metrics import score
-from utils.published import published_on
-from utils.report import Source, write_report
-from utils.result_files import Row
+from utils.metrics.numpy_metrics import score
+from utils.metrics.published import published_on
+from utils.report.page import Source, write_report
+from utils.testing.result_files import Row
 
 METRICS = ("psnr", "ssim")
 NAME = "GOPR0881_11_01/000203.png"  # of SAMPLE

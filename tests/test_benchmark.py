@@ -7,10 +7,10 @@ import torch
 
 from tests.helpers import SAMPLES
 from tests.test_training import run_script
-from utils import benchmark
-from utils.benchmark_work import WORKS, Configuration, straight_configuration
-from utils.errors import UserError
-from utils.precision import autocast, set_precision
+from tools import benchmark
+from tools.benchmark_work import WORKS, Configuration, straight_configuration
+from utils.common.errors import UserError
+from utils.runtime.precision import autocast, set_precision
 
 CPU = torch.device("cpu")
 
@@ -66,7 +66,7 @@ def test_the_straight_path_uses_torchvisions_operator_and_the_named_one_does_not
 
 
 def test_the_module_is_a_command():
-    result = run_script("-m", "utils.benchmark", "--work", "reblur", "--size", "16", "16", "--repeats", "1",
+    result = run_script("-m", "tools.benchmark", "--work", "reblur", "--size", "16", "16", "--repeats", "1",
                         "--device", "cpu")  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "configuration" in result.stdout

@@ -4,14 +4,15 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import DatasetError, blur_statistics, blur_synthesis, find_images
-from datasets import check as data_check
-from datasets.blur_files import average_frames
-from datasets.blur_statistics import TILE, blur_extent
+from datasets import DatasetError, find_images
+from datasets.synthesis.writer import average_frames
 from tests.helpers import SAMPLES, load, save
-from utils.errors import UserError
-from utils.metrics import psnr
-from utils.video import VideoFile
+from tools import blur_statistics, synthesize_blur
+from tools import check_data as data_check
+from tools.blur_statistics import TILE, blur_extent
+from utils.common.errors import UserError
+from utils.metrics.numpy_metrics import psnr
+from utils.testing.video_restoring import VideoFile
 
 SHARP = SAMPLES / "train" / "GOPR0372_07_00" / "sharp" / "000047.png"
 
@@ -25,7 +26,7 @@ def photographs(tmp_path):
 
 
 def run(*arguments):
-    blur_synthesis.main(blur_synthesis.parse_args([*map(str, arguments), "--device", "cpu"]))
+    synthesize_blur.main(synthesize_blur.parse_args([*map(str, arguments), "--device", "cpu"]))
 
 
 def contents(root):
@@ -106,7 +107,7 @@ def test_bad_input_is_one_message(tmp_path, arguments, message):
 )
 def test_bad_arguments_are_refused(arguments):
     with pytest.raises(SystemExit):
-        blur_synthesis.parse_args(arguments.split())
+        synthesize_blur.parse_args(arguments.split())
 
 
 # Videos

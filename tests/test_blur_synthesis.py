@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 import DR_training
-from datasets.blur_synthesis import BlurSettings, BlurSynthesis
-from datasets.camera_path import Motion, MotionSettings, apply, draw_motion
-from datasets.camera_response import Response, SensorSettings, add_noise, gaussian, jpeg
-from datasets.exposure import average
+from datasets.synthesis.motion import Motion, MotionSettings, apply, draw_motion
+from datasets.synthesis.rendering import average
+from datasets.synthesis.sensor import Response, SensorSettings, add_noise, gaussian, jpeg
 from tests.helpers import SAMPLES, load
-from utils.errors import UserError
-from utils.images import to_tensor
-from utils.metrics import psnr
+from tools.synthesize_blur import BlurSettings, BlurSynthesis
+from utils.common.errors import UserError
+from utils.images.codecs import to_tensor
+from utils.metrics.numpy_metrics import psnr
 
 SHARP = SAMPLES / "train" / "GOPR0372_07_00" / "sharp" / "000047.png"
 MARGIN = 8

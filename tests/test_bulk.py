@@ -15,11 +15,11 @@ import torch
 
 import D_testing
 from models import DeblurringNet
+from models.checkpoint import save_network
 from tests.helpers import ROOT, SAMPLE, SAMPLES, load, save
 from tests.test_ranks import finished
-from utils.checkpoint import save_network
-from utils.overlap import overlapped
-from utils.restoration import Restorer
+from utils.common.pipeline import overlapped
+from utils.inference.restorer import Restorer
 
 
 def test_results_come_in_order_and_no_more_is_under_way_than_allowed():

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from models import DeblurringNet, ReblurringNet
-from utils.checkpoint import CheckpointError, load_deblurring_net, load_reblurring_net, save_network
-from utils.errors import UserError
-from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY
-from utils.version import __version__
+from models.checkpoint import CheckpointError, load_deblurring_net, load_reblurring_net, save_network
+from models.released_names import DEBLURRING_KEY, REBLURRING_KEY
+from utils.common.errors import UserError
+from utils.common.version import __version__
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from datasets import DatasetError, ImageSet, find_images, quick_check
-from datasets.check import check_folder
-from datasets.contents import PairContent, content_problems
+from datasets.discovery.pixel_checks import PairContent, content_problems
 from tests.helpers import ROOT, SAMPLES, save, save_all
 from tests.wrong_sets import FIRST, OTHER_SHARP, SECOND, damage, everything_wrong, moved_camera, put
+from tools.check_data import check_folder
 
-COMMAND = [sys.executable, "-m", "datasets.check"]
+COMMAND = [sys.executable, "-m", "tools.check_data"]
 
 
 def test_every_problem_of_a_folder_is_listed_at_once(tmp_path):

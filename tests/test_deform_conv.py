@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from models import ModulatedDeformConv2d, modulated_deform_conv2d
-from models.deform_conv import resolve_deform_op
+from models.ops.deform_conv import resolve_deform_op
 
 
 def sample(x, batch, channel, y, x_position):
@@ -148,9 +148,9 @@ def test_unknown_back_end():
 
 
 def test_auto_prefers_mmcv_and_mmcv_by_name_says_why_not(monkeypatch):
-    monkeypatch.setattr("models.deform_conv._mmcv_problem", lambda device: None)
+    monkeypatch.setattr("models.ops.deform_conv._mmcv_problem", lambda device: None)
     assert resolve_deform_op("auto", "cpu") == "mmcv"
-    monkeypatch.setattr("models.deform_conv._mmcv_problem", lambda device: "it is not installed")
+    monkeypatch.setattr("models.ops.deform_conv._mmcv_problem", lambda device: "it is not installed")
     assert resolve_deform_op("auto", "cpu") == "torchvision"
     with pytest.raises(RuntimeError, match="mmcv is not usable: it is not installed"):
         resolve_deform_op("mmcv", "cpu")

@@ -13,12 +13,12 @@ import torchvision
 from PIL import Image
 
 from models import DeblurringNet, deblurring_net
+from models.checkpoint import load_deblurring_net, save_network
 from tests.helpers import ROOT, SAMPLE, load
-from utils import export, export_formats
-from utils.checkpoint import load_deblurring_net, save_network
-from utils.errors import UserError
-from utils.export_formats import FIRST_RUNTIME, FORMATS, SMALLEST
-from utils.files import file_digest
+from tools import export, export_formats
+from tools.export_formats import FIRST_RUNTIME, FORMATS, SMALLEST
+from utils.common.errors import UserError
+from utils.common.files import file_digest
 
 BLOCKS = 1  # of the six ASPDCs: torch.export takes seconds for each
 CASES = [  # an aligned exported program is what the aligned ONNX model is made from
@@ -110,7 +110,7 @@ def test_a_program_that_has_done_nothing_else_exports(weights, tmp_path):
     path = tmp_path / "network.pt"
     shorter = f"from models import deblurring_net; deblurring_net.BLOCKS = {BLOCKS}"
     arguments = ["--weights", str(weights / "aligned.pth"), "--format", "torchscript", "--output", str(path)]
-    script = f"{shorter}; from utils import export; export.main(export.parse_args({arguments!r}))"
+    script = f"{shorter}; from tools import export; export.main(export.parse_args({arguments!r}))"
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, path.exists()) == (0, True), result.stderr
 
@@ -222,7 +222,7 @@ def test_a_runtime_without_the_operator_is_told(weights, small_picture, tmp_path
 
 def test_a_picture_too_small_to_check_on_is_refused_with_status_2(tmp_path):
     Image.fromarray(load(SAMPLE)[:63, :200]).save(tmp_path / "small.png")
-    command = [sys.executable, "-m", "utils.export", "--format", "torchscript", "--check_image", tmp_path / "small.png"]
+    command = [sys.executable, "-m", "tools.export", "--format", "torchscript", "--check_image", tmp_path / "small.png"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [

@@ -12,9 +12,9 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from tests.helpers import SAMPLES, load, save
 from tests.test_map_figures import moving_network, real_pair, texts
-from utils.figure_files import parse_blocks
-from utils.figure_parts import Box, choose_boxes, save_figure
-from utils.figures import crops_figure, write_figures
+from utils.report.figure_files import parse_blocks
+from utils.report.figure_parts import Box, choose_boxes, save_figure
+from utils.report.figures import crops_figure, write_figures
 
 CPU = torch.device("cpu")
 PAIR = SAMPLES / "test" / "GOPR0881_11_01"

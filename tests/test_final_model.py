@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 import D_testing
+from models.checkpoint import BUNDLED, load_deblurring_net, load_file, load_reblurring_net
 from tests.helpers import ROOT, SAMPLES, load
-from utils.checkpoint import BUNDLED, load_deblurring_net, load_file, load_reblurring_net
-from utils.files import file_digest
-from utils.images import to_tensor
-from utils.metrics import psnr
+from utils.common.files import file_digest
+from utils.images.codecs import to_tensor
+from utils.metrics.numpy_metrics import psnr
 
 FOLDER = ROOT / "final_model"
 PAIR = [SAMPLES / "test" / "GOPR0881_11_01" / side / "000203.png" for side in ("blur", "sharp")]

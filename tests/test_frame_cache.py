@@ -12,8 +12,8 @@ import torch
 from datasets import FrameCache, find_images
 from datasets.patches import TrainingPatches
 from tests.helpers import SAMPLES
-from utils.errors import UserError
-from utils.images import inspect_image, read_image
+from utils.common.errors import UserError
+from utils.images.codecs import inspect_image, read_image
 
 
 @pytest.fixture

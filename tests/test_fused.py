@@ -8,10 +8,10 @@ from torchvision.ops import deform_conv2d
 
 from models import DeblurringNet
 from models.aspdc import resolve_aspdc_op
-from models.fused import _device_problem, fused_sum, use_fused_operations
-from models.fused import cpu as fused_cpu
-from utils.device import pick_deform_op
-from utils.errors import UserError
+from models.ops import _device_problem, fused_sum, use_fused_operations
+from models.ops import cpu as fused_cpu
+from utils.common.errors import UserError
+from utils.runtime.device import pick_deform_op
 
 MODULES = 4
 
@@ -145,7 +145,7 @@ def test_refuses_what_does_not_fit(change, message):
 def test_which_back_end_runs_where(monkeypatch):
     assert resolve_aspdc_op("auto", "cpu") == resolve_aspdc_op("fused", "cpu") == "fused"
     assert resolve_aspdc_op("torchvision", "cpu") == "torchvision"
-    monkeypatch.setattr("models.deform_conv._mmcv_problem", lambda device: "not here")
+    monkeypatch.setattr("models.ops.deform_conv._mmcv_problem", lambda device: "not here")
     assert resolve_aspdc_op("auto", "meta") == "torchvision"
     with pytest.raises(RuntimeError, match="fused is not usable: .* runs on the CPU and on CUDA, not on meta"):
         resolve_aspdc_op("fused", "meta")
@@ -158,8 +158,8 @@ def test_which_back_end_runs_where(monkeypatch):
 
 
 def test_widths_that_the_kernels_cannot_take_use_another_back_end_on_cuda(monkeypatch, capsys):
-    monkeypatch.setattr("models.fused._device_problem", lambda device: None)
-    monkeypatch.setattr("models.deform_conv._mmcv_problem", lambda device: "not here")
+    monkeypatch.setattr("models.ops._device_problem", lambda device: None)
+    monkeypatch.setattr("models.ops.deform_conv._mmcv_problem", lambda device: "not here")
     try:
         assert pick_deform_op("auto", torch.device("cuda"), width=6) == "torchvision"
         assert (

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from models.aspdc import ASPDC, read_as_released
 from models.blocks import JoinedConvolution
-from models.fused.triton_conv_launch import kernel_form, predict_form
-from models.fused.triton_conv_op import convolution, predictions
-from models.fused.triton_filter_op import filtered
+from models.ops.conv.op import convolution, predictions
+from models.ops.conv.triton_launch import kernel_form, predict_form
+from models.ops.dynamic_filter.op import filtered
 from models.reblurring_net import dynamic_filter
 from tests.test_fused import relative_error
 from tests.test_fused_triton import DEVICE  # skips all of this file, too, where the kernels cannot run
@@ -112,7 +112,7 @@ def test_one_launch_predicts_what_the_four_modules_do():
 def test_a_convolution_of_channels_that_arrive_in_parts(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr("models.blocks.fused_conv_type", lambda x, layer: x.dtype)
-    monkeypatch.setattr("models.fused.fused_conv_type", lambda x, layer: x.dtype)
+    monkeypatch.setattr("models.ops.fused_conv_type", lambda x, layer: x.dtype)
     layer = torch.nn.Conv2d(48, 16, 3, padding=1).to(DEVICE)
     parts = [torch.randn(1, 16, 5, 6).to(DEVICE, memory_format=CHANNELS_LAST) for _ in range(3)]
     joined = JoinedConvolution(layer)

@@ -5,13 +5,13 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from models.fused import fused_problem
+from models.ops import fused_problem
 
 if problem := fused_problem("cuda"):
     pytest.skip(problem, allow_module_level=True)
 if not torch.cuda.is_available() and tuple(map(int, version("triton").split(".")[:2])) >= (3, 9):
     pytest.skip("the interpreter of Triton 3.9 refuses the kernels' masks", allow_module_level=True)
-from models.fused.triton_op import fused_sum_triton, product
+from models.ops.aspdc_sum.op import fused_sum_triton, product
 from tests.test_fused import MODULES, make_case, relative_error, straight
 
 GPU = torch.cuda.is_available()

@@ -9,16 +9,16 @@ import torch
 
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
-from models.fused import fused_problem, use_fused_operations
+from models.checkpoint import load_file
+from models.ops import fused_problem, use_fused_operations
 from tests.helpers import ROOT, SAMPLE, SAMPLES, load
-from utils.capture import Captured
-from utils.checkpoint import load_file
-from utils.evaluation import restore
-from utils.learner import Learner
-from utils.metrics import psnr_float
-from utils.precision import autocast, set_precision
-from utils.ranks import Ranks
-from utils.restoration import Restorer
+from utils.inference.evaluation import restore
+from utils.inference.restorer import Restorer
+from utils.metrics.numpy_metrics import psnr_float
+from utils.runtime.cuda_graph import Captured
+from utils.runtime.distributed import Ranks
+from utils.runtime.precision import autocast, set_precision
+from utils.training.learner import Learner
 
 pytestmark = [
     pytest.mark.gpu,

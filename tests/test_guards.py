@@ -10,9 +10,9 @@ from datasets.patches import TrainingPatches
 from tests.helpers import SAMPLES
 from tests.test_resume import log_lines, pairs, same, states, weights
 from tests.test_training import run_script, train, values
-from utils.errors import UserError
-from utils.learner import Learner
-from utils.ranks import Ranks
+from utils.common.errors import UserError
+from utils.runtime.distributed import Ranks
+from utils.training.learner import Learner
 
 STAGE = ("--stage", "deblur", "--n_epochs", "3")
 CPU = Ranks(torch.device("cpu"))

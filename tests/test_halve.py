@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from models import DeblurringNet
+from models.checkpoint import load_deblurring_net, load_file, load_reblurring_net, save_network
 from tests.helpers import SAMPLE, load
-from utils.checkpoint import load_deblurring_net, load_file, load_reblurring_net, save_network
-from utils.errors import UserError
-from utils.evaluation import restore
-from utils.halve import halve, main
-from utils.metrics import psnr_float
+from tools.halve import halve, main
+from utils.common.errors import UserError
+from utils.inference.evaluation import restore
+from utils.metrics.numpy_metrics import psnr_float
 
 CPU = torch.device("cpu")
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from datasets import checks, find_images
+from datasets import find_images
+from datasets.discovery.header_checks import compare_with_published_count
 from tests.helpers import SAMPLE, load, save, save_all
-from utils.errors import UserError
-from utils.images import inspect_image, read_image
+from utils.common.errors import UserError
+from utils.images.codecs import inspect_image, read_image
 
 ORIENTATION = 0x0112
 
@@ -180,13 +181,11 @@ def test_header_is_read_without_decoding(tmp_path, monkeypatch, suffix):
 )
 def test_published_counts(kind, train, test):
     for split, count in (("train", train), ("test", test)):
-        assert checks.compare_with_published_count(kind, split, count) == []
+        assert compare_with_published_count(kind, split, count) == []
         if count:
-            assert "1 are missing; results are not" in checks.compare_with_published_count(kind, split, count - 1)[0]
-            assert "2 too many" in checks.compare_with_published_count(kind, split, count + 2)[0]
-            assert (
-                f"a part of the {kind} {split} set" in checks.compare_with_published_count(kind, split, count // 3)[0]
-            )
+            assert "1 are missing; results are not" in compare_with_published_count(kind, split, count - 1)[0]
+            assert "2 too many" in compare_with_published_count(kind, split, count + 2)[0]
+            assert f"a part of the {kind} {split} set" in compare_with_published_count(kind, split, count // 3)[0]
 
 
 def test_counts_of_nearly_full_and_full_gopro_test_set(tmp_path):

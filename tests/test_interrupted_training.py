@@ -11,11 +11,11 @@ import torch
 
 import DR_training
 from models import DeblurringNet
+from models.checkpoint import load_deblurring_net
 from tests.test_training import ROOT, arguments, run_script, train
-from utils.checkpoint import load_deblurring_net
-from utils.errors import UserError
-from utils.interruption import interruption
-from utils.run_log import RunLog, new_run_folder
+from utils.common.errors import UserError
+from utils.common.signals import interruption
+from utils.training.run_log import RunLog, new_run_folder
 
 SMALL = ("--stage", "deblur")
 

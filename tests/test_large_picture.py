@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from models import DeblurringNet
+from models.checkpoint import load_deblurring_net, save_network
 from tests.helpers import ROOT, SAMPLE, load
-from utils.checkpoint import load_deblurring_net, save_network
-from utils.evaluation import restore
-from utils.images import to_uint8
+from utils.images.codecs import to_uint8
+from utils.inference.evaluation import restore
 
 LIMITED = """
 import resource, runpy, sys

@@ -7,8 +7,8 @@ import pytest
 
 from datasets import DatasetError, find_images, parse_source
 from tests.helpers import save_all
-from utils.errors import UserError
-from utils.testing_sets import find_sets
+from utils.common.errors import UserError
+from utils.testing.inputs import find_sets
 
 
 @pytest.mark.parametrize("names", [("Blur", "Sharp"), ("lq", "gt"), ("blurry", "ground_truth")])

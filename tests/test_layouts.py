@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets import DatasetError, checks, find_images, pairing, parse_source
+from datasets import DatasetError, find_images, parse_source
+from datasets.discovery import header_checks, pairing
 from tests.helpers import SAMPLES, save, save_all
 
 LAYOUTS = {  # below a split's folder: the blurry file, its partner, its name in the set, and the layout's text
@@ -282,7 +283,7 @@ def test_pictures_that_cannot_be_read_here_are_counted(tmp_path, monkeypatch):
     for name in ("b.HEIC", "x/c.heic", "d.nef", "e.gif", ".f.gif", "g.txt", "h.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    for module in (checks, pairing):
+    for module in (header_checks, pairing):
         monkeypatch.setattr(module, "SUFFIXES", (".png",))  # as without pillow-heif
     images = find_images(tmp_path, "test")
     skipped = "WARNING: skipped, as they cannot be read here: 2 .heic, 1 .nef, 1 .gif; "

@@ -12,10 +12,10 @@ from models import DeblurringNet
 from models.aspdc import ASPDCMaps
 from tests.conftest import SMALL_WIDTH
 from tests.helpers import SAMPLES, load
-from utils.figure_parts import Box, choose_boxes
-from utils.figures import crops_figure
-from utils.images import to_tensor
-from utils.map_figures import attention_figure, maps_of, offsets_figure, part_around
+from utils.images.codecs import to_tensor
+from utils.report.figure_parts import Box, choose_boxes
+from utils.report.figures import crops_figure
+from utils.report.map_figures import attention_figure, maps_of, offsets_figure, part_around
 
 CPU = torch.device("cpu")
 BOX = Box(40, 60, 64, 96)

@@ -8,10 +8,19 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.helpers import SAMPLES
-from utils import metrics_torch
-from utils.images import read_image
-from utils.metrics import COMPARABLE_WITH, METRICS, psnr, psnr_float, score, ssim, ssim_matlab, ssim_released
-from utils.metrics_torch import score_on, score_tensors
+from utils.images.codecs import read_image
+from utils.metrics import torch_metrics
+from utils.metrics.numpy_metrics import (
+    COMPARABLE_WITH,
+    METRICS,
+    psnr,
+    psnr_float,
+    score,
+    ssim,
+    ssim_matlab,
+    ssim_released,
+)
+from utils.metrics.torch_metrics import score_on, score_tensors
 
 PAIR = ("test", "GOPR0881_11_01", "000203.png")
 TOLERANCE = 1e-4
@@ -148,7 +157,7 @@ def test_an_image_in_strips_is_the_same(pair, monkeypatch):
     blurry, sharp = (image[:101, :67] for image in pair)
     expected = score(blurry, sharp)
     for strip in (1, 67 * 20, 77 * 20, 67 * 90):
-        monkeypatch.setattr(metrics_torch, "_STRIP", strip)
+        monkeypatch.setattr(torch_metrics, "_STRIP", strip)
         assert score_on(CPU, blurry, sharp) == pytest.approx(expected, abs=1e-9)
 
 

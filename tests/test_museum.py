@@ -24,8 +24,8 @@ from PIL import Image
 
 import D_testing
 import DR_training
-from utils.checkpoint import load_deblurring_net, load_reblurring_net
-from utils.errors import UserError
+from models.checkpoint import load_deblurring_net, load_reblurring_net
+from utils.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 MUSEUM = ROOT / "tests" / "data" / "94a4be1"

@@ -7,7 +7,7 @@ from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.aspdc import read_as_released
 from models.blocks import count_parameters
-from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
+from models.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
 
 TOLERANCE = 2e-5
 FUSED_TOLERANCE = 1e-4  # its sums run in another order

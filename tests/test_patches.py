@@ -12,7 +12,7 @@ from datasets import find_images
 from datasets.augmentation import PairAugmentation
 from datasets.patches import SharedBatches, TrainingPatches, training_loader
 from tests.helpers import ROOT, SAMPLES, load, save
-from utils.errors import UserError
+from utils.common.errors import UserError
 
 PATCH = 32
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from tests.helpers import SAMPLE, load, save
-from utils.errors import UserError
-from utils.metrics import METRICS, score
-from utils.metrics_torch import score_on
-from utils.perceptual import SMALLEST, Perceptual
-from utils.scoring import DEFAULT, KNOWN, Scorer, parse_metrics
+from utils.common.errors import UserError
+from utils.metrics.numpy_metrics import METRICS, score
+from utils.metrics.perceptual import SMALLEST, Perceptual
+from utils.metrics.scorer import DEFAULT, KNOWN, Scorer, parse_metrics
+from utils.metrics.torch_metrics import score_on
 
 CPU = torch.device("cpu")
 needs_pyiqa = pytest.mark.skipif(importlib.util.find_spec("pyiqa") is None, reason="pyiqa is not installed")

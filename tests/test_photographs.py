@@ -8,9 +8,9 @@ from datasets.patches import SharedBatches, TrainingPatches, training_loader
 from tests.helpers import SAMPLES, load, save
 from tests.test_resume import same, weights
 from tests.test_training import train, values
-from utils.errors import UserError
-from utils.prefetch import Prefetch
-from utils.testing_sets import find_sets
+from utils.common.errors import UserError
+from utils.testing.inputs import find_sets
+from utils.training.prefetch import Prefetch
 
 
 @pytest.fixture

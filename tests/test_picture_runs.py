@@ -13,9 +13,9 @@ import pytest
 
 import D_testing
 from tests.helpers import ROOT
-from utils.errors import UserError
-from utils.files import only_run_in
-from utils.images import read_image
+from utils.common.errors import UserError
+from utils.common.files import only_run_in
+from utils.images.codecs import read_image
 
 
 def command(folder, *sources, more=()):
@@ -78,8 +78,8 @@ def test_what_cannot_be_opened_is_told(tmp_path, small_networks, photo):
         photo.save(folder / "a.png")
     script = f"""
 import pathlib, sys, D_testing
-from utils.errors import user_errors_end_the_program
-from utils.testing_sets import find_sets
+from utils.common.errors import user_errors_end_the_program
+from utils.testing.inputs import find_sets
 pairs = pathlib.Path({str(pairs)!r})
 for closed in (pairs / "locked", pairs / "sharp"):
     closed.chmod(0)
@@ -119,7 +119,7 @@ def test_output_that_nobody_reads(monkeypatch):
 
     def outcome(ending, errors=subprocess.PIPE):
         script = f"""
-from utils.errors import UserError, user_errors_end_the_program
+from utils.common.errors import UserError, user_errors_end_the_program
 with user_errors_end_the_program():
     print("what was found")
     {ending}

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageCms, ImageOps, features
 
 from tests.helpers import SAMPLE
-from utils import images
-from utils.images import UnreadableError, optional_formats, read_image, write_png
-from utils.pictures import _read_plain, read_picture, write_picture
+from utils.images import codecs
+from utils.images.codecs import UnreadableError, optional_formats, read_image, write_png
+from utils.images.photographs import _read_plain, read_picture, write_picture
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ORIENTATION, MAKER, EXPOSURE = 0x0112, 0x010F, (0x8769, 0x829A)
@@ -237,7 +237,7 @@ def test_a_damaged_avif_is_named(tmp_path, photo):
 
 @pytest.mark.parametrize(("name", "message"), [("a.NEF", "raw file; develop it"), ("a.heic", "run `pip install pil")])
 def test_kinds_that_are_not_read_are_told_with_what_to_do(tmp_path, photo, monkeypatch, name, message):
-    monkeypatch.setattr(images, "SUFFIXES", (".png",))  # as without pillow-heif
+    monkeypatch.setattr(codecs, "SUFFIXES", (".png",))  # as without pillow-heif
     photo.save(tmp_path / name, format="TIFF")  # in which Pillow would find a picture
     with pytest.raises(UnreadableError, match=message):
         read_picture(tmp_path / name)
@@ -272,7 +272,7 @@ def test_too_little_memory_to_decode_is_that_pictures_problem(tmp_path, photo, m
 def test_rounding_is_the_same_with_less_memory(dtype):
     image = np.random.default_rng(0).random((700, 900, 3)).astype(dtype)
     tracemalloc.start()
-    rounded = images.to_uint8(image), images.to_uint16(image)
+    rounded = codecs.to_uint8(image), codecs.to_uint16(image)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     for values, most in zip(rounded, (255, 65535), strict=True):

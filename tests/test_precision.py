@@ -6,13 +6,13 @@ import torch
 
 import DR_training
 from models import DeblurringNet, ReblurringNet
+from models.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
 from tests.helpers import SAMPLES
 from tests.test_training import train, values
-from utils.evaluation import restore
-from utils.images import read_image
-from utils.metrics import psnr, psnr_float
-from utils.precision import autocast
-from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
+from utils.images.codecs import read_image
+from utils.inference.evaluation import restore
+from utils.metrics.numpy_metrics import psnr, psnr_float
+from utils.runtime.precision import autocast
 
 CPU = torch.device("cpu")
 

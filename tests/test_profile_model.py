@@ -2,8 +2,8 @@
 
 import pytest
 
-from utils import profile_model
-from utils.profile_model import build, count
+from tools import profile as profile_model
+from tools.profile import build, count
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.checkpoint import load_file
 from tests.test_resume import log_lines, pairs, states, weights
 from tests.test_training import ROOT, arguments, train, values
-from utils.checkpoint import load_file
-from utils.ranks import ranks_together
+from utils.runtime.distributed import ranks_together
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipes import history
+from models.checkpoint import load_file
 from tests.helpers import ROOT, SAMPLES, load
-from utils.checkpoint import load_file
-from utils.errors import UserError
-from utils.metrics import psnr
+from tools import training_history
+from utils.common.errors import UserError
+from utils.metrics.numpy_metrics import psnr
 
 PAIR = [SAMPLES / "test" / "GOPR0881_11_01" / side / "000203.png" for side in ("blur", "sharp")]
 SEQUENCES = {
@@ -100,7 +100,7 @@ def test_fine_tuning_runs_beside_its_control(data, tmp_path, small_networks):
 
 def test_a_row_needs_a_run_that_has_a_state(tmp_path, small_networks):
     command = [str(tmp_path / "h.csv"), "deblur", str(small_networks / "DeblurringNet_NF.pth"), "--device", "cpu"]
-    args = history.parse_args([*command, "--valset_dir", str(SAMPLES), "--run", str(tmp_path)])
+    args = training_history.parse_args([*command, "--valset_dir", str(SAMPLES), "--run", str(tmp_path)])
     with pytest.raises(UserError, match=r"holds no state of stage deblur: expected the --output_dir of its run"):
-        history.main(args)
+        training_history.main(args)
     assert not (tmp_path / "h.csv").exists()

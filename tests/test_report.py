@@ -11,7 +11,7 @@ from PIL import Image
 from tests.browser import PHONE, headless_chromium
 from tests.helpers import SAMPLE, load, save
 from tests.reports import ODD_NAMES, SETTINGS, photograph_rows, photographs, sample_report
-from utils.report import Source, write_report
+from utils.report.page import Source, write_report
 
 VISIBLE = "#body .open"
 

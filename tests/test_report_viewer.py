@@ -22,7 +22,7 @@ from tests.reports import (
     seen_at_one_to_one,
     stage,
 )
-from utils.report import Source, write_report
+from utils.report.page import Source, write_report
 
 
 @pytest.fixture(scope="module")

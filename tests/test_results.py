@@ -17,14 +17,15 @@ from PIL import Image
 
 import D_testing
 from models import DeblurringNet
+from models.checkpoint import save_network
 from tests.helpers import ROOT, SAMPLE, SAMPLES, load, save
-from utils import files, set_run, video_run
-from utils.checkpoint import save_network
-from utils.errors import Terminated, UserError
-from utils.interruption import Interruption
-from utils.methods import Method
-from utils.result_files import find_earlier
-from utils.results import Results
+from utils.common import files
+from utils.common.errors import Terminated, UserError
+from utils.common.signals import Interruption
+from utils.testing import dataset_run, videos
+from utils.testing.result_files import find_earlier
+from utils.testing.results import Results
+from utils.testing.sources import Method
 
 FILES = ("results.csv", "summary.json", "report.html")
 
@@ -213,11 +214,11 @@ def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
         stop.requested = signal.SIGTERM
         restore(np.zeros((8, 8, 3), np.uint8))
 
-    monkeypatch.setattr(video_run, "restore_video", video)
+    monkeypatch.setattr(videos, "restore_video", video)
     args = D_testing.parse_args(["--testset_dir", "a.mp4", "--save_dir", str(tmp_path)])
     method = Method("", lambda frame: frame, tmp_path)
     with pytest.raises(Terminated):
-        video_run.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, args, Results(tmp_path, {}), stop)
+        videos.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, args, Results(tmp_path, {}), stop)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="processes are asked for by their numbers")
@@ -261,7 +262,7 @@ def test_pages_after_the_first_are_told(tmp_path, nets, capsys):
 @pytest.mark.parametrize("where", ["decode", "score_both", "write_picture"])
 def test_too_little_memory_for_one_picture_leaves_it_out(tmp_path, nets, monkeypatch, where):
     source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
-    whole, calls = getattr(set_run, where), []
+    whole, calls = getattr(dataset_run, where), []
 
     def short(*arguments):
         calls.append(arguments)
@@ -269,7 +270,7 @@ def test_too_little_memory_for_one_picture_leaves_it_out(tmp_path, nets, monkeyp
             raise MemoryError
         return whole(*arguments)
 
-    monkeypatch.setattr(set_run, where, short)
+    monkeypatch.setattr(dataset_run, where, short)
     with pytest.raises(UserError, match=r"1 of the files .*:\n.*does not suffice to decode, .*photos/.\.png"):
         run(source, out, nets / "a.pth", "--num_workers", "1")
     assert len(images(out)) == 2

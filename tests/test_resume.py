@@ -14,15 +14,15 @@ import pytest
 import torch
 
 import DR_training
+from models.checkpoint import load_file
 from tests.test_interrupted_training import interrupt
 from tests.test_training import ROOT, SAMPLES, arguments, run_script, train
-from utils.checkpoint import load_file
-from utils.errors import UserError
-from utils.learner import Learner
-from utils.progress import Progress, SaveEvery
-from utils.ranks import Ranks
-from utils.run_log import RunLog
-from utils.run_state import RunState
+from utils.common.errors import UserError
+from utils.runtime.distributed import Ranks
+from utils.training.checkpointing import RunState
+from utils.training.learner import Learner
+from utils.training.progress import Progress, SaveEvery
+from utils.training.run_log import RunLog
 
 STAGE = ("--stage", "deblur")
 NETWORK = "DeblurringNet_NF.pth"

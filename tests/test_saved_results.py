@@ -8,10 +8,10 @@ import pytest
 
 import D_testing
 from tests.helpers import SAMPLES, load, save
-from utils.errors import UserError
-from utils.images import read_image
-from utils.metrics import METRICS, score
-from utils.published import PUBLISHED, published_on
+from utils.common.errors import UserError
+from utils.images.codecs import read_image
+from utils.metrics.numpy_metrics import METRICS, score
+from utils.metrics.published import PUBLISHED, published_on
 
 IMAGE = "GOPR0881_11_01/000203.png"
 

@@ -12,14 +12,14 @@ from PIL import Image
 
 import D_testing
 from datasets import find_images
+from models.checkpoint import load_deblurring_net
 from tests.helpers import ROOT, SAMPLES, save
 from tests.test_training import run_script
-from utils.checkpoint import load_deblurring_net
-from utils.errors import UserError
-from utils.evaluation import restore
-from utils.images import read_image, to_uint8
-from utils.metrics import METRICS, psnr, score
-from utils.testing_sets import result_folders
+from utils.common.errors import UserError
+from utils.images.codecs import read_image, to_uint8
+from utils.inference.evaluation import restore
+from utils.metrics.numpy_metrics import METRICS, psnr, score
+from utils.testing.inputs import result_folders
 
 PAIR = SAMPLES / "test" / "GOPR0881_11_01"
 NAME = "GOPR0881_11_01/000203.png"
@@ -201,7 +201,7 @@ def modulation(folder):
 
 
 def test_released_weights_are_read_as_released(tmp_path, released_weights):
-    from utils.released_names import DEBLURRING_KEY
+    from models.released_names import DEBLURRING_KEY
 
     torch.save({"epoch": 1, DEBLURRING_KEY: released_weights("deblurring", 0)}, tmp_path / "DeblurringNet_FT.pth")
     photos = crops(tmp_path / "photos", "a.png", box=(0, 0, 16, 12))

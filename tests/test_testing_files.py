@@ -11,8 +11,8 @@ import pytest
 import D_testing
 from datasets import parse_source
 from tests.helpers import ROOT, SAMPLE, SAMPLES, load, save
-from utils.errors import UserError
-from utils.result_files import read_table
+from utils.common.errors import UserError
+from utils.testing.result_files import read_table
 
 ODD = os.fsdecode(b"caf\xe9.png")  # Latin 1, no UTF-8
 

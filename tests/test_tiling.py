@@ -11,13 +11,13 @@ import torch
 
 import D_testing
 from models import DeblurringNet
+from models.released_names import DEBLURRING_KEY, from_released
 from tests.helpers import ROOT, SAMPLE, load
-from utils.errors import UserError
-from utils.evaluation import restore
-from utils.memory import free_memory
-from utils.released_names import DEBLURRING_KEY, from_released
-from utils.restoration import Restorer
-from utils.tiling import GRID, SMALLEST, Tiling, parse_tile, restore_in_tiles
+from utils.common.errors import UserError
+from utils.common.memory import free_memory
+from utils.inference.evaluation import restore
+from utils.inference.restorer import Restorer
+from utils.inference.tiling import GRID, SMALLEST, Tiling, parse_tile, restore_in_tiles
 
 CPU = torch.device("cpu")
 
@@ -125,7 +125,7 @@ def test_a_real_lack_of_main_memory_is_met_with_tiles():
 import resource, sys
 import numpy as np, torch
 from models import DeblurringNet
-from utils.restoration import Restorer
+from utils.inference.restorer import Restorer
 torch.set_num_threads(1)
 network = DeblurringNet(8).eval()
 network(torch.zeros(1, 3, 16, 16))
@@ -150,7 +150,7 @@ for tile in ("auto", None):
 def test_free_memory_knows_the_processs_limit():
     assert 0 < free_memory(CPU) < 2**44
     code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({2**36},) * 2)\n"
-    code += "import torch; from utils.memory import free_memory; print(free_memory(torch.device('cpu')))"
+    code += "import torch; from utils.common.memory import free_memory; print(free_memory(torch.device('cpu')))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert int(result.stdout) < 2**36
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY

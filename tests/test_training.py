@@ -15,12 +15,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import DR_training
 from losses import NormalizedMSELoss
 from models import DeblurringNet
+from models.checkpoint import load_deblurring_net, load_reblurring_net
 from tests.conftest import SMALL_WIDTH
 from tests.helpers import ROOT, SAMPLES
-from utils.checkpoint import load_deblurring_net, load_reblurring_net
-from utils.errors import UserError
-from utils.images import read_image, to_float_image, to_tensor
-from utils.metrics import psnr
+from utils.common.errors import UserError
+from utils.images.codecs import read_image, to_float_image, to_tensor
+from utils.metrics.numpy_metrics import psnr
 
 
 def arguments(folder: Path, *more: str, trainset: tuple[str, ...] = (str(SAMPLES),)) -> list[str]:

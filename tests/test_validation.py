@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 import D_testing
+from models.checkpoint import load_file
 from tests.helpers import ROOT, SAMPLES
 from tests.test_resume import log_lines, pairs, same, states, weights
 from tests.test_training import curves, train
-from utils.checkpoint import load_file
-from utils.errors import UserError
-from utils.interruption import Interruption
-from utils.ranks import Ranks
-from utils.validation import validate
+from utils.common.errors import UserError
+from utils.common.signals import Interruption
+from utils.runtime.distributed import Ranks
+from utils.training.validation import validate
 
 BEST = "DeblurringNet_NF_best.pth"
 VALIDATED = ("--valset_dir", str(SAMPLES), "--val_every", "1")

@@ -9,10 +9,10 @@ import pytest
 
 import D_testing
 from tests.helpers import SAMPLE, load
-from utils.errors import UserError
-from utils.images import UnreadableError
-from utils.metrics import psnr
-from utils.video import VideoFile, output_name, restore_video
+from utils.common.errors import UserError
+from utils.images.codecs import UnreadableError
+from utils.metrics.numpy_metrics import psnr
+from utils.testing.video_restoring import VideoFile, output_name, restore_video
 
 FRAMES, RATE = 7, 24000 / 1001
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

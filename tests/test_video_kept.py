@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.errors import UserError
-from utils.video import VideoFile, output_name, restore_video
+from utils.common.errors import UserError
+from utils.testing.video_restoring import VideoFile, output_name, restore_video
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 

@@ -11,10 +11,10 @@ import pytest
 
 import D_testing
 from tests.helpers import SAMPLE, load, save, save_all
-from utils import video_run
-from utils.errors import UserError
-from utils.testing_sets import find_sets, find_videos, result_folders
-from utils.video import VideoFile, restore_video
+from utils.common.errors import UserError
+from utils.testing import videos
+from utils.testing.inputs import find_sets, find_videos, result_folders
+from utils.testing.video_restoring import VideoFile, restore_video
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
@@ -127,8 +127,8 @@ def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp
             raise UserError("ffmpeg could not write the video: no reason given")
         return actual(restorer, path, output, say)
 
-    actual = video_run.restore_video
-    monkeypatch.setattr(video_run, "restore_video", restore)
+    actual = videos.restore_video
+    monkeypatch.setattr(videos, "restore_video", restore)
     sources = [clip(tmp_path / f"{i}.mp4", 12) for i in (1, 2, 3)]
     whole = sources[1].read_bytes()
     sources[1].write_bytes(whole[: len(whole) // 2])

@@ -1,8 +1,8 @@
 """Measure one piece of work in a chosen configuration beside the straight path, alternately, in one process.
 
-    python -m utils.benchmark --work deblur --size 720 1280 --precision bf16
-    python -m utils.benchmark --work finetune_step --device cuda --batch 6 --size 256 256 --precision bf16
-    python -m utils.benchmark --work data --frames data/GOPRO_Large --size 256 256
+    python -m tools.benchmark --work deblur --size 720 1280 --precision bf16
+    python -m tools.benchmark --work finetune_step --device cuda --batch 6 --size 256 256 --precision bf16
+    python -m tools.benchmark --work data --frames data/GOPRO_Large --size 256 256
 
 The straight path is a direct transcription of the published networks: torchvision's deformable convolution, NCHW,
 eager, fp32 and PyTorch's default flags; for data, decode both frames, warp them whole with albumentations, then crop.
@@ -20,11 +20,11 @@ import torch
 
 from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
-from utils.benchmark_work import WORKS, Configuration, straight_configuration
-from utils.device import pick_deform_op, pick_device
-from utils.errors import user_errors_end_the_program
-from utils.memory import peak_bytes, reset_peak
-from utils.precision import PRECISIONS, set_precision
+from tools.benchmark_work import WORKS, Configuration, straight_configuration
+from utils.common.errors import user_errors_end_the_program
+from utils.common.memory import peak_bytes, reset_peak
+from utils.runtime.device import pick_deform_op, pick_device
+from utils.runtime.precision import PRECISIONS, set_precision
 
 WIDTH = 32  # of the deblurring network
 WARMUP_RUNS = 3  # of each configuration: compilation, choice of algorithms, recording

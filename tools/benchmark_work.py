@@ -1,4 +1,4 @@
-"""The pieces of work that `utils.benchmark` measures, each as a function that returns something to run."""
+"""The pieces of work that `tools.benchmark` measures, each as a function that returns something to run."""
 
 import tempfile
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from datasets import FrameCache, find_images
 from datasets.patches import TrainingPatches
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
-from models.fused import use_fused_operations
-from utils.capture import Captured
-from utils.images import read_image, to_tensor
-from utils.learner import Learner
-from utils.precision import autocast, set_precision
-from utils.ranks import Ranks
+from models.ops import use_fused_operations
+from utils.images.codecs import read_image, to_tensor
+from utils.runtime.cuda_graph import Captured
+from utils.runtime.distributed import Ranks
+from utils.runtime.precision import autocast, set_precision
+from utils.training.learner import Learner
 
 Size = tuple[int, int]
 Run = Callable[[], None]

@@ -1,6 +1,6 @@
 """Compare synthesised blur with real blur, and draw the comparison.
 
-    python -m datasets.blur_statistics GoPro=/data/GOPRO_Large synthetic=/data/synthetic --output blur_statistics.png
+    python -m tools.blur_statistics GoPro=/data/GOPRO_Large synthetic=/data/synthetic --output blur_statistics.png
 
 Each set (of train/ and test/ what there is) is cut into tiles. Of each tile are measured the PSNR of the blurry against
 the sharp side, and the blur's extent: the length of the uniform straight motion that makes the blurry tile of the sharp
@@ -20,12 +20,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from datasets.layouts import find_images
-from datasets.pairing import SPLITS
-from utils.errors import UserError, user_errors_end_the_program
-from utils.files import atomic_write
-from utils.images import read_image
-from utils.metrics import psnr
+from datasets.discovery.layouts import find_images
+from datasets.discovery.pairing import SPLITS
+from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.files import atomic_write
+from utils.images.codecs import read_image
+from utils.metrics.numpy_metrics import psnr
 
 TILE = 256  # px
 LENGTHS = (0.0, 0.7, *(2 ** (k / 3) for k in range(19)))  # px, up to 64
@@ -147,7 +147,7 @@ def draw(sets: Sequence[Statistics], path: Path) -> None:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m datasets.blur_statistics",
+        prog="python -m tools.blur_statistics",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

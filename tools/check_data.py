@@ -1,6 +1,6 @@
 """List everything that is wrong with folders of images, before anything is computed with them.
 
-    python -m datasets.check /data/GOPRO_Large hide=/data/HIDE
+    python -m tools.check_data /data/GOPRO_Large hide=/data/HIDE
 
 Every file is decoded, every pair compared; a problem is one line with the file's path. Ends with status 0 where there
 are none and 2 where there are. GoPro's blur_gamma is told from blur by its name and by its brightness, also under
@@ -20,11 +20,18 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from datasets.contents import PairContent, content_problems, mean_psnr, measurable, measure_pair, quick_check
-from datasets.layouts import parse_source, survey
-from datasets.pairing import SPLITS
-from utils.errors import USAGE_STATUS, UserError, user_errors_end_the_program
-from utils.images import read_image
+from datasets.discovery.layouts import parse_source, survey
+from datasets.discovery.pairing import SPLITS
+from datasets.discovery.pixel_checks import (
+    PairContent,
+    content_problems,
+    mean_psnr,
+    measurable,
+    measure_pair,
+    quick_check,
+)
+from utils.common.errors import USAGE_STATUS, UserError, user_errors_end_the_program
+from utils.images.codecs import read_image
 
 __all__ = ["Report", "check_folder", "main", "parse_args", "quick_check"]
 
@@ -44,7 +51,7 @@ class Report:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m datasets.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.check_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     # fmt: off

@@ -1,7 +1,7 @@
 """The deblurring network in a file that runs without this repository: ONNX, TorchScript or an exported program.
 
-python -m utils.export --format onnx                                     # final_model/DeblurringNet_NF.onnx
-python -m utils.export --format torchscript --weights trained/DeblurringNet_FT.pth --output deblur.pt
+python -m tools.export --format onnx                                     # final_model/DeblurringNet_NF.onnx
+python -m tools.export --format torchscript --weights trained/DeblurringNet_FT.pth --output deblur.pt
 
 Its input `blurry` is (N, 3, H, W) float32, RGB in [-1, 1]; its output `deblurred` has that shape and is not clamped.
 N, H and W are free. A file gets its name once it does to a picture, at two sizes, what PyTorch does.
@@ -17,13 +17,13 @@ import torch
 
 from models import DeblurringNet
 from models.aspdc import MODULATIONS
+from models.checkpoint import BUNDLED, load_deblurring_net
 from models.deblurring_net import STRIDE
-from utils.checkpoint import BUNDLED, load_deblurring_net
-from utils.errors import UserError, user_errors_end_the_program
-from utils.export_formats import FIRST_RUNTIME, FORMATS, SMALLEST, AnySize, Function, Metadata, OperatorMissingError
-from utils.files import atomic_write, check_writable, file_digest
-from utils.images import read_image, to_tensor
-from utils.version import __version__
+from tools.export_formats import FIRST_RUNTIME, FORMATS, SMALLEST, AnySize, Function, Metadata, OperatorMissingError
+from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.files import atomic_write, check_writable, file_digest
+from utils.common.version import __version__
+from utils.images.codecs import read_image, to_tensor
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 SMALLEST_CHECKED = 64  # px; then the part that is checked has other sizes than what was recorded
@@ -34,7 +34,7 @@ _PICTURE = Path(__file__).resolve().parents[1] / "samples/GOPRO/test/GOPR0881_11
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m utils.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     # fmt: off

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models import DeblurringNet
 from models.blocks import MIN_SIZE
 from models.deblurring_net import STRIDE
-from utils.errors import UserError
+from utils.common.errors import UserError
 
 OPSET = 20  # DeformConv has been a standard operator since 19
 FIRST_RUNTIME = "1.25"  # the first ONNX Runtime with DeformConv on the CPU

@@ -1,6 +1,6 @@
 """Halve a network's file: weights in fp16, which every loader turns back into fp32.
 
-python -m utils.halve trained/DeblurringNet_FT.pth final_model/DeblurringNet_FT.pth
+python -m tools.halve trained/DeblurringNet_FT.pth final_model/DeblurringNet_FT.pth
 """
 
 import argparse
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from utils.checkpoint import load_file, refuse_not_finite
-from utils.errors import UserError, user_errors_end_the_program
-from utils.files import atomic_write, file_digest, save_tensors
-from utils.released_names import DEBLURRING_KEY, REBLURRING_KEY
+from models.checkpoint import load_file, refuse_not_finite
+from models.released_names import DEBLURRING_KEY, REBLURRING_KEY
+from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.files import atomic_write, file_digest, save_tensors
 
 
 def halve(source: Path, target: Path) -> float:

@@ -1,7 +1,7 @@
 """What a network costs: parameters, multiply-accumulates, memory and time of each of its parts.
 
-python -m utils.profile_model                                    # the deblurring network at 256×256 and 720×1280
-python -m utils.profile_model --network reblur --size 512 512 --device cuda --precision bf16
+python -m tools.profile                                    # the deblurring network at 256×256 and 720×1280
+python -m tools.profile --network reblur --size 512 512 --device cuda --precision bf16
 """
 
 import argparse
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from models import DeblurringNet, ReblurringNet
 from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
-from utils.device import pick_deform_op, pick_device
-from utils.errors import user_errors_end_the_program
-from utils.memory import peak_bytes, reset_peak
-from utils.precision import PRECISIONS, autocast, set_precision
+from utils.common.errors import user_errors_end_the_program
+from utils.common.memory import peak_bytes, reset_peak
+from utils.runtime.device import pick_deform_op, pick_device
+from utils.runtime.precision import PRECISIONS, autocast, set_precision
 
 NETWORKS = {"deblur": DeblurringNet, "reblur": ReblurringNet}
 INPUTS = {"deblur": 1, "reblur": 2}
@@ -43,7 +43,7 @@ class Cost:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m utils.profile_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.profile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     # fmt: off
@@ -118,7 +118,7 @@ def measure(
 
     Memory is what a part took on top of what was taken before; on the CPU that is zero where freed memory is used
     again. Launched part by part: on a GPU, where the whole is else replayed from a recording, the sum is larger than
-    `utils.benchmark` measures.
+    `tools.benchmark` measures.
     """
     costs: dict[str, Cost] = defaultdict(Cost)
     begun: dict[str, tuple[float, int]] = {}

@@ -1,7 +1,7 @@
 """Pairs of blurry and sharp images, synthesised from sharp photographs by moving the camera and objects.
 
-    python -m datasets.blur_synthesis SHARP_DIR OUT_DIR --count 4
-    python -m datasets.blur_synthesis OUT_DIR --from_video clip_240fps.mp4 --from_video folder_of_frames
+    python -m tools.synthesize_blur SHARP_DIR OUT_DIR --count 4
+    python -m tools.synthesize_blur OUT_DIR --from_video clip_240fps.mp4 --from_video folder_of_frames
 
 writes OUT_DIR/train/SEQUENCE/{blur,blur_gamma,sharp}/NNNNNN.png, which is GOPRO_Large's layout: a sequence for each
 photograph, with its name, or for each clip, whose pairs bear their middle frame's number. Of a photograph the outermost
@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.blur_files import PairFolder, Pictures, from_photographs, from_video
-from datasets.camera_response import SensorSettings
-from datasets.pairing import SPLITS
-from datasets.synthesis import BlurSettings, BlurSynthesis
+from datasets.discovery.pairing import SPLITS
+from datasets.synthesis.blur import BlurSettings, BlurSynthesis
+from datasets.synthesis.sensor import SensorSettings
+from datasets.synthesis.writer import PairFolder, Pictures, from_photographs, from_video
 from models.blocks import MIN_SIZE
-from utils.device import pick_device
-from utils.errors import UserError, user_errors_end_the_program
-from utils.files import check_writable
-from utils.images import to_float_image, to_tensor, to_uint8
+from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.files import check_writable
+from utils.images.codecs import to_float_image, to_tensor, to_uint8
+from utils.runtime.device import pick_device
 
 __all__ = ["BlurSettings", "BlurSynthesis", "main", "parse_args"]
 
@@ -33,7 +33,7 @@ __all__ = ["BlurSettings", "BlurSynthesis", "main", "parse_args"]
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m datasets.blur_synthesis",
+        prog="python -m tools.synthesize_blur",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,6 +1,6 @@
 """Score a network on held-out pairs, and append what it is and what it gave to the history of its training.
 
-python -m recipes.history HISTORY deblur NF.pth --valset_dir VAL/reds_003 VAL/gopro --run OUT/deblur-1 --lr 1e-4
+python -m tools.training_history HISTORY deblur NF.pth --valset_dir VAL/reds_003 VAL/gopro --run OUT/deblur-1 --lr 1e-4
 
 Prints the PSNR of every picture. The history is a table, a row a slice: PSNR of the input and of the output by set and
 over all, and the worst picture, the one that gained least. A reblurring network's output is R(blurry, sharp), and is
@@ -15,15 +15,15 @@ from pathlib import Path
 from statistics import fmean
 
 from datasets import find_images
-from utils.checkpoint import load_deblurring_net, load_reblurring_net
-from utils.device import pick_device
-from utils.errors import UserError, user_errors_end_the_program
-from utils.evaluation import decode, restore, score_both
-from utils.files import atomic_write
-from utils.precision import PRECISIONS
-from utils.provenance import git_commit
-from utils.run_state import RunState, states_folder
-from utils.scoring import Scorer
+from models.checkpoint import load_deblurring_net, load_reblurring_net
+from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.files import atomic_write
+from utils.inference.evaluation import decode, restore, score_both
+from utils.metrics.scorer import Scorer
+from utils.runtime.device import pick_device
+from utils.runtime.precision import PRECISIONS
+from utils.training.checkpointing import RunState, states_folder
+from utils.training.provenance import git_commit
 
 COLUMNS = ("date", "stage", "slice", "steps", "steps_in_all", "lr", "data", "commit", "psnr_input", "psnr")
 

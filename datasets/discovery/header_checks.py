@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from datasets.pairing import Problem
+from datasets.discovery.pairing import Problem
 from models.blocks import MIN_SIZE
-from utils.errors import UserError, some
-from utils.images import HEIC, INSTALL_HEIC, RAW, SUFFIXES, ImageInfo, inspect_image
+from utils.common.errors import UserError, some
+from utils.images.codecs import HEIC, INSTALL_HEIC, RAW, SUFFIXES, ImageInfo, inspect_image
 
 PUBLISHED_COUNTS = {
     ("gopro", "train"): 2103,
@@ -20,7 +20,7 @@ PUBLISHED_COUNTS = {
 }
 _LIKE_THE_FULL_SET = 0.5  # of the published count: fewer is a sample somebody chose
 _SHOWN = 10
-# Pictures, by their names, that are passed over in a folder. Videos are no part of a set: `utils.testing_sets`.
+# Pictures, by their names, that are passed over in a folder. Videos are no part of a set: `utils.testing.inputs`.
 _OTHER_PICTURES = {
     *(*HEIC, *RAW, ".apng", ".avif", ".avifs", ".dds", ".eps", ".exr", ".gif", ".hdr", ".heics", ".ico", ".j2k"),
     *(".jfif", ".jif", ".jp2", ".jpe", ".jpf", ".jpm", ".jpx", ".jxl", ".jxr", ".kra", ".pbm", ".pcx", ".pfm", ".pgm"),
@@ -62,7 +62,7 @@ def told_together(problems: Sequence[Problem], way_out: str = "") -> str:
         return "\n  ".join([problems[0].summary, *last])
     lines = [problem.summary for problem in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
-        lines.append(f"and {len(problems) - _SHOWN} more; python -m datasets.check lists every one")
+        lines.append(f"and {len(problems) - _SHOWN} more; python -m tools.check_data lists every one")
     return "\n  ".join([f"{len(problems)} problems:", *lines, *last])
 
 

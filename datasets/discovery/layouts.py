@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.checks import check_files, compare_with_published_count, skipped_note, told_together
-from datasets.pairing import (
+from datasets.discovery.header_checks import check_files, compare_with_published_count, skipped_note, told_together
+from datasets.discovery.pairing import (
     GAMMA_DIR,
     GT_DIR,
     SHARP_DIR,
@@ -25,8 +25,8 @@ from datasets.pairing import (
     one_sided_note,
     refuse_one_sided,
 )
-from utils.errors import some
-from utils.images import SUFFIXES
+from utils.common.errors import some
+from utils.images.codecs import SUFFIXES
 
 KINDS = ("gopro", "hide", "rwbi", "paired", "unpaired", "sharp")
 _LAYOUTS = """\

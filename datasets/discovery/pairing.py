@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.errors import UserError, some
-from utils.images import SUFFIXES
+from utils.common.errors import UserError, some
+from utils.images.codecs import SUFFIXES
 
 SPLITS = ("train", "test")
 SHARP_DIR, INPUT_DIR, TARGET_DIR, GT_DIR = "sharp", "input", "target", "GT"

@@ -28,13 +28,13 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from datasets.checks import PUBLISHED_COUNTS
-from datasets.layouts import ImageSet
-from datasets.pairing import GAMMA_DIR, Problem
+from datasets.discovery.header_checks import PUBLISHED_COUNTS
+from datasets.discovery.layouts import ImageSet
+from datasets.discovery.pairing import GAMMA_DIR, Problem
 from models.blocks import MIN_SIZE
-from utils.errors import UserError, some
-from utils.images import read_image
-from utils.metrics import psnr
+from utils.common.errors import UserError, some
+from utils.images.codecs import read_image
+from utils.metrics.numpy_metrics import psnr
 
 GOPRO_TEST_PSNR = (25.3, 26.0)  # dB, all 1,111 pairs; published as 25.64
 GOPRO_PSNR = (18.0, 35.0)  # dB, mean of any part of GoPro

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.camera_path import MotionSettings, draw_motion
-from datasets.camera_response import Sensor, SensorSettings
-from datasets.exposure import average, crop, send
-from utils.errors import UserError
+from datasets.synthesis.motion import MotionSettings, draw_motion
+from datasets.synthesis.rendering import average, crop, send
+from datasets.synthesis.sensor import Sensor, SensorSettings
+from utils.common.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.camera_path import HARMONICS, Motion, Region
+from datasets.synthesis.motion import HARMONICS, Motion, Region
 
 _SAMPLES_AT_ONCE = {"cpu": 2**22, "cuda": 2**25}  # pixels of sub-frames: bounds the memory
 

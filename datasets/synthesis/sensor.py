@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.camera_path import between, draw
-from datasets.exposure import send
+from datasets.synthesis.motion import between, draw
+from datasets.synthesis.rendering import send
 
 _SENSOR = 2  # a stream of random numbers
 _GOPRO_GAMMA = 2.2

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.pairing import GAMMA_DIR, SHARP_DIR, list_images
-from utils.errors import UserError, some
-from utils.files import atomic_write
-from utils.images import UnreadableError, read_image, write_png
-from utils.video import VideoFile, is_video
+from datasets.discovery.pairing import GAMMA_DIR, SHARP_DIR, list_images
+from utils.common.errors import UserError, some
+from utils.common.files import atomic_write
+from utils.images.codecs import UnreadableError, read_image, write_png
+from utils.testing.video_restoring import VideoFile, is_video
 
 SIDES = ("blur", GAMMA_DIR, SHARP_DIR)
 _SETTINGS = "settings.json"

@@ -6,9 +6,9 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from models.fused.cpu import TAPS, fused_sum_cpu
-from models.fused.packing import forget_packed, packed
-from models.fused.streams import beside, join, overlapped
+from models.ops.aspdc_sum.cpu import TAPS, fused_sum_cpu
+from models.ops.common.kernel_weights import forget_packed, packed
+from models.ops.common.streams import beside, join, overlapped
 
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (9, 0)
@@ -72,7 +72,7 @@ def fused_sum(
 ) -> Tensor:
     """Return Σ_i a_i · (modulated deformable convolution i of f), differentiable in every argument.
 
-    Each convolution is 3×3 with padding 1 and one offset group, see `models.deform_conv`.
+    Each convolution is 3×3 with padding 1 and one offset group, see `models.ops.deform_conv`.
 
     Args:
         f: (N, C, H, W), best in channels_last memory; its type is that of the products.
@@ -111,7 +111,7 @@ def fused_sum(
             raise ValueError(f"{name} should have shape {shape}, got {tuple(tensor.shape)}")
     if f.device.type == "cpu":
         return fused_sum_cpu(f, maps, attention, weights, biases)
-    from models.fused.triton_op import fused_sum_triton
+    from models.ops.aspdc_sum.op import fused_sum_triton
 
     return fused_sum_triton(f, maps, attention, weights, biases)
 
@@ -153,8 +153,8 @@ def fused_conv(
     Returns:
         (N, out, H', W') in the type that `fused_conv_type` names, in channels_last memory.
     """
-    from models.fused.triton_conv_launch import kernel_form
-    from models.fused.triton_conv_op import convolution
+    from models.ops.conv.op import convolution
+    from models.ops.conv.triton_launch import kernel_form
 
     dtype = fused_conv_type(x, layer)
     x = x.to(dtype)
@@ -179,8 +179,8 @@ def fused_part(x: Tensor, layer: nn.Conv2d, part: int, total: Tensor | None, slo
 
     The last part adds the bias and takes the sum through the leaky ReLU.
     """
-    from models.fused.triton_conv_launch import kernel_form
-    from models.fused.triton_conv_op import convolution
+    from models.ops.conv.op import convolution
+    from models.ops.conv.triton_launch import kernel_form
 
     dtype, channels = fused_conv_type(x, layer), x.shape[1]
     last = (part + 1) * channels == layer.in_channels
@@ -214,8 +214,8 @@ def fused_predictions(x: Tensor, layers: Sequence[Sequence[nn.Conv2d]]) -> list[
     plain = all(layer.padding == layer.dilation for layer in flat)
     if dtype is None or torch.is_grad_enabled() or x.shape[1] % CHANNEL_MULTIPLE or not plain:
         return None
-    from models.fused.triton_conv_launch import predict_form
-    from models.fused.triton_conv_op import predictions
+    from models.ops.conv.op import predictions
+    from models.ops.conv.triton_launch import predict_form
 
     def build() -> tuple[Tensor, Tensor]:
         return tuple(
@@ -234,6 +234,6 @@ def fused_filter_possible(x: Tensor) -> bool:
 
 def fused_filter(x: Tensor, kernel: Tensor) -> Tensor:
     """Compute `models.reblurring_net.dynamic_filter`, see there, in one pass over memory."""
-    from models.fused.triton_filter_op import filtered
+    from models.ops.dynamic_filter.op import filtered
 
     return filtered(x, kernel)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from utils.errors import UserError
+from utils.common.errors import UserError
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # several machines may share a folder
 _TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})\.tmp(\.[^.]*)?", re.DOTALL)

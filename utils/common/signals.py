@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from utils.errors import Terminated
+from utils.common.errors import Terminated
 
 _ONE_SIGNAL = 1.0  # s
 _RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}

@@ -16,8 +16,8 @@ import torch
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 from torch import Tensor
 
-from utils.errors import UserError
-from utils.files import atomic_write
+from utils.common.errors import UserError
+from utils.common.files import atomic_write
 
 HEIC = (".heic", ".heif", ".hif")
 INSTALL_HEIC = "run `pip install pillow-heif==1.8.1`"

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from utils.files import atomic_write
-from utils.images import PNG, PNG_SIGNATURE, inspect_image, readable, to_uint8, to_uint16, upright_pixels
+from utils.common.files import atomic_write
+from utils.images.codecs import PNG, PNG_SIGNATURE, inspect_image, readable, to_uint8, to_uint16, upright_pixels
 
 _ORIENTATION = 0x0112
 _EXIF_PREFIX = b"Exif\x00\x00"

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from datasets import ImageSet
 from models.blocks import MIN_SIZE
-from utils.images import UnreadableError, read_image, to_float_image, to_tensor, to_uint8
-from utils.pictures import Picture, read_picture
-from utils.precision import autocast
-from utils.scoring import Scorer
+from utils.images.codecs import UnreadableError, read_image, to_float_image, to_tensor, to_uint8
+from utils.images.photographs import Picture, read_picture
+from utils.metrics.scorer import Scorer
+from utils.runtime.precision import autocast
 
 Network = Callable[..., Tensor]
 Scores = dict[str, float]
@@ -56,7 +56,7 @@ def restore(
         network: on the device.
         images: one, H×W×3, or several, N×H×W×3, uint8 or uint16.
         device: where to compute.
-        precision: one of `utils.precision.PRECISIONS`.
+        precision: one of `utils.runtime.precision.PRECISIONS`.
         others: a second input, shaped as the first.
 
     Returns:

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.capture import Captured
-from utils.errors import UserError
-from utils.evaluation import restore
-from utils.memory import out_of_memory
-from utils.tiling import SMALLEST, Tiling, largest_tile, restore_in_tiles
+from utils.common.errors import UserError
+from utils.common.memory import out_of_memory
+from utils.inference.evaluation import restore
+from utils.inference.tiling import SMALLEST, Tiling, largest_tile, restore_in_tiles
+from utils.runtime.cuda_graph import Captured
 
 _BATCH_PIXELS = 1280 * 720  # more at a time made no image faster on an H200
 
@@ -22,7 +22,7 @@ class Restorer:
         network: takes (N, 3, H, W) in [-1, 1], in eval mode.
         width: of the network, by which the memory it needs is estimated.
         device: of the network.
-        precision: one of `utils.precision.PRECISIONS`.
+        precision: one of `utils.runtime.precision.PRECISIONS`.
         tile: side of the tiles in px, None for whole images, or "auto" for the largest that should fit.
         overlap: px that neighbouring tiles share.
         self_ensemble: return the mean over the image's eight flips and rotations.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from utils.memory import free_memory
+from utils.common.memory import free_memory
 
 GRID = 4  # the network halves its input twice: tiles that begin on this grid meet the same pixels as the whole image
 SMALLEST = 128  # px; a smaller tile would be all overlap

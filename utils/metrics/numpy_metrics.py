@@ -1,7 +1,7 @@
 """PSNR and SSIM by the five definitions in use for GoPro, each named after whose tables it can stand beside.
 
-The definitions stand here as numbers, with what computes them on the CPU; `utils.metrics_torch` reads the same ones for
-images on a GPU. Every function takes two H×W×3 images, uint8 or float in [0, 1], and computes in float64.
+The definitions stand here as numbers, with what computes them on the CPU; `utils.metrics.torch_metrics` reads the same
+ones for images on a GPU. Every function takes two H×W×3 images, uint8 or float in [0, 1], and computes in float64.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from utils.images import to_uint8
+from utils.images.codecs import to_uint8
 
 SMALLEST = 11  # px: the window of the SSIM
 _K1, _K2 = 0.01, 0.03  # Wang et al. 2004

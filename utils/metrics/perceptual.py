@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.errors import UserError
-from utils.images import to_uint8
-from utils.metrics import check_shapes, check_values
+from utils.common.errors import UserError
+from utils.images.codecs import to_uint8
+from utils.metrics.numpy_metrics import check_shapes, check_values
 
 # Without its dependencies, which bring a second cv2; these are the two that LPIPS and NIQE need besides ours.
 INSTALL = "pip install --no-deps pyiqa==0.1.16 && pip install requests huggingface_hub"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from utils.metrics import COMPARABLE_WITH, METRICS, score
-from utils.metrics_torch import score_on
-from utils.perceptual import Perceptual
+from utils.metrics.numpy_metrics import COMPARABLE_WITH, METRICS, score
+from utils.metrics.perceptual import Perceptual
+from utils.metrics.torch_metrics import score_on
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The five definitions of `utils.metrics` in PyTorch, for images on a GPU.
+"""The five definitions of `utils.metrics.numpy_metrics` in PyTorch, for images on a GPU.
 
 All in float64: an SSIM's variances are small differences of large squares. On the CPU OpenCV is the faster one.
 """
@@ -10,7 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.metrics import METRICS, PEAK_OF_PSNR, SSIM, Ssim, check_shapes, check_values, check_window, ssim_map
+from utils.metrics.numpy_metrics import (
+    METRICS,
+    PEAK_OF_PSNR,
+    SSIM,
+    Ssim,
+    check_shapes,
+    check_values,
+    check_window,
+    ssim_map,
+)
 
 _STRIP = 2**21  # px at once: about a dozen maps of 50 MB, whatever the image's size
 _IMAGE = (-3, -2, -1)
@@ -19,7 +28,7 @@ _IMAGE = (-3, -2, -1)
 def score_on(
     device: torch.device, image: np.ndarray, reference: np.ndarray, names: Iterable[str] = METRICS
 ) -> dict[str, float]:
-    """Return what `utils.metrics.score` returns, computed on a device.
+    """Return what `utils.metrics.numpy_metrics.score` returns, computed on a device.
 
     Args:
         device: where to compute.
@@ -28,7 +37,7 @@ def score_on(
         names: some of the five.
 
     Raises:
-        ValueError: as `utils.metrics.score`.
+        ValueError: as `utils.metrics.numpy_metrics.score`.
     """
     check_shapes(image, reference)
     tensors = [torch.from_numpy(np.ascontiguousarray(each)).to(device) for each in (image, reference)]

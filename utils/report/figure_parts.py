@@ -10,8 +10,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.figure_files import FIGURE_SUFFIXES
-from utils.files import atomic_write
+from utils.common.files import atomic_write
+from utils.report.figure_files import FIGURE_SUFFIXES
 
 PAGE = 6.9  # in: both columns of a CVPR page
 GAP = 0.04  # in, between panels

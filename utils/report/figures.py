@@ -11,7 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from models import DeblurringNet
-from utils.figure_parts import (
+from utils.images.codecs import to_uint8
+from utils.images.photographs import read_picture
+from utils.metrics.numpy_metrics import psnr
+from utils.report.figure_parts import (
     COLOURS,
     GAP,
     LINE,
@@ -25,10 +28,7 @@ from utils.figure_parts import (
     reduced,
     save_figure,
 )
-from utils.images import to_uint8
-from utils.map_figures import attention_figure, maps_of, offsets_figure
-from utils.metrics import psnr
-from utils.pictures import read_picture
+from utils.report.map_figures import attention_figure, maps_of, offsets_figure
 
 _CROP_WIDTH, _CROPS_WIDTH = 1.25, 4.4  # in: of a crop at most, and of a row of them
 _NARROWEST = 1.4  # in: of the whole image's column, for the text under it
@@ -58,7 +58,7 @@ def write_figures(
         networks: whose maps are drawn, of the part around the first box, by their names; in eval mode.
         blocks: their ASPDCs, 0 to 5.
         device: of the networks.
-        precision: one of `utils.precision.PRECISIONS`.
+        precision: one of `utils.runtime.precision.PRECISIONS`.
 
     Raises:
         UnreadableError: an image cannot be read.
@@ -90,7 +90,7 @@ def crops_figure(
     """Return the whole blurry image with boxes on it, and each box enlarged: blurry, each result, sharp.
 
     With a sharp image each crop has its PSNR under it and the whole image has its own under the blurry one, both
-    `utils.metrics.psnr`.
+    `utils.metrics.numpy_metrics.psnr`.
 
     Args:
         panels: H×W×3 uint8 images of one size by their names: the blurry one first, then what was made of it. Names

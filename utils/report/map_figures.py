@@ -13,9 +13,9 @@ from matplotlib.quiver import Quiver
 from models import DeblurringNet
 from models.aspdc import DILATIONS, TAPS, ASPDCMaps
 from models.deblurring_net import STRIDE
-from utils.figure_parts import GAP, LINE, PAGE, STYLE, Box, add_panel, add_text, fitted, reduced
-from utils.images import to_tensor
-from utils.precision import autocast
+from utils.images.codecs import to_tensor
+from utils.report.figure_parts import GAP, LINE, PAGE, STYLE, Box, add_panel, add_text, fitted, reduced
+from utils.runtime.precision import autocast
 
 _LARGEST_PART = (720, 1280)  # px, height and width, or width and height
 _LABEL = 0.16  # in: of a row
@@ -49,7 +49,7 @@ def maps_of(
         around: what the part has in its middle, as far as the image's borders let it.
         blocks: the ASPDCs, 0 to 5.
         device: of the network.
-        precision: one of `utils.precision.PRECISIONS`.
+        precision: one of `utils.runtime.precision.PRECISIONS`.
 
     Returns:
         The part, and for each block its maps of one image in fp32 on the CPU.

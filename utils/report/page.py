@@ -20,15 +20,15 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from utils.files import atomic_write
-from utils.images import DAMAGED, UnreadableError
-from utils.pictures import read_picture
-from utils.result_files import PAGE, Row
-from utils.scoring import KNOWN
+from utils.common.files import atomic_write
+from utils.images.codecs import DAMAGED, UnreadableError
+from utils.images.photographs import read_picture
+from utils.metrics.scorer import KNOWN
+from utils.testing.result_files import PAGE, Row
 
 FILES = "report_files"
 
-_PARTS = Path(__file__).with_name("report_page")
+_PARTS = Path(__file__).with_name("page_parts")
 _THUMBNAIL = (240, 240)  # px: twice the size at which the page shows it, for dense displays
 _PREVIEW_QUALITY, _THUMBNAIL_QUALITY = 95, 80
 _THREADS = min(16, os.cpu_count() or 1)  # Pillow decodes nearly all the time without Python's lock
@@ -66,9 +66,9 @@ def write_report(
 
     Args:
         folder: where the restored pictures lie, and where the page goes.
-        rows: of `utils.results.Results`; columns that are neither text nor among those of every image are metrics, and
+        rows: of a test run's table; columns that are neither text nor among those of every image are metrics, and
             `input_NAME` is that metric of the blurry image.
-        sets: summaries of `utils.summaries.summarise` by name, and of videos.
+        sets: their summaries by name, and those of videos.
         settings: what the results depend on, as in summary.json.
         sources: by set and image; a row without one has its restored picture only.
         problems: with files that were left out; those that no set's summary tells are told by themselves.

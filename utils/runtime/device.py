@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from models.aspdc import resolve_aspdc_op
-from models.fused import fused_problem, use_fused_operations
-from utils.errors import UserError
+from models.ops import fused_problem, use_fused_operations
+from utils.common.errors import UserError
 
 Batch = dict[str, Tensor]
 

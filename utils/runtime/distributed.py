@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.device import pick_device
-from utils.errors import USAGE_STATUS, Terminated, UserError, message_of
+from utils.common.errors import USAGE_STATUS, Terminated, UserError, message_of
+from utils.runtime.device import pick_device
 
 _FAILURE = "aspdc/failure"  # the store's key under which the first rank to fail leaves its message
 _POLL = 0.5  # s

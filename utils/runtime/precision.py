@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from utils.errors import UserError
+from utils.common.errors import UserError
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 AMPERE = (8, 0)  # the first compute capability with bf16 in hardware

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 
 from datasets import ImageSet
-from utils.errors import UserError
-from utils.evaluation import Decoded, decode, score_both
-from utils.files import name_too_long
-from utils.images import UnreadableError, inspect_image, to_uint8, write_png
-from utils.interruption import Interruption
-from utils.memory import free_memory, out_of_memory
-from utils.overlap import overlapped
-from utils.pictures import write_picture
-from utils.restoration import Restorer
-from utils.result_files import Row
-from utils.saved_results import SavedResults, read_result
-from utils.scoring import Scorer
+from utils.common.errors import UserError
+from utils.common.files import name_too_long
+from utils.common.memory import free_memory, out_of_memory
+from utils.common.pipeline import overlapped
+from utils.common.signals import Interruption
+from utils.images.codecs import UnreadableError, inspect_image, to_uint8, write_png
+from utils.images.photographs import write_picture
+from utils.inference.evaluation import Decoded, decode, score_both
+from utils.inference.restorer import Restorer
+from utils.metrics.scorer import Scorer
+from utils.testing.result_files import Row
+from utils.testing.saved_results import SavedResults, read_result
 
 _SHARE = 0.25  # of the free main memory that images before and after the network may take
 _BYTES_A_PIXEL, _BYTES_TO_SCORE = 60, 400  # decoded, restored, rounded; and the float64 maps of SSIM

@@ -7,15 +7,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datasets import ImageSet
-from utils.images import UnreadableError
-from utils.interruption import Interruption
-from utils.methods import Method
-from utils.ranks import Ranks
-from utils.result_files import Row, name_in
-from utils.results import Results
-from utils.scoring import Scorer
-from utils.set_run import SetRun
-from utils.summaries import summarise
+from utils.common.signals import Interruption
+from utils.images.codecs import UnreadableError
+from utils.metrics.scorer import Scorer
+from utils.runtime.distributed import Ranks
+from utils.testing.dataset_run import SetRun
+from utils.testing.result_files import Row, name_in
+from utils.testing.results import Results
+from utils.testing.sources import Method
+from utils.testing.summaries import summarise
 
 
 def run_set(

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from datasets import SPLITS, DatasetError, ImageSet, list_files, parse_source, pictures, survey
-from datasets.checks import told_together
-from datasets.pairing import images_among
-from utils.errors import UserError, some
-from utils.files import exists
-from utils.result_files import EarlierResults
-from utils.video import is_video, output_name
+from datasets.discovery.header_checks import told_together
+from datasets.discovery.pairing import images_among
+from utils.common.errors import UserError, some
+from utils.common.files import exists
+from utils.testing.result_files import EarlierResults
+from utils.testing.video_restoring import is_video, output_name
 
 
 def find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:

@@ -8,16 +8,16 @@ import torch
 
 from datasets import ImageSet
 from models import DeblurringNet
-from utils.errors import UserError
-from utils.figure_files import figure_files
-from utils.files import exists, name_too_long
-from utils.methods import Method
-from utils.report import Source, write_report
-from utils.restoration import Restorer
-from utils.result_files import EarlierResults
-from utils.results import Results
-from utils.saved_results import SavedResults
-from utils.testing_sets import output_names
+from utils.common.errors import UserError
+from utils.common.files import exists, name_too_long
+from utils.inference.restorer import Restorer
+from utils.report.figure_files import figure_files
+from utils.report.page import Source, write_report
+from utils.testing.inputs import output_names
+from utils.testing.result_files import EarlierResults
+from utils.testing.results import Results
+from utils.testing.saved_results import SavedResults
+from utils.testing.sources import Method
 
 FIGURES = "figures"
 
@@ -86,7 +86,9 @@ def write_set_figures(
     Returns:
         what was wrong with those left out.
     """
-    from utils.figures import write_figures  # matplotlib: half a second that runs without figures do not wait for
+    from utils.report.figures import (
+        write_figures,  # matplotlib: half a second that runs without figures do not wait for
+    )
 
     paths, problems = _figure_paths(image_set, place, args), []
     outputs = {_label(each): each.outputs(image_set, place, args.save_dir, len(paths)) for each in methods}

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
-from utils.files import atomic_write
+from utils.common.errors import UserError
+from utils.common.files import atomic_write
 
 Row = dict[str, str | int | float]
 

@@ -8,10 +8,20 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from utils.errors import UserError
-from utils.files import atomic_write
-from utils.result_files import BEGUN, RANK_TABLES, SUMMARY, TABLE, EarlierResults, Row, is_whole, name_in, write_table
-from utils.scoring import KNOWN
+from utils.common.errors import UserError
+from utils.common.files import atomic_write
+from utils.metrics.scorer import KNOWN
+from utils.testing.result_files import (
+    BEGUN,
+    RANK_TABLES,
+    SUMMARY,
+    TABLE,
+    EarlierResults,
+    Row,
+    is_whole,
+    name_in,
+    write_table,
+)
 
 _SECONDS_BETWEEN_TABLES = 2.0
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets import ImageSet
-from utils.errors import UserError, some
-from utils.images import SUFFIXES, read_image
+from utils.common.errors import UserError, some
+from utils.images.codecs import SUFFIXES, read_image
 
 
 class SavedResults:
@@ -22,7 +22,7 @@ class SavedResults:
         UserError: no such folder.
     """
 
-    batch_pixels = 0  # see `utils.restoration.Restorer`
+    batch_pixels = 0  # see `utils.inference.restorer.Restorer`
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():

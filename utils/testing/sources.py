@@ -9,14 +9,14 @@ import torch
 from tqdm import tqdm
 
 from datasets import ImageSet
-from utils.checkpoint import load_deblurring_net
-from utils.device import pick_deform_op
-from utils.errors import UserError
-from utils.files import file_digest
-from utils.precision import set_precision
-from utils.restoration import Restorer
-from utils.saved_results import SavedResults
-from utils.testing_sets import output_names
+from models.checkpoint import load_deblurring_net
+from utils.common.errors import UserError
+from utils.common.files import file_digest
+from utils.inference.restorer import Restorer
+from utils.runtime.device import pick_deform_op
+from utils.runtime.precision import set_precision
+from utils.testing.inputs import output_names
+from utils.testing.saved_results import SavedResults
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from statistics import fmean, median
 from typing import Any
 
 from datasets import ImageSet
-from utils.published import published_on
-from utils.result_files import Row
-from utils.scoring import KNOWN
+from utils.metrics.published import published_on
+from utils.metrics.scorer import KNOWN
+from utils.testing.result_files import Row
 
 _GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
 _INPUT = "input_"  # before a metric's name: of the blurry image

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from utils.evaluation import refuse_small
-from utils.files import atomic_write
-from utils.images import UnreadableError, to_uint8
-from utils.video_encoder import Encoder, FfmpegEncoder, OpenCVEncoder
-from utils.video_probe import have_ffmpeg
-from utils.video_reader import VideoFile
+from utils.common.files import atomic_write
+from utils.images.codecs import UnreadableError, to_uint8
+from utils.inference.evaluation import refuse_small
+from utils.video.encoder import Encoder, FfmpegEncoder, OpenCVEncoder
+from utils.video.probe import have_ffmpeg
+from utils.video.reader import VideoFile
 
 __all__ = ["SUFFIXES", "VideoFile", "is_video", "output_name", "restore_video"]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError
-from utils.interruption import Interruption
-from utils.methods import Method
-from utils.result_files import name_in
-from utils.results import Results
-from utils.video import restore_video
+from utils.common.errors import UserError
+from utils.common.signals import Interruption
+from utils.testing.result_files import name_in
+from utils.testing.results import Results
+from utils.testing.sources import Method
+from utils.testing.video_restoring import restore_video
 
 
 def run_videos(

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from utils.checkpoint import CheckpointError, load_file, refuse_not_finite
-from utils.errors import UserError, some
-from utils.files import atomic_write, file_digest, save_tensors
-from utils.learner import Learner
-from utils.progress import Progress
-from utils.version import __version__
+from models.checkpoint import CheckpointError, load_file, refuse_not_finite
+from utils.common.errors import UserError, some
+from utils.common.files import atomic_write, file_digest, save_tensors
+from utils.common.version import __version__
+from utils.training.learner import Learner
+from utils.training.progress import Progress
 
 _NAME = re.compile(r"step-(\d{9})\.pth")
 
@@ -23,7 +23,7 @@ class Resumed:
         progress: how far it had come.
         notes: lines for the log.
         log: its log's folder, None for a new run.
-        sums: see `utils.run_log.RunLog`, of the epoch it was in.
+        sums: see `utils.training.run_log.RunLog`, of the epoch it was in.
         validated_on: what its best PSNR is of.
     """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from utils.files import atomic_write
+from utils.common.files import atomic_write
 
 Row = dict[str, float]
 

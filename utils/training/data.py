@@ -7,9 +7,9 @@ import torch
 
 from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
 from datasets.patches import SharedBatches, TrainingPatches, batches_of, training_loader
-from utils.device import Batch, to_device
-from utils.prefetch import Prefetch
-from utils.ranks import Ranks
+from utils.runtime.device import Batch, to_device
+from utils.runtime.distributed import Ranks
+from utils.training.prefetch import Prefetch
 
 _IMAGES = ("blurry", "sharp", "paired")  # what of a batch goes to the device
 

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 
 from datasets import ImageSet, find_images, parse_source, quick_check
-from utils.errors import UserError
-from utils.images import inspect_image
-from utils.metrics import SMALLEST
+from utils.common.errors import UserError
+from utils.images.codecs import inspect_image
+from utils.metrics.numpy_metrics import SMALLEST
 
 _TIMES = re.compile(r"(?:(\d+)\*)?(.*)")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
-from utils.ranks import Ranks
+from utils.runtime.distributed import Ranks
 
 Part = TypeVar("Part")
 
@@ -45,7 +45,7 @@ class Learner:
         network: on its device.
         lr: learning rate.
         ranks: the processes that train it.
-        precision: one of `utils.precision.PRECISIONS`.
+        precision: one of `utils.runtime.precision.PRECISIONS`.
         clip_grad: largest norm of the gradient; None for no limit.
         ema_decay: of the weights' exponential moving average, in [0, 1); 0 for none. Less in the first steps.
     """

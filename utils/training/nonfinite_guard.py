@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from utils.errors import UserError, some
+from utils.common.errors import UserError, some
 
 _FILES_SHOWN = 48
 
@@ -48,6 +48,6 @@ class BadSteps:
             raise UserError(
                 f"{self.in_a_row} steps in a row without finite losses and gradients, the last {where}. Weights and "
                 "states on disk are as they were before them. Lower --lr, give --clip_grad, or look for broken images "
-                "with `python -m datasets.check`"
+                "with `python -m tools.check_data`"
             )
         return f"skipped {where}"

@@ -14,10 +14,10 @@ import torch
 import torchvision
 
 from datasets import ImageSet
-from utils.ranks import Ranks
-from utils.version import __version__
+from utils.common.version import __version__
+from utils.runtime.distributed import Ranks
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def provenance(

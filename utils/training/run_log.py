@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from utils.curves import Curves
-from utils.device import Batch
-from utils.errors import UserError
-from utils.files import atomic_write
-from utils.images import side_by_side, to_float_image, to_uint8
+from utils.common.errors import UserError
+from utils.common.files import atomic_write
+from utils.images.codecs import side_by_side, to_float_image, to_uint8
+from utils.runtime.device import Batch
+from utils.training.curves import Curves
 
 _STRIP_ROWS = 3
 _STEPS, _SECONDS = "steps", "seconds"  # among the losses' sums

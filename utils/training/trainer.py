@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from datasets import ImageSet
-from utils.bad_steps import BadSteps
-from utils.capture import Captured
-from utils.checkpoint import STAGE_FILES, best_file, save_network
-from utils.device import Batch, pick_deform_op
-from utils.errors import UserError
-from utils.interruption import interruption
-from utils.learner import Learner
-from utils.precision import autocast
-from utils.provenance import frame_list, list_digest, provenance
-from utils.ranks import Ranks
-from utils.run_log import NoRunLog, RunLog, new_run_folder
-from utils.run_state import RunState, states_folder
-from utils.training_data import TrainingData
-from utils.validation import validate
+from models.checkpoint import STAGE_FILES, best_file, save_network
+from utils.common.errors import UserError
+from utils.common.signals import interruption
+from utils.runtime.cuda_graph import Captured
+from utils.runtime.device import Batch, pick_deform_op
+from utils.runtime.distributed import Ranks
+from utils.runtime.precision import autocast
+from utils.training.checkpointing import RunState, states_folder
+from utils.training.data import TrainingData
+from utils.training.learner import Learner
+from utils.training.nonfinite_guard import BadSteps
+from utils.training.provenance import frame_list, list_digest, provenance
+from utils.training.run_log import NoRunLog, RunLog, new_run_folder
+from utils.training.validation import validate
 
 # A stage's losses: the network and a batch give the network's output, the total loss, and its parts for the log.
 StageLosses = Callable[[nn.Module, Batch], tuple[Tensor, Tensor, dict[str, Tensor]]]

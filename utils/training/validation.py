@@ -8,12 +8,12 @@ import numpy as np
 from torch import nn
 
 from datasets import ImageSet
-from models.fused import forget_packed
-from utils.capture import Captured
-from utils.evaluation import Decoded, decode, restore, score_both
-from utils.images import side_by_side, to_uint8
-from utils.ranks import Ranks
-from utils.scoring import Scorer
+from models.ops import forget_packed
+from utils.images.codecs import side_by_side, to_uint8
+from utils.inference.evaluation import Decoded, decode, restore, score_both
+from utils.metrics.scorer import Scorer
+from utils.runtime.cuda_graph import Captured
+from utils.runtime.distributed import Ranks
 
 METRICS = ("psnr", "psnr_float", "ssim")
 
@@ -42,7 +42,7 @@ def validate(
         network: on the rank's device.
         image_sets: with ground truth.
         ranks: each of them restores every world-th image, none of them twice.
-        precision: one of `utils.precision.PRECISIONS`.
+        precision: one of `utils.runtime.precision.PRECISIONS`.
         reblurs: the network makes the blurry image of both, not the sharp one of the blurry.
         recorded: replay a recording of the network where several images of a size follow one another.
         stopping: asked before each image; true on any rank ends the validation.

@@ -11,9 +11,9 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from utils.errors import UserError
-from utils.video_probe import Probe, Sound, file_url, keep_times
-from utils.video_reader import SCALING, VideoFile
+from utils.common.errors import UserError
+from utils.video.probe import Probe, Sound, file_url, keep_times
+from utils.video.reader import SCALING, VideoFile
 
 _QUALITY = "14"  # x264's constant rate factor: no loss that is seen
 _TICKS = 1_000_000  # a second

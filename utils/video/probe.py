@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from utils.images import UnreadableError
+from utils.images.codecs import UnreadableError
 
 _HD_WIDTH, _HD_HEIGHT = 1280, 720  # from here on untagged video is taken for BT.709, as players do
 _MATRICES = {  # ffprobe's names and those of ffmpeg's filter `scale`; RGB sources (gbr) have none

@@ -11,8 +11,8 @@ from typing import IO
 import cv2
 import numpy as np
 
-from utils.images import UnreadableError
-from utils.video_probe import file_url, have_ffmpeg, keep_times, probe
+from utils.images.codecs import UnreadableError
+from utils.video.probe import file_url, have_ffmpeg, keep_times, probe
 
 # Exact to the rounding of values; the default is faster and up to 3/255 off.
 SCALING = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"

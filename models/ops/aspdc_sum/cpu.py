@@ -26,7 +26,7 @@ def fused_sum_cpu(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
 ) -> Tensor:
-    """Compute `models.fused.fused_sum`, see there, on checked arguments."""
+    """Compute `models.ops.fused_sum`, see there, on checked arguments."""
     batch, channels, height, width = f.shape
     # A border of zeros: one pixel before and two after, since a point may lie on the first of them.
     rows = F.pad(f.permute(0, 2, 3, 1), (0, 0, 1, 2, 1, 2)).reshape(-1, channels)

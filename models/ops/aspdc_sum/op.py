@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.fused.packing import packed
-from models.fused.triton_launch import (
+from models.ops.aspdc_sum.triton_launch import (
     DTYPES,
     MODULES,
     TAPS_OF_A_MODULE,
@@ -22,6 +21,7 @@ from models.fused.triton_launch import (
     nhwc,
     product_precision,
 )
+from models.ops.common.kernel_weights import packed
 
 
 @torch.library.custom_op("aspdc::fused_sum", mutates_args=())
@@ -102,7 +102,7 @@ def pack(weights, biases, dtype):
 def fused_sum_triton(
     f: Tensor, maps: Sequence[Tensor], attention: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> Tensor:
-    """Compute `models.fused.fused_sum`, see there, on checked arguments.
+    """Compute `models.ops.fused_sum`, see there, on checked arguments.
 
     f may be float32, bfloat16, float16 or float64. float32 products are TF32 where
     `torch.backends.cuda.matmul.allow_tf32` says so.

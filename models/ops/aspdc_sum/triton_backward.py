@@ -14,7 +14,7 @@ four cells, which are two runs of the sorted list. No floating-point atomics.
 import triton
 import triton.language as tl
 
-from models.fused.triton_forward import PLAIN, axis, cell, pick, sigmoid, tap_place, tile_pixel
+from models.ops.aspdc_sum.triton_forward import PLAIN, axis, cell, pick, sigmoid, tap_place, tile_pixel
 
 
 @triton.jit
@@ -128,7 +128,8 @@ def finish_kernel(
 ):
     """Gradients of offsets, logits and attention (without its bias part) from dots (grid: tiles, 4).
 
-    g_m: contiguous rows of 9 or 27 like the predictor maps; gatt: rows of 4."""
+    g_m: contiguous rows of 9 or 27 like the predictor maps; gatt: rows of 4.
+    """
     m = tl.program_id(1)
     ptr = pick(m, p0, p1, p2, p3)
     sn, sc, sy, sx = pick(m, n0, n1, n2, n3), pick(m, c0, c1, c2, c3), pick(m, y0, y1, y2, y3), pick(m, x0, x1, x2, x3)
@@ -198,7 +199,8 @@ def bin_kernel(
     """Counts the samples of every cell of the (H+1) x (W+1) grid between pixels (grid: pixel blocks, 27 taps).
 
     Entry e = tap * P + pixel gets its cell (-1: entirely outside the image), the corner weights
-    wts[corner, e] and, with RANK, its place within the cell in order of arrival."""
+    wts[corner, e] and, with RANK, its place within the cell in order of arrival.
+    """
     t = tl.program_id(1)
     m, k = t // 9 + 1, t % 9
     ptr = pick(m, p1, p1, p2, p3)
@@ -261,7 +263,7 @@ def gather_kernel(
     BC: tl.constexpr,
     J: tl.constexpr,
 ):
-    """d f of one pixel q per program: module 0's nine neighbours, then the two runs of sorted entries."""
+    """D f of one pixel q per program: module 0's nine neighbours, then the two runs of sorted entries."""
     q = tl.program_id(0).to(tl.int64)
     x, y, n = (q % W).to(tl.int32), ((q // W) % H).to(tl.int32), q // (H * W)
     ch = tl.arange(0, BC)[None, :]

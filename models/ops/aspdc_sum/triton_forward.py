@@ -49,7 +49,8 @@ def pick(i, v0, v1, v2, v3):
 @triton.jit
 def cell(v, size):
     """Coordinate -> (index of the lower grid line, fraction above it). Clamping to [-2, size + 1] changes no
-    sample (all of those are zero) and keeps the conversion to int defined for any offset."""
+    sample (all of those are zero) and keeps the conversion to int defined for any offset.
+    """
     v = tl.minimum(tl.maximum(v, -2.0), size + 1.0)
     lo = tl.floor(v)
     return lo.to(tl.int32), v - lo
@@ -234,7 +235,8 @@ def sample0(f, rec_w, t, slots, i, ch, C: tl.constexpr, BLEND: tl.constexpr, WID
 @triton.jit
 def sample(f, rec_w, t, slots, i, W, ch, C: tl.constexpr, BLEND: tl.constexpr, WIDE: tl.constexpr):
     """Samples of tap t: four corners, every one a row of consecutive channels. Never masked: a corner outside the
-    image is a clamped address with weight 0."""
+    image is a clamped address with weight 0.
+    """
     right, below = ((i & 1) * C)[:, None], (((i >> 1) & 1) * (W * C))[:, None]
     i = i >> 2
     if WIDE:

@@ -9,8 +9,8 @@ import triton.language as tl
 from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from models.fused import triton_backward as kb
-from models.fused import triton_forward as kf
+from models.ops.aspdc_sum import triton_backward as kb
+from models.ops.aspdc_sum import triton_forward as kf
 
 MODULES, TAPS_OF_A_MODULE = 4, 9
 TAPS = MODULES * TAPS_OF_A_MODULE
@@ -32,7 +32,8 @@ BACKWARD = {"TH": 4, "TW": 4, "num_warps": 4}
 
 def product_precision(dtype):
     """How the kernels multiply: fp32 as TF32 where PyTorch may, else as three TF32 products of its upper and lower
-    digits, whose sum is closer to the true product than cuDNN's fp32 (docs/performance.md)."""
+    digits, whose sum is closer to the true product than cuDNN's fp32 (docs/performance.md).
+    """
     if dtype == torch.float64:
         return "ieee"
     return "tf32" if dtype.itemsize == 2 or torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
@@ -141,7 +142,8 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
 
 def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight, deterministic, config=None):
     """Gradients of f, p0..p3, att, weight, bias (empty where not needed). Holds two arrays of 36*C values a pixel:
-    gcol, and with need_weight the columns."""
+    gcol, and with need_weight the columns.
+    """
     n, c, h, w = f.shape
     cout, pixels = weight.shape[0], n * h * w
     cfg = dict(BACKWARD, **(config or {}))
@@ -193,7 +195,7 @@ def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight
 
 
 def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
-    """d f: sort the samples by cell (counting sort), then every pixel sums its own."""
+    """D f: sort the samples by cell (counting sort), then every pixel sums its own."""
     n, c, h, w = shape
     pixels, dev = n * h * w, gcol.device
     entries, grid = 27 * pixels, n * (h + 1) * (w + 1)

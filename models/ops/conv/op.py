@@ -8,15 +8,15 @@ import triton
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.fused.triton_conv import activation_grad_kernel
-from models.fused.triton_conv_launch import (
+from models.ops.aspdc_sum.triton_launch import nhwc, on
+from models.ops.conv.triton_conv import activation_grad_kernel
+from models.ops.conv.triton_launch import (
     conv_launch,
     convolved_size,
     kernel_form,
     phase_weight,
     predict_launch,
 )
-from models.fused.triton_launch import nhwc, on
 
 ALIGNED_CHANNELS = 8  # 16 bytes; cuDNN's and cuBLAS' 16-bit kernels for others are many times slower
 GRADIENT_PROGRAMS = 264  # programs that add up a bias' gradient: two for each multiprocessor of an H100 or H200

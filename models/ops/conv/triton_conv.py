@@ -8,7 +8,7 @@ Sums are fp32, whatever the operands are.
 import triton
 import triton.language as tl
 
-from models.fused.triton_forward import PLAIN, pick
+from models.ops.aspdc_sum.triton_forward import PLAIN, pick
 
 
 @triton.jit(do_not_specialize=PLAIN)
@@ -132,7 +132,8 @@ def predict_kernel(
 
     weight: descriptor of (3 * 64, 9 * C) in blocks of (64, BK), taps row-major and channels innermost. Of a dilation's
     rows the first 27 are those of module 1, 2 or 3, and for dilation 1 rows 32 to 40 are those of module 0; the others
-    are zero. bias: (3 * 64). out_0: rows of 9 values, the others: rows of 27."""
+    are zero. bias: (3 * 64). out_0: rows of 9 values, the others: rows of 27.
+    """
     d = tl.program_id(1)
     pid = tl.program_id(0)
     n = (pid // (tiles_x * tiles_y)).to(tl.int64)
@@ -177,10 +178,11 @@ def activation_grad_kernel(
     THROUGH: tl.constexpr,
     SUMS: tl.constexpr,
 ):
-    """through = g where out > 0, else SLOPE * g; sums[program, C] = the program's part of the bias' gradient.
+    """Through = g where out > 0, else SLOPE * g; sums[program, C] = the program's part of the bias' gradient.
 
     g, out: NHWC rows of C values, P rows, of which a program takes BP rows ROUNDS times. through: rows of CP values,
-    those from C on are zero."""
+    those from C on are zero.
+    """
     ch = tl.arange(0, BC)
     acc = tl.zeros((BP, BC), dtype=tl.float32)
     first = tl.program_id(0).to(tl.int64) * (BP * ROUNDS)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from models.fused.triton_conv import conv_kernel, predict_kernel
-from models.fused.triton_launch import INTERPRET, nhwc, on, product_precision
+from models.ops.aspdc_sum.triton_launch import INTERPRET, nhwc, on, product_precision
+from models.ops.conv.triton_conv import conv_kernel, predict_kernel
 
 PREDICT_ROWS = 64  # of the predictors of one dilation, of which 27 are used, for dilation 1 another 9 from row 32 on
 # Timed on an H200 (docs/performance.md).

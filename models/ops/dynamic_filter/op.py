@@ -4,8 +4,8 @@ import torch
 import triton
 from torch import Tensor
 
-from models.fused.triton_filter import filter_backward_kernel, filter_kernel
-from models.fused.triton_launch import nhwc, on
+from models.ops.aspdc_sum.triton_launch import nhwc, on
+from models.ops.dynamic_filter.triton_filter import filter_backward_kernel, filter_kernel
 
 
 def _grid(x: Tensor) -> tuple[tuple[int, int, int], dict[str, int]]:

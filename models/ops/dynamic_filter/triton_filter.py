@@ -6,7 +6,7 @@ x, out, g: NHWC rows of C values. kernel: NHWC rows of 9 taps, row-major.
 import triton
 import triton.language as tl
 
-from models.fused.triton_forward import PLAIN
+from models.ops.aspdc_sum.triton_forward import PLAIN
 
 
 @triton.jit
@@ -45,7 +45,8 @@ def filter_backward_kernel(
 
     Along each axis q is read by its three neighbours (d = 0..2) and, next to a border, once more by reflection: the
     first row reads the second through the tap above it (d = 3), the last the last but one through the tap below it
-    (d = 4)."""
+    (d = 4).
+    """
     p, n, py, px, ch, live, real = place(P, H, W, C, BC, BP)
     grad = tl.load(g + p[:, None] * C + ch, mask=real, other=0.0).to(tl.float32)
     for k in tl.static_range(9):

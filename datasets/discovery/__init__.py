@@ -1,0 +1,1 @@
+"""Which data set and layout a folder has, its pairs, and what is wrong with them."""

@@ -1,0 +1,1 @@
+"""Convolution, bias, addition and activation as one operation."""

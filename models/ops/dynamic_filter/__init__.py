@@ -1,0 +1,1 @@
+"""Dynamic filtering as one operation."""

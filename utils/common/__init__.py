@@ -1,0 +1,1 @@
+"""Errors, files, signals, memory, threads: what everything else may use."""

@@ -1,0 +1,1 @@
+"""Restoring and scoring images with a network."""

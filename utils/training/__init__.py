@@ -1,0 +1,1 @@
+"""What a training run needs besides its algorithm: data, states, logs, guards, validation."""
