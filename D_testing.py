@@ -23,12 +23,13 @@ from utils.inference.tiling import GRID, parse_tile
 from utils.metrics.scorer import Scorer, parse_metrics
 from utils.report.figure_files import parse_blocks
 from utils.report.page import FILES
+from utils.report.rows import PAGE
 from utils.runtime.distributed import ranks_together
 from utils.runtime.precision import PRECISIONS
 from utils.testing.dataset_table import run_set
 from utils.testing.inputs import find_sets, find_videos, parse_folder, refuse_existing, result_folders
 from utils.testing.presentation import FIGURES, refuse_figures, write_page, write_set_figures
-from utils.testing.result_files import PAGE, SUMMARY, TABLE, EarlierResults, find_earlier
+from utils.testing.result_files import SUMMARY, TABLE, EarlierResults, find_earlier
 from utils.testing.results import Results
 from utils.testing.sources import Method, find_methods
 from utils.testing.summaries import print_comparison, print_published, print_summary

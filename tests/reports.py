@@ -12,7 +12,7 @@ from tests.helpers import SAMPLES, load, save
 from utils.metrics.numpy_metrics import score
 from utils.metrics.published import published_on
 from utils.report.page import Source, write_report
-from utils.testing.result_files import Row
+from utils.report.rows import Row
 
 METRICS = ("psnr", "ssim")
 NAME = "GOPR0881_11_01/000203.png"  # of SAMPLE

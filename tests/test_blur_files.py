@@ -12,7 +12,7 @@ from tools import check_data as data_check
 from tools.blur_statistics import TILE, blur_extent
 from utils.common.errors import UserError
 from utils.metrics.numpy_metrics import psnr
-from utils.testing.video_restoring import VideoFile
+from utils.video.reader import VideoFile
 
 SHARP = SAMPLES / "train" / "GOPR0372_07_00" / "sharp" / "000047.png"
 

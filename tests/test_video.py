@@ -12,7 +12,9 @@ from tests.helpers import SAMPLE, load
 from utils.common.errors import UserError
 from utils.images.codecs import UnreadableError
 from utils.metrics.numpy_metrics import psnr
-from utils.testing.video_restoring import VideoFile, output_name, restore_video
+from utils.testing.video_restoring import restore_video
+from utils.video.encoder import output_name
+from utils.video.reader import VideoFile
 
 FRAMES, RATE = 7, 24000 / 1001
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

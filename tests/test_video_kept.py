@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from utils.common.errors import UserError
-from utils.testing.video_restoring import VideoFile, output_name, restore_video
+from utils.testing.video_restoring import restore_video
+from utils.video.encoder import output_name
+from utils.video.reader import VideoFile
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 

@@ -14,7 +14,8 @@ from tests.helpers import SAMPLE, load, save, save_all
 from utils.common.errors import UserError
 from utils.testing import videos
 from utils.testing.inputs import find_sets, find_videos, result_folders
-from utils.testing.video_restoring import VideoFile, restore_video
+from utils.testing.video_restoring import restore_video
+from utils.video.reader import VideoFile
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 

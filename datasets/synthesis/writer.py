@@ -13,7 +13,7 @@ from datasets.discovery.pairing import GAMMA_DIR, SHARP_DIR, list_images
 from utils.common.errors import UserError, some
 from utils.common.files import atomic_write
 from utils.images.codecs import UnreadableError, read_image, write_png
-from utils.testing.video_restoring import VideoFile, is_video
+from utils.video.reader import VideoFile, is_video
 
 SIDES = ("blur", GAMMA_DIR, SHARP_DIR)
 _SETTINGS = "settings.json"

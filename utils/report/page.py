@@ -24,7 +24,7 @@ from utils.common.files import atomic_write
 from utils.images.codecs import DAMAGED, UnreadableError
 from utils.images.photographs import read_picture
 from utils.metrics.scorer import KNOWN
-from utils.testing.result_files import PAGE, Row
+from utils.report.rows import PAGE, Row
 
 FILES = "report_files"
 

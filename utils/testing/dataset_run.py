@@ -22,7 +22,7 @@ from utils.images.photographs import write_picture
 from utils.inference.evaluation import Decoded, decode, score_both
 from utils.inference.restorer import Restorer
 from utils.metrics.scorer import Scorer
-from utils.testing.result_files import Row
+from utils.report.rows import Row
 from utils.testing.saved_results import SavedResults, read_result
 
 _SHARE = 0.25  # of the free main memory that images before and after the network may take

@@ -10,9 +10,10 @@ from datasets import ImageSet
 from utils.common.signals import Interruption
 from utils.images.codecs import UnreadableError
 from utils.metrics.scorer import Scorer
+from utils.report.rows import Row
 from utils.runtime.distributed import Ranks
 from utils.testing.dataset_run import SetRun
-from utils.testing.result_files import Row, name_in
+from utils.testing.result_files import name_in
 from utils.testing.results import Results
 from utils.testing.sources import Method
 from utils.testing.summaries import summarise

@@ -12,7 +12,8 @@ from datasets.discovery.pairing import images_among
 from utils.common.errors import UserError, some
 from utils.common.files import exists
 from utils.testing.result_files import EarlierResults
-from utils.testing.video_restoring import is_video, output_name
+from utils.video.encoder import output_name
+from utils.video.reader import is_video
 
 
 def find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:

@@ -10,10 +10,9 @@ from typing import Any
 
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
+from utils.report.rows import PAGE, Row
 
-Row = dict[str, str | int | float]
-
-TABLE, SUMMARY, PAGE = "results.csv", "summary.json", "report.html"
+TABLE, SUMMARY = "results.csv", "summary.json"
 RANK_TABLES = "results-rank*.csv"  # of processes beside the main one
 BEGUN = "unfinished*.jsonl"
 

@@ -7,7 +7,7 @@ from typing import Any
 from datasets import ImageSet
 from utils.metrics.published import published_on
 from utils.metrics.scorer import KNOWN
-from utils.testing.result_files import Row
+from utils.report.rows import Row
 
 _GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
 _INPUT = "input_"  # before a metric's name: of the blurry image

@@ -12,28 +12,7 @@ from utils.common.files import atomic_write
 from utils.images.codecs import UnreadableError, to_uint8
 from utils.inference.evaluation import refuse_small
 from utils.video.encoder import Encoder, FfmpegEncoder, OpenCVEncoder
-from utils.video.probe import have_ffmpeg
 from utils.video.reader import VideoFile
-
-__all__ = ["SUFFIXES", "VideoFile", "is_video", "output_name", "restore_video"]
-
-SUFFIXES = (
-    *(".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".3gp", ".flv"),
-    *(".ogv", ".vob"),
-)
-_KEPT = (".mp4", ".mov", ".m4v", ".mkv")  # containers that take the restored video
-
-
-def is_video(path: Path) -> bool:
-    """Say whether a file's name is that of a video."""
-    return path.suffix.lower() in SUFFIXES
-
-
-def output_name(path: Path) -> str:
-    """Return the restored video's name: that of the source, in its container where that takes H.264, else in .mkv."""
-    if not have_ffmpeg():
-        return f"{path.stem}.mp4"
-    return f"{path.stem}{path.suffix.lower() if path.suffix.lower() in _KEPT else '.mkv'}"
 
 
 def restore_video(

@@ -12,13 +12,21 @@ import cv2
 import numpy as np
 
 from utils.common.errors import UserError
-from utils.video.probe import Probe, Sound, file_url, keep_times
+from utils.video.probe import Probe, Sound, file_url, have_ffmpeg, keep_times
 from utils.video.reader import SCALING, VideoFile
 
 _QUALITY = "14"  # x264's constant rate factor: no loss that is seen
 _TICKS = 1_000_000  # a second
 _LOSSLESS = ("pcm_", "flac", "alac", "wavpack", "truehd", "mlp", "tta", "ape")
 _AAC_BITS = "320k"  # of stereo; as much as is of use
+_KEPT = (".mp4", ".mov", ".m4v", ".mkv")  # containers that take the restored video
+
+
+def output_name(path: Path) -> str:
+    """Return the restored video's name: that of the source, in its container where that takes H.264, else in .mkv."""
+    if not have_ffmpeg():
+        return f"{path.stem}.mp4"
+    return f"{path.stem}{path.suffix.lower() if path.suffix.lower() in _KEPT else '.mkv'}"
 
 
 class Encoder(AbstractContextManager, ABC):

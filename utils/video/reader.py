@@ -14,10 +14,19 @@ import numpy as np
 from utils.images.codecs import UnreadableError
 from utils.video.probe import file_url, have_ffmpeg, keep_times, probe
 
+SUFFIXES = (
+    *(".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".3gp", ".flv"),
+    *(".ogv", ".vob"),
+)
 # Exact to the rounding of values; the default is faster and up to 3/255 off.
 SCALING = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _TIMES = "times.txt"
 _COUNT_THEIR_FRAMES = (".mp4", ".mov", ".m4v", ".avi")  # of others OpenCV guesses it from a length
+
+
+def is_video(path: Path) -> bool:
+    """Say whether a file's name is that of a video."""
+    return path.suffix.lower() in SUFFIXES
 
 
 class VideoFile:
