@@ -16,12 +16,12 @@ from PIL import Image
 from models import DeblurringNet, ReblurringNet
 from models.checkpoint import save_network
 from models.ops.deform_conv import _mmcv_problem
-from tests.helpers import ROOT, SAMPLE
+from tests.support.networks import SMALL_WIDTH
+from tests.support.samples import ROOT, SAMPLE
 from utils.runtime.precision import set_precision
 
 SHARED = ROOT.parent / "shared"
 GOLDEN_CASES = (("seed0_1x64x96", 0), ("seed1_2x48x32", 1))
-SMALL_WIDTH = 4
 
 
 def pytest_report_header() -> str:

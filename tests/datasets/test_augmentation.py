@@ -12,15 +12,13 @@ import pytest
 from scipy import stats
 
 from datasets.augmentation import WARPS, PairAugmentation, WarpedCrop
-from tests.helpers import (
-    ROOT,
-    SAMPLE,
+from tests.support.samples import ROOT, SAMPLE, load
+from tests.support.warps import (
     WHOLE_FRAME,
     RecordingRandom,
     control_points,
     coordinate_frame,
     draw_whole_frame_patch,
-    load,
     pad,
 )
 

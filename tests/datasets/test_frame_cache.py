@@ -11,7 +11,7 @@ import torch
 
 from datasets import FrameCache, find_images
 from datasets.patches import TrainingPatches
-from tests.helpers import SAMPLES
+from tests.support.samples import SAMPLES
 from utils.common.errors import UserError
 from utils.images.codecs import inspect_image, read_image
 

@@ -11,7 +11,7 @@ import torch
 from datasets import find_images
 from datasets.augmentation import PairAugmentation
 from datasets.patches import SharedBatches, TrainingPatches, training_loader
-from tests.helpers import ROOT, SAMPLES, load, save
+from tests.support.samples import ROOT, SAMPLES, load, save
 from utils.common.errors import UserError
 
 PATCH = 32

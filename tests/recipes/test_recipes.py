@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.checkpoint import load_file
-from tests.helpers import ROOT, SAMPLES, load
+from tests.support.samples import ROOT, SAMPLES, load
 from tools import training_history
 from utils.common.errors import UserError
 from utils.metrics.numpy_metrics import psnr

@@ -1,7 +1,7 @@
 """Run as a script: train in new processes and kill them at random moments, twenty times, then let one end.
 
-python -m tests.killed_runs WHOLE KILLED prints the statuses of the killed ones, -9 where SIGKILL came in time. Imports
-take seconds and a run of this size less, so this process imports once, starts no thread, and forks.
+python -m tests.support.killed_runs WHOLE KILLED prints the statuses of the killed ones, -9 where SIGKILL came in time.
+Imports take seconds and a run of this size less, so this process imports once, starts no thread, and forks.
 """
 
 import os
@@ -14,8 +14,7 @@ from pathlib import Path
 
 import torch
 
-from tests.test_resume import STAGE, pairs
-from tests.test_training import train
+from tests.support.training import STAGE, pairs, train
 
 
 def start(folder: Path, *more: str) -> int:

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.browser import DESKTOP, Page
-from tests.helpers import SAMPLES, load, save
+from tests.support.browser import DESKTOP, Page
+from tests.support.samples import SAMPLES, load, save
 from utils.metrics.numpy_metrics import score
 from utils.metrics.published import published_on
 from utils.report.page import Source, write_report

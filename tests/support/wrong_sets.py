@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tests.helpers import SAMPLES, load, save
+from tests.support.samples import SAMPLES, load, save
 
 FIRST, SECOND = (
     tuple(SAMPLES / "train" / "GOPR0372_07_00" / side / f"{number}.png" for side in ("blur", "sharp"))

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -16,8 +15,8 @@ import torch
 import D_testing
 from models import DeblurringNet
 from models.checkpoint import save_network
-from tests.helpers import ROOT, SAMPLE, SAMPLES, load, save
-from tests.test_ranks import finished
+from tests.support.processes import finished, run_script, torchrun
+from tests.support.samples import SAMPLE, SAMPLES, load, save
 from utils.common.pipeline import overlapped
 from utils.inference.restorer import Restorer
 
@@ -154,24 +153,18 @@ def rows(folder):
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "D_testing.py", *arguments, "--device", "cpu"], cwd=ROOT, capture_output=True, text=True
-    )
+    return run_script("D_testing.py", *arguments, "--device", "cpu")
 
 
-def torchrun(*arguments):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*launcher, "D_testing.py", *arguments, "--device", "cpu"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
+def start(*arguments):
+    return torchrun("D_testing.py", *arguments, "--device", "cpu")
 
 
 def test_two_processes_give_what_one_gives(photos):
     alone = run(*command(photos))
     assert alone.returncode == 2
     (photos / "out").rename(photos / "alone")
-    status, out, err = finished(torchrun(*command(photos)))
+    status, out, err = finished(start(*command(photos)))
     assert status == 1  # torchrun's own
     for text in (alone.stderr, err):
         assert "1 of the files were left out" in text
@@ -191,7 +184,7 @@ def test_two_processes_give_what_one_gives(photos):
 def test_what_killed_processes_had_done_is_not_done_again(photos):
     for i in range(40):
         save(photos / "photos" / f"more{i:02}.png", load(SAMPLE)[:200, :300])
-    process = torchrun(*command(photos, "--num_workers", "1"))
+    process = start(*command(photos, "--num_workers", "1"))
     table = photos / "out" / "results-rank1.csv"
     while not table.exists() and process.poll() is None:
         time.sleep(0.02)
@@ -212,7 +205,7 @@ def test_what_killed_processes_had_done_is_not_done_again(photos):
 def test_sigterm_to_all_processes_loses_no_row(photos):
     for i in range(60):
         save(photos / "photos" / f"more{i:02}.png", load(SAMPLE)[:300, :400])
-    process = torchrun(*command(photos))
+    process = start(*command(photos))
     while not (photos / "out" / "photos" / "more01.png").exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)

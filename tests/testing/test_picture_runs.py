@@ -12,7 +12,7 @@ import time
 import pytest
 
 import D_testing
-from tests.helpers import ROOT
+from tests.support.samples import ROOT
 from utils.common.errors import UserError
 from utils.common.files import only_run_in
 from utils.images.codecs import read_image

@@ -13,8 +13,8 @@ from PIL import Image
 import D_testing
 from datasets import find_images
 from models.checkpoint import load_deblurring_net
-from tests.helpers import ROOT, SAMPLES, save
-from tests.test_training import run_script
+from tests.support.processes import run_script
+from tests.support.samples import ROOT, SAMPLES, save
 from utils.common.errors import UserError
 from utils.images.codecs import read_image, to_uint8
 from utils.inference.evaluation import restore

@@ -10,7 +10,7 @@ import pytest
 
 import D_testing
 from datasets import parse_source
-from tests.helpers import ROOT, SAMPLE, SAMPLES, load, save
+from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
 from utils.common.errors import UserError
 from utils.testing.result_files import read_table
 

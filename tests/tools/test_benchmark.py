@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from tests.helpers import SAMPLES
-from tests.test_training import run_script
+from tests.support.processes import run_script
+from tests.support.samples import SAMPLES
 from tools import benchmark
 from tools.benchmark_work import WORKS, Configuration, straight_configuration
 from utils.common.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 
 from datasets import DatasetError, find_images
 from datasets.synthesis.writer import average_frames
-from tests.helpers import SAMPLES, load, save
+from tests.support.samples import SAMPLES, load, save
 from tools import blur_statistics, synthesize_blur
 from tools import check_data as data_check
 from tools.blur_statistics import TILE, blur_extent

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import tools.compare
-from tests.helpers import ROOT
+from tests.support.samples import ROOT
 from tools.compare import compare, differences
 
 EXPECTED = {"reblur": 0, "tiled": 0, "refused": 2}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from models import DeblurringNet, deblurring_net
 from models.checkpoint import load_deblurring_net, save_network
-from tests.helpers import ROOT, SAMPLE, load
+from tests.support.samples import ROOT, SAMPLE, load
 from tools import export, export_formats
 from tools.export_formats import FIRST_RUNTIME, FORMATS, SMALLEST
 from utils.common.errors import UserError

@@ -5,7 +5,7 @@ import torch
 
 from models import DeblurringNet
 from models.checkpoint import load_deblurring_net, load_file, load_reblurring_net, save_network
-from tests.helpers import SAMPLE, load
+from tests.support.samples import SAMPLE, load
 from tools.halve import halve, main
 from utils.common.errors import UserError
 from utils.inference.evaluation import restore

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from datasets.patches import TrainingPatches
-from tests.helpers import SAMPLES
-from tests.test_resume import log_lines, pairs, same, states, weights
-from tests.test_training import run_script, train, values
+from tests.support.processes import run_script
+from tests.support.samples import SAMPLES
+from tests.support.training import log_lines, pairs, same, states, train, values, weights
 from utils.common.errors import UserError
 from utils.runtime.distributed import Ranks
 from utils.training.learner import Learner

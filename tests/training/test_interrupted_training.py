@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,33 +10,12 @@ import torch
 import DR_training
 from models import DeblurringNet
 from models.checkpoint import load_deblurring_net
-from tests.test_training import ROOT, arguments, run_script, train
+from tests.support.processes import interrupt, run_script
+from tests.support.samples import ROOT
+from tests.support.training import STAGE, arguments, train
 from utils.common.errors import UserError
 from utils.common.signals import interruption
 from utils.training.run_log import RunLog, new_run_folder
-
-SMALL = ("--stage", "deblur")
-
-
-def interrupt(tmp_path, moment: str, workers: str, number: int = signal.SIGINT, more: tuple[str, ...] = ()):
-    """Start training, send a signal once a line holds `moment`; return the exit status and the rest of the output."""
-    command = ["DR_training.py", *arguments(tmp_path, *SMALL, "--overwrite", "--num_workers", workers, *more)]
-    with subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # A shell's background jobs, and what they start, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        for line in process.stdout:
-            if moment in line:
-                break
-        os.killpg(process.pid, number)  # as a terminal does: to the workers, too
-        rest = process.stdout.read()
-        return process.wait(60), rest
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
@@ -63,7 +40,7 @@ def test_ctrl_c_before_the_first_step_keeps_the_old_network(tmp_path, small_netw
 
     monkeypatch.setattr(RunLog, "line", line_then_interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, *SMALL, "--overwrite")
+        train(tmp_path, *STAGE, "--overwrite")
     assert (small_networks / "DeblurringNet_NF.pth").read_bytes() == before
 
 
@@ -83,7 +60,7 @@ def test_ctrl_c_between_batches_of_unequal_size(tmp_path, monkeypatch, step):
 
     monkeypatch.setattr(RunLog, "step", record_then_interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, *SMALL, trainset=(str(data),))
+        train(tmp_path, *STAGE, trainset=(str(data),))
     (log,) = (tmp_path / "log").glob("*/log.txt")
     lines = log.read_text().splitlines()
     assert f"interrupted after step {step}; the network so far is in" in lines[-1]
@@ -116,13 +93,13 @@ def test_offsets_that_are_not_finite_read_nothing_outside_the_image(deform_op):
 def test_places_that_cannot_be_written_are_refused_at_the_start(tmp_path, flag):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"{flag} .*file cannot be written in"):
-        train(tmp_path, *SMALL, flag, str(tmp_path / "file"))
+        train(tmp_path, *STAGE, flag, str(tmp_path / "file"))
 
 
 def test_a_data_set_given_twice_is_refused(tmp_path):
     source = str(ROOT / "samples" / "GOPRO")
     with pytest.raises(UserError, match="--trainset_dir names .*GOPRO twice"):
-        train(tmp_path, *SMALL, trainset=(source, f"gopro={source}"))
+        train(tmp_path, *STAGE, trainset=(source, f"gopro={source}"))
 
 
 def test_two_runs_in_the_same_second_have_folders_of_their_own(tmp_path):
@@ -145,7 +122,7 @@ def test_two_runs_in_the_same_second_have_folders_of_their_own(tmp_path):
 )
 def test_numbers_that_make_no_sense(tmp_path, capsys, flag, value, message):
     with pytest.raises(SystemExit) as exit_status:
-        DR_training.parse_args(arguments(tmp_path, *SMALL, flag, value))
+        DR_training.parse_args(arguments(tmp_path, *STAGE, flag, value))
     assert exit_status.value.code == 2
     error = capsys.readouterr().err
     assert flag in error

@@ -5,9 +5,8 @@ import torch
 
 from datasets import BlurSynthesis, find_images, parse_source
 from datasets.patches import SharedBatches, TrainingPatches, training_loader
-from tests.helpers import SAMPLES, load, save
-from tests.test_resume import same, weights
-from tests.test_training import train, values
+from tests.support.samples import SAMPLES, load, save
+from tests.support.training import same, train, values, weights
 from utils.common.errors import UserError
 from utils.testing.inputs import find_sets
 from utils.training.prefetch import Prefetch

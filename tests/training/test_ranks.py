@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,8 +14,8 @@ import pytest
 import torch
 
 from models.checkpoint import load_file
-from tests.test_resume import log_lines, pairs, states, weights
-from tests.test_training import ROOT, arguments, train, values
+from tests.support.processes import finished, torchrun
+from tests.support.training import arguments, log_lines, pairs, states, train, values, weights
 from utils.runtime.distributed import ranks_together
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")
@@ -24,17 +23,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs P
 STAGE = ("--stage", "deblur", "--n_epochs", "10")
 
 
-def torchrun(folder: Path, *more: str, processes: int = 2) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [*launcher, "DR_training.py", *arguments(folder, *more, trainset=(str(pairs(folder)),))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
-
-
-def finished(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=200)
-    return process.returncode, out, err
+def start(folder: Path, *more: str) -> subprocess.Popen:
+    return torchrun("DR_training.py", *arguments(folder, *more, trainset=(str(pairs(folder)),)))
 
 
 def difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
@@ -47,7 +37,7 @@ def difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) 
 def test_two_processes_train_as_one(tmp_path, accumulate):
     """Twenty steps of two and one frames: every other step leaves a rank without one of its own."""
     more = (*STAGE, "--batch_size", "2", "--accumulate", accumulate, "--max_steps", "20")
-    status, out, err = finished(torchrun(tmp_path / "two", *more))
+    status, out, err = finished(start(tmp_path / "two", *more))
     assert status == 0, err
     assert out.count("3 pairs") == 1  # one process speaks
     train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path / "two")),))
@@ -65,7 +55,7 @@ def test_two_processes_fine_tune_as_one_to_each_weight(tmp_path, small_networks)
     for name in ("one", "two"):
         shutil.copytree(small_networks, tmp_path / name / "nets")
         (tmp_path / name / "nets" / "DeblurringNet_FT.pth").unlink()
-    status, _, err = finished(torchrun(tmp_path / "two", *more))
+    status, _, err = finished(start(tmp_path / "two", *more))
     assert status == 0, err
     train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path / "two")),))
     two, one = (weights(tmp_path / name, "DeblurringNet_FT.pth") for name in ("two", "one"))
@@ -82,7 +72,7 @@ def test_processes_go_on_with_what_one_began_and_validate_each_image_once(tmp_pa
     train(tmp_path, *STAGE, "--max_steps", "2", trainset=(str(pairs(tmp_path)),))
     validation = ("--valset_dir", str(pairs(tmp_path)), "--val_every", "1")
     more = (*STAGE, "--max_steps", "4", *validation)
-    status, _, err = finished(torchrun(tmp_path, *more, "--resume", "auto"))
+    status, _, err = finished(start(tmp_path, *more, "--resume", "auto"))
     assert status == 0, err
     train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path)),))
     assert "resumed from" in log_lines(tmp_path)
@@ -96,10 +86,10 @@ def test_one_ranks_failure_ends_the_others_with_its_message(tmp_path):
     frame = pairs(tmp_path) / "blur" / "000047.png"
     whole = frame.read_bytes()
     frame.write_bytes(whole[: len(whole) // 2])  # its header is whole, so that it is met in training
-    start = time.monotonic()
-    status, _, err = finished(torchrun(tmp_path, *STAGE, "--batch_size", "2", "--n_epochs", "1000"))
+    begun = time.monotonic()
+    status, _, err = finished(start(tmp_path, *STAGE, "--batch_size", "2", "--n_epochs", "1000"))
     assert status != 0
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - begun < 60
     assert f"error: {frame} is damaged or incomplete" in err
     others = re.findall(r"rank (\d) ends because rank (\d) failed: (.*)", err)
     assert all(first != second and str(frame) in text for first, second, text in others)
@@ -128,14 +118,14 @@ def test_the_watch_over_the_others_ends_before_the_process_does(monkeypatch):
 
 
 def test_an_error_that_all_ranks_meet_is_said_once(tmp_path):
-    status, _, err = finished(torchrun(tmp_path, *STAGE, "--valset_dir", str(tmp_path / "nowhere")))
+    status, _, err = finished(start(tmp_path, *STAGE, "--valset_dir", str(tmp_path / "nowhere")))
     assert status != 0
     assert len(re.findall(r"^error: .*nowhere does not exist", err, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_save_one_state_for_all(tmp_path, number):
-    process = torchrun(tmp_path, *STAGE, "--n_epochs", "1000")
+    process = start(tmp_path, *STAGE, "--n_epochs", "1000")
     for line in process.stdout:
         if "epoch 2" in line:
             break
@@ -149,7 +139,7 @@ def test_signals_save_one_state_for_all(tmp_path, number):
 
 
 def test_a_process_that_is_killed_ends_the_other_with_a_line(tmp_path):
-    process = torchrun(tmp_path, *STAGE, "--n_epochs", "1000")
+    process = start(tmp_path, *STAGE, "--n_epochs", "1000")
     for line in process.stdout:
         if "epoch 1" in line:
             break
@@ -164,6 +154,6 @@ def test_a_process_that_is_killed_ends_the_other_with_a_line(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_more_processes_than_gpus_are_refused(tmp_path):
-    status, _, err = finished(torchrun(tmp_path, *STAGE, "--device", "cuda"))
+    status, _, err = finished(start(tmp_path, *STAGE, "--device", "cuda"))
     assert status != 0
     assert "torchrun started 2 processes on a node with 0 GPUs" in err

@@ -15,35 +15,15 @@ import torch
 
 import DR_training
 from models.checkpoint import load_file
-from tests.test_interrupted_training import interrupt
-from tests.test_training import ROOT, SAMPLES, arguments, run_script, train
+from tests.support.processes import interrupt, run_script
+from tests.support.samples import ROOT
+from tests.support.training import NETWORK, STAGE, arguments, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.runtime.distributed import Ranks
 from utils.training.checkpointing import RunState
 from utils.training.learner import Learner
 from utils.training.progress import Progress, SaveEvery
 from utils.training.run_log import RunLog
-
-STAGE = ("--stage", "deblur")
-NETWORK = "DeblurringNet_NF.pth"
-
-
-def weights(folder: Path, name: str = NETWORK) -> dict[str, torch.Tensor]:
-    content = load_file(folder / "nets" / name)
-    return content.get("deblurring_state_dict") or content["blurring_state_dict"]
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def states(folder: Path, stage: str = "deblur") -> list[Path]:
-    """The states of a stage but for that of its beginning, newest first."""
-    return [path for path in RunState(folder / "nets" / "states" / stage, 1).files() if "000000000" not in path.name]
-
-
-def log_lines(folder: Path) -> str:
-    return "\n".join(path.read_text() for path in sorted((folder / "log").glob("*/log.txt")))
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +32,6 @@ def whole_run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     train(folder, *STAGE, "--n_epochs", "3", "--n_steps", "2", trainset=(str(pairs(folder)),))
     return folder
-
-
-def pairs(folder: Path) -> Path:
-    data = folder / "pairs"
-    if not data.exists():
-        shutil.copytree(SAMPLES / "train" / "GOPR0372_07_00", data)
-        for side in ("blur", "sharp"):
-            shutil.copy(data / side / "000047.png", data / side / "000048.png")
-    return data
 
 
 def part(folder: Path, *more: str) -> Namespace:
@@ -87,7 +58,7 @@ def test_stages_that_are_finished_are_not_trained_again(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
-    command = [sys.executable, "-m", "tests.killed_runs", str(tmp_path / "whole"), str(tmp_path / "killed")]
+    command = [sys.executable, "-m", "tests.support.killed_runs", str(tmp_path / "whole"), str(tmp_path / "killed")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-2000:]
     statuses = [line.partition(": ")[2] for line in result.stdout.splitlines() if line.startswith("killed: ")]

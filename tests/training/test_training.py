@@ -2,52 +2,22 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import DR_training
 from losses import NormalizedMSELoss
 from models import DeblurringNet
 from models.checkpoint import load_deblurring_net, load_reblurring_net
-from tests.conftest import SMALL_WIDTH
-from tests.helpers import ROOT, SAMPLES
+from tests.support.processes import run_script
+from tests.support.samples import SAMPLES
+from tests.support.training import arguments, curves, train, values
 from utils.common.errors import UserError
 from utils.images.codecs import read_image, to_float_image, to_tensor
 from utils.metrics.numpy_metrics import psnr
-
-
-def arguments(folder: Path, *more: str, trainset: tuple[str, ...] = (str(SAMPLES),)) -> list[str]:
-    small = ["--width", str(SMALL_WIDTH), "--batch_size", "2", "--patch_size", "32", "--num_workers", "0"]
-    places = ["--output_dir", str(folder / "nets"), "--log_dir", str(folder / "log"), "--device", "cpu"]
-    return ["--trainset_dir", *trainset, *places, *small, *more]
-
-
-def train(folder: Path, *more: str, **options) -> Namespace:
-    args = DR_training.parse_args(arguments(folder, *more, **options))
-    DR_training.main(args)
-    return args
-
-
-def run_script(*command: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
-
-
-def curves(log_dir: Path, stage: str) -> EventAccumulator:
-    (folder,) = log_dir.glob(f"{stage}_*")
-    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    accumulator.Reload()
-    return accumulator
-
-
-def values(log_dir: Path, stage: str, name: str) -> list[float]:
-    return [event.value for event in curves(log_dir, stage).Scalars(name)]
 
 
 def unpaired_folder(tmp_path: Path) -> Path:

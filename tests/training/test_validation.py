@@ -13,9 +13,8 @@ from PIL import Image
 
 import D_testing
 from models.checkpoint import load_file
-from tests.helpers import ROOT, SAMPLES
-from tests.test_resume import log_lines, pairs, same, states, weights
-from tests.test_training import curves, train
+from tests.support.samples import ROOT, SAMPLES
+from tests.support.training import curves, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.common.signals import Interruption
 from utils.runtime.distributed import Ranks

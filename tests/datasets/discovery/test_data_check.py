@@ -12,8 +12,8 @@ import pytest
 
 from datasets import DatasetError, ImageSet, find_images, quick_check
 from datasets.discovery.pixel_checks import PairContent, content_problems
-from tests.helpers import ROOT, SAMPLES, save, save_all
-from tests.wrong_sets import FIRST, OTHER_SHARP, SECOND, damage, everything_wrong, moved_camera, put
+from tests.support.samples import ROOT, SAMPLES, save, save_all
+from tests.support.wrong_sets import FIRST, OTHER_SHARP, SECOND, damage, everything_wrong, moved_camera, put
 from tools.check_data import check_folder
 
 COMMAND = [sys.executable, "-m", "tools.check_data"]

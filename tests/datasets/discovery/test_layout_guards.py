@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from datasets import DatasetError, find_images, parse_source
-from tests.helpers import save_all
+from tests.support.samples import save_all
 from utils.common.errors import UserError
 from utils.testing.inputs import find_sets
 

@@ -6,7 +6,7 @@ import pytest
 
 from datasets import DatasetError, find_images, parse_source
 from datasets.discovery import header_checks, pairing
-from tests.helpers import SAMPLES, save, save_all
+from tests.support.samples import SAMPLES, save, save_all
 
 LAYOUTS = {  # below a split's folder: the blurry file, its partner, its name in the set, and the layout's text
     "GOPRO_Large": ("GOPR01_00/blur/0001.png", "GOPR01_00/sharp/0001.png", "GOPR01_00/0001.png", "{blur,sharp}"),

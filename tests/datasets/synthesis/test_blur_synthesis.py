@@ -13,7 +13,7 @@ import DR_training
 from datasets.synthesis.motion import Motion, MotionSettings, apply, draw_motion
 from datasets.synthesis.rendering import average
 from datasets.synthesis.sensor import Response, SensorSettings, add_noise, gaussian, jpeg
-from tests.helpers import SAMPLES, load
+from tests.support.samples import SAMPLES, load
 from tools.synthesize_blur import BlurSettings, BlurSynthesis
 from utils.common.errors import UserError
 from utils.images.codecs import to_tensor

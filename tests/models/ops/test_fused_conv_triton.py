@@ -4,14 +4,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.support.triton_device import DEVICE  # skips this file where the kernels cannot run
+
+# isort: split
 from models.aspdc import ASPDC, read_as_released
 from models.blocks import JoinedConvolution
 from models.ops.conv.op import convolution, predictions
 from models.ops.conv.triton_launch import kernel_form, predict_form
 from models.ops.dynamic_filter.op import filtered
 from models.reblurring_net import dynamic_filter
-from tests.test_fused import relative_error
-from tests.test_fused_triton import DEVICE  # skips all of this file, too, where the kernels cannot run
+from tests.support.aspdc_cases import relative_error
 
 CHANNELS_LAST = torch.channels_last
 

@@ -1,21 +1,13 @@
 """The Triton kernels of the fused operation: in Triton's interpreter, or on a GPU where there is one."""
 
-from importlib.metadata import version
-
 import pytest
 import torch
 
-from models.ops import fused_problem
+from tests.support.triton_device import DEVICE, GPU  # skips this file where the kernels cannot run
 
-if problem := fused_problem("cuda"):
-    pytest.skip(problem, allow_module_level=True)
-if not torch.cuda.is_available() and tuple(map(int, version("triton").split(".")[:2])) >= (3, 9):
-    pytest.skip("the interpreter of Triton 3.9 refuses the kernels' masks", allow_module_level=True)
+# isort: split
 from models.ops.aspdc_sum.op import fused_sum_triton, product
-from tests.test_fused import MODULES, make_case, relative_error, straight
-
-GPU = torch.cuda.is_available()
-DEVICE = "cuda" if GPU else "cpu"  # conftest.py turns the interpreter on
+from tests.support.aspdc_cases import MODULES, make_case, relative_error, straight
 
 
 def fused(case):

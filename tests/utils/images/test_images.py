@@ -7,7 +7,7 @@ from PIL import Image, ImageFile
 
 from datasets import find_images
 from datasets.discovery.header_checks import compare_with_published_count
-from tests.helpers import SAMPLE, load, save, save_all
+from tests.support.samples import SAMPLE, load, save, save_all
 from utils.common.errors import UserError
 from utils.images.codecs import inspect_image, read_image
 

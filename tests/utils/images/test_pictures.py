@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, features
 
-from tests.helpers import SAMPLE
+from tests.support.samples import SAMPLE
 from utils.images import codecs
 from utils.images.codecs import UnreadableError, optional_formats, read_image, write_png
 from utils.images.photographs import _read_plain, read_picture, write_picture

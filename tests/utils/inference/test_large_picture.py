@@ -11,7 +11,7 @@ from PIL import Image
 
 from models import DeblurringNet
 from models.checkpoint import load_deblurring_net, save_network
-from tests.helpers import ROOT, SAMPLE, load
+from tests.support.samples import ROOT, SAMPLE, load
 from utils.images.codecs import to_uint8
 from utils.inference.evaluation import restore
 

@@ -12,7 +12,7 @@ import torch
 import D_testing
 from models import DeblurringNet
 from models.released_names import DEBLURRING_KEY, from_released
-from tests.helpers import ROOT, SAMPLE, load
+from tests.support.samples import ROOT, SAMPLE, load
 from utils.common.errors import UserError
 from utils.common.memory import free_memory
 from utils.inference.evaluation import restore

@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from tests.helpers import SAMPLES
+from tests.support.samples import SAMPLES
 from utils.images.codecs import read_image
 from utils.metrics import torch_metrics
 from utils.metrics.numpy_metrics import (

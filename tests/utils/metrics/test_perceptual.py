@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers import SAMPLE, load, save
+from tests.support.samples import SAMPLE, load, save
 from utils.common.errors import UserError
 from utils.metrics.numpy_metrics import METRICS, score
 from utils.metrics.perceptual import SMALLEST, Perceptual

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from tests.helpers import SAMPLES, load, save
-from tests.test_map_figures import moving_network, real_pair, texts
+from tests.support.figures import real_pair, texts
+from tests.support.networks import moving_network
+from tests.support.samples import SAMPLES, load, save
 from utils.report.figure_files import parse_blocks
 from utils.report.figure_parts import Box, choose_boxes, save_figure
 from utils.report.figures import crops_figure, write_figures

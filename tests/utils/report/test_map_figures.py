@@ -6,12 +6,10 @@ import torch
 import torchvision.ops
 from matplotlib.collections import PathCollection
 from matplotlib.quiver import Quiver, QuiverKey
-from matplotlib.text import Text
 
-from models import DeblurringNet
 from models.aspdc import ASPDCMaps
-from tests.conftest import SMALL_WIDTH
-from tests.helpers import SAMPLES, load
+from tests.support.figures import real_pair, texts
+from tests.support.networks import moving_network
 from utils.images.codecs import to_tensor
 from utils.report.figure_parts import Box, choose_boxes
 from utils.report.figures import crops_figure
@@ -19,28 +17,6 @@ from utils.report.map_figures import attention_figure, maps_of, offsets_figure, 
 
 CPU = torch.device("cpu")
 BOX = Box(40, 60, 64, 96)
-
-
-def real_pair():
-    """Return a real blurry image and its sharp partner, 320×192 px."""
-    files = (SAMPLES / "test" / "GOPR0881_11_01" / side / "000203.png" for side in ("blur", "sharp"))
-    return tuple(np.ascontiguousarray(load(file)[180:372, 230:550]) for file in files)
-
-
-def moving_network():
-    """Return a network whose offsets are a few pixels long and whose attention varies."""
-    torch.manual_seed(0)
-    network = DeblurringNet(SMALL_WIDTH).eval()
-    with torch.no_grad():
-        for aspdc in network.aspdcs:
-            aspdc.afim[-2].weight.mul_(8)
-            for module in aspdc.deformable[1:]:
-                module.offset_conv.weight.mul_(8)
-    return network
-
-
-def texts(figure):
-    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import PHONE, headless_chromium
-from tests.helpers import SAMPLE, load, save
-from tests.reports import ODD_NAMES, SETTINGS, photograph_rows, photographs, sample_report
+from tests.support.browser import PHONE, headless_chromium
+from tests.support.reports import ODD_NAMES, SETTINGS, photograph_rows, photographs, sample_report
+from tests.support.samples import SAMPLE, load, save
 from utils.report.page import Source, write_report
 
 VISIBLE = "#body .open"

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import PHONE, headless_chromium
-from tests.helpers import SAMPLE, SAMPLES, load, save
-from tests.reports import (
+from tests.support.browser import PHONE, headless_chromium
+from tests.support.reports import (
     NAME,
     SETTINGS,
     SHOWN,
@@ -22,6 +21,7 @@ from tests.reports import (
     seen_at_one_to_one,
     stage,
 )
+from tests.support.samples import SAMPLE, SAMPLES, load, save
 from utils.report.page import Source, write_report
 
 

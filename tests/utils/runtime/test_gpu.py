@@ -11,7 +11,7 @@ from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.checkpoint import load_file
 from models.ops import fused_problem, use_fused_operations
-from tests.helpers import ROOT, SAMPLE, SAMPLES, load
+from tests.support.samples import ROOT, SAMPLE, SAMPLES, load
 from utils.inference.evaluation import restore
 from utils.inference.restorer import Restorer
 from utils.metrics.numpy_metrics import psnr_float

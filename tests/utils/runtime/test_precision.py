@@ -7,8 +7,8 @@ import torch
 import DR_training
 from models import DeblurringNet, ReblurringNet
 from models.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
-from tests.helpers import SAMPLES
-from tests.test_training import train, values
+from tests.support.samples import SAMPLES
+from tests.support.training import train, values
 from utils.images.codecs import read_image
 from utils.inference.evaluation import restore
 from utils.metrics.numpy_metrics import psnr, psnr_float

@@ -18,7 +18,7 @@ from PIL import Image
 import D_testing
 from models import DeblurringNet
 from models.checkpoint import save_network
-from tests.helpers import ROOT, SAMPLE, SAMPLES, load, save
+from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
 from utils.common import files
 from utils.common.errors import Terminated, UserError
 from utils.common.signals import Interruption

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 import D_testing
-from tests.helpers import SAMPLES, load, save
+from tests.support.samples import SAMPLES, load, save
 from utils.common.errors import UserError
 from utils.images.codecs import read_image
 from utils.metrics.numpy_metrics import METRICS, score

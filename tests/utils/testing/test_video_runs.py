@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import D_testing
-from tests.helpers import SAMPLE, load, save, save_all
+from tests.support.samples import SAMPLE, load, save, save_all
 from utils.common.errors import UserError
 from utils.testing import videos
 from utils.testing.inputs import find_sets, find_videos, result_folders

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import D_testing
-from tests.helpers import SAMPLE, load
+from tests.support.samples import SAMPLE, load
 from utils.common.errors import UserError
 from utils.images.codecs import UnreadableError
 from utils.metrics.numpy_metrics import psnr
