@@ -184,3 +184,14 @@ def test_refuses_two_images_of_different_size():
 def test_refuses_unknown_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         DeblurringNet(**arguments)
+
+
+@pytest.mark.parametrize("deform_op", ["torchvision", "fused"])
+def test_offsets_that_are_not_finite_read_nothing_outside_the_image(deform_op):
+    torch.manual_seed(0)
+    network = DeblurringNet(4, deform_op=deform_op)
+    for value in (float("nan"), float("inf"), 1e30):
+        with torch.no_grad():
+            for aspdc in network.aspdcs:
+                aspdc.deformable[1].offset_conv.bias.fill_(value)
+            assert network(torch.zeros(1, 3, 16, 16)).isfinite().all()

@@ -9,8 +9,6 @@ from tests.support.processes import run_script
 from tests.support.samples import SAMPLES
 from tools import benchmark
 from tools.benchmark_work import WORKS, Configuration, straight_configuration
-from utils.common.errors import UserError
-from utils.runtime.precision import autocast, set_precision
 
 CPU = torch.device("cpu")
 
@@ -85,19 +83,3 @@ def test_arguments_that_make_no_sense(arguments, message, capsys):
     with pytest.raises(SystemExit):
         benchmark.parse_args(arguments)
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("precision", ["tf32", "fp16"])
-def test_formats_of_the_gpu_are_refused_on_the_cpu(precision):
-    with pytest.raises(UserError, match=f"--precision {precision} needs a CUDA device, this run is on cpu"):
-        set_precision(precision, CPU)
-
-
-def test_fp32_allows_no_tf32(monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    set_precision("fp32", CPU)
-    assert not torch.backends.cudnn.allow_tf32
-    with autocast("fp32", CPU):
-        assert not torch.is_autocast_enabled("cpu")
-    with autocast("bf16", CPU):
-        assert torch.get_autocast_dtype("cpu") == torch.bfloat16

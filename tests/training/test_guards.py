@@ -11,11 +11,8 @@ from tests.support.processes import run_script
 from tests.support.samples import SAMPLES
 from tests.support.training import log_lines, pairs, same, states, train, values, weights
 from utils.common.errors import UserError
-from utils.runtime.distributed import Ranks
-from utils.training.learner import Learner
 
 STAGE = ("--stage", "deblur", "--n_epochs", "3")
-CPU = Ranks(torch.device("cpu"))
 
 
 def run(folder: Path, *more: str, data: Path | None = None):
@@ -65,27 +62,6 @@ def test_too_many_bad_steps_in_a_row_end_the_run_and_keep_what_was_there(tmp_pat
 def test_a_diverging_run_ends_with_status_2(tmp_path):
     with pytest.raises(UserError, match="20 steps in a row without finite losses and gradients"):
         run(tmp_path, "--lr", "1e30", "--n_epochs", "100")
-
-
-@pytest.mark.parametrize("value", [math.inf, math.nan])
-def test_an_infinite_loss_with_a_finite_gradient_changes_nothing(value):
-    layer = torch.nn.Linear(2, 2)
-    learner, before = Learner(layer, 1e-2, CPU), layer.weight.clone()
-    norm = learner.step([torch.ones(1, 2)], lambda network, x: network(x).sum() + value)
-    assert not norm.isfinite()
-    assert torch.equal(layer.weight, before)
-    assert learner.step([torch.ones(1, 2)], lambda network, x: network(x).sum()).isfinite()
-    assert not torch.equal(layer.weight, before)
-
-
-def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were():
-    for limit, expected in ((None, math.sqrt(4 * 9 + 2)), (0.5, 0.5)):
-        layer = torch.nn.Linear(2, 2)
-        learner = Learner(layer, 1e-2, CPU, clip_grad=limit)
-        norm = learner.step([torch.full((1, 2), 3.0)], lambda network, x: network(x).sum())
-        assert norm.item() == pytest.approx(math.sqrt(4 * 9 + 2))
-        grads = torch.cat([parameter.grad.flatten() for parameter in layer.parameters()])
-        assert grads.norm().item() == pytest.approx(expected, rel=1e-4)
 
 
 def truncate(path: Path) -> None:

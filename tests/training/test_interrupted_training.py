@@ -5,17 +5,14 @@ import shutil
 import signal
 
 import pytest
-import torch
 
 import DR_training
-from models import DeblurringNet
 from models.checkpoint import load_deblurring_net
 from tests.support.processes import interrupt, run_script
 from tests.support.samples import ROOT
 from tests.support.training import STAGE, arguments, train
 from utils.common.errors import UserError
-from utils.common.signals import interruption
-from utils.training.run_log import RunLog, new_run_folder
+from utils.training.run_log import RunLog
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
@@ -68,27 +65,6 @@ def test_ctrl_c_between_batches_of_unequal_size(tmp_path, monkeypatch, step):
     load_deblurring_net(tmp_path / "nets" / "DeblurringNet_NF.pth")
 
 
-def test_the_second_ctrl_c_does_not_wait():
-    with interruption() as stop:
-        signal.raise_signal(signal.SIGINT)
-        assert stop.requested
-        signal.raise_signal(signal.SIGINT)  # the same one, that torchrun passes on, too
-        stop.since -= 1
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.parametrize("deform_op", ["torchvision", "fused"])
-def test_offsets_that_are_not_finite_read_nothing_outside_the_image(deform_op):
-    torch.manual_seed(0)
-    network = DeblurringNet(4, deform_op=deform_op)
-    for value in (float("nan"), float("inf"), 1e30):
-        with torch.no_grad():
-            for aspdc in network.aspdcs:
-                aspdc.deformable[1].offset_conv.bias.fill_(value)
-            assert network(torch.zeros(1, 3, 16, 16)).isfinite().all()
-
-
 @pytest.mark.parametrize("flag", ["--output_dir", "--log_dir"])
 def test_places_that_cannot_be_written_are_refused_at_the_start(tmp_path, flag):
     (tmp_path / "file").write_text("")
@@ -100,10 +76,6 @@ def test_a_data_set_given_twice_is_refused(tmp_path):
     source = str(ROOT / "samples" / "GOPRO")
     with pytest.raises(UserError, match="--trainset_dir names .*GOPRO twice"):
         train(tmp_path, *STAGE, trainset=(source, f"gopro={source}"))
-
-
-def test_two_runs_in_the_same_second_have_folders_of_their_own(tmp_path):
-    assert len({new_run_folder(tmp_path, "deblur") for _ in range(3)}) == 3
 
 
 @pytest.mark.parametrize(

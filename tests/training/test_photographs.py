@@ -9,7 +9,6 @@ from tests.support.samples import SAMPLES, load, save
 from tests.support.training import same, train, values, weights
 from utils.common.errors import UserError
 from utils.testing.inputs import find_sets
-from utils.training.prefetch import Prefetch
 
 
 @pytest.fixture
@@ -63,19 +62,3 @@ def test_blurred_photographs_are_blurrier_than_their_partners(photographs):
 def test_photographs_are_for_training_alone(photographs):
     with pytest.raises(UserError, match=r"is for training; to restore such photographs give unpaired="):
         find_sets([photographs], "blur")
-
-
-def test_an_error_while_preparing_comes_with_the_item_it_is_about():
-    def prepare(item):
-        if item == 2:
-            raise OSError("broken")
-        return 10 * item
-
-    items = Prefetch(iter(range(5)), prepare)
-    assert next(items) == 0
-    assert next(items) == 10
-    items.prepare_next()  # meets the error while item 1 is in use
-    items.prepare_next()  # and changes nothing when called again
-    with pytest.raises(OSError, match="broken"):
-        next(items)
-    assert list(Prefetch(range(3), str)) == ["0", "1", "2"]

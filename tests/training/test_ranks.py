@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import torch
 from models.checkpoint import load_file
 from tests.support.processes import finished, torchrun
 from tests.support.training import arguments, log_lines, pairs, states, train, values, weights
-from utils.runtime.distributed import ranks_together
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")
 
@@ -94,27 +92,6 @@ def test_one_ranks_failure_ends_the_others_with_its_message(tmp_path):
     others = re.findall(r"rank (\d) ends because rank (\d) failed: (.*)", err)
     assert all(first != second and str(frame) in text for first, second, text in others)
     assert 'DR_training.py", line' not in err  # no traceback of ours
-
-
-def test_the_watch_over_the_others_ends_before_the_process_does(monkeypatch):
-    """PyTorch aborts a process whose Python ends while a thread is inside the store: 14 of 15 that always are."""
-    place = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
-    for name, value in {**place, "TORCHELASTIC_RUN_ID": "one", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}.items():
-        monkeypatch.setenv(name, str(value))
-    asked = threading.Event()
-
-    def slow_check(_store, _keys):
-        asked.set()
-        time.sleep(2)
-        return False
-
-    monkeypatch.setattr(torch.distributed.Store, "check", slow_check)
-    before = set(threading.enumerate())
-    with ranks_together("cpu") as ranks:
-        assert asked.wait(60)
-        assert ranks.together
-        assert set(threading.enumerate()) - before
-    assert not set(threading.enumerate()) - before
 
 
 def test_an_error_that_all_ranks_meet_is_said_once(tmp_path):

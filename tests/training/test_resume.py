@@ -6,12 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import torch
 
 import DR_training
 from models.checkpoint import load_file
@@ -19,10 +17,7 @@ from tests.support.processes import interrupt, run_script
 from tests.support.samples import ROOT
 from tests.support.training import NETWORK, STAGE, arguments, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
-from utils.runtime.distributed import Ranks
 from utils.training.checkpointing import RunState
-from utils.training.learner import Learner
-from utils.training.progress import Progress, SaveEvery
 from utils.training.run_log import RunLog
 
 
@@ -174,43 +169,6 @@ def test_a_full_disk_ends_the_run_with_the_old_state_intact(tmp_path):
         assert not problems
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_when_states_are_saved():
-    every = SaveEvery.parse("2epochs")
-    assert [every.due(Progress(9, epoch, position)) for epoch, position in ((1, 0), (2, 0), (2, 5))] == [
-        False,
-        True,
-        False,
-    ]
-    every = SaveEvery.parse("500 steps")
-    assert [every.due(Progress(step)) for step in (499, 500, 750, 1000)] == [False, True, False, True]
-    every = SaveEvery.parse("0.001min")
-    assert not every.due(Progress(1))
-    time.sleep(0.07)
-    assert every.due(Progress(1))
-    assert not every.due(Progress(2))
-
-
-@pytest.mark.parametrize("text", ["", "10", "min", "-1min", "0steps", "3 years"])
-def test_intervals_that_make_no_sense(tmp_path, text, capsys):
-    with pytest.raises(ArgumentTypeError, match="such as 10min, 2epochs or 500steps"):
-        SaveEvery.parse(text)
-    with pytest.raises(SystemExit):
-        DR_training.parse_args(arguments(tmp_path, f"--save_every={text}"))
-    assert "--save_every" in capsys.readouterr().err
-
-
-def test_every_random_state_comes_back():
-    import random as python_random
-
-    import numpy as np
-
-    learner = Learner(torch.nn.Linear(2, 2), 1e-3, Ranks(torch.device("cpu")))
-    state = learner.state()
-    first = [python_random.random(), np.random.rand(), torch.rand(1).item()]
-    learner.restore(state)
-    assert [python_random.random(), np.random.rand(), torch.rand(1).item()] == first
 
 
 def test_a_run_that_is_killed_before_its_first_state_is_due_can_go_on(tmp_path, whole_run, monkeypatch):

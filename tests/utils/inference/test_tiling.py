@@ -1,7 +1,6 @@
 """Tiles: weights that add up, seams that do not show, memory that is short, and images far larger than memory."""
 
 import itertools
-import resource
 import subprocess
 import sys
 
@@ -14,7 +13,6 @@ from models import DeblurringNet
 from models.released_names import DEBLURRING_KEY, from_released
 from tests.support.samples import ROOT, SAMPLE, load
 from utils.common.errors import UserError
-from utils.common.memory import free_memory
 from utils.inference.evaluation import restore
 from utils.inference.restorer import Restorer
 from utils.inference.tiling import GRID, SMALLEST, Tiling, parse_tile, restore_in_tiles
@@ -145,15 +143,6 @@ for tile in ("auto", None):
     assert SMALLEST <= int(lines[0]) < 600
     assert "(700, 900, 3)" in lines
     assert lines[-3:-1] == ["None", "UserError"]
-
-
-def test_free_memory_knows_the_processs_limit():
-    assert 0 < free_memory(CPU) < 2**44
-    code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({2**36},) * 2)\n"
-    code += "import torch; from utils.common.memory import free_memory; print(free_memory(torch.device('cpu')))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert int(result.stdout) < 2**36
-    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 
 @pytest.mark.parametrize("text", ["0", "100", "130", "-256", "big", ""])

@@ -9,10 +9,11 @@ from models import DeblurringNet, ReblurringNet
 from models.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
 from tests.support.samples import SAMPLES
 from tests.support.training import train, values
+from utils.common.errors import UserError
 from utils.images.codecs import read_image
 from utils.inference.evaluation import restore
 from utils.metrics.numpy_metrics import psnr, psnr_float
-from utils.runtime.precision import autocast
+from utils.runtime.precision import autocast, set_precision
 
 CPU = torch.device("cpu")
 
@@ -60,3 +61,19 @@ def test_training_in_bf16_takes_the_same_course(tmp_path, small_networks):
         losses[precision] = np.mean(values(folder / "log", "finetune", "loss/total")[-20:])
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
     assert DR_training.parse_args([]).precision == "fp32"
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+def test_formats_of_the_gpu_are_refused_on_the_cpu(precision):
+    with pytest.raises(UserError, match=f"--precision {precision} needs a CUDA device, this run is on cpu"):
+        set_precision(precision, CPU)
+
+
+def test_fp32_allows_no_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    set_precision("fp32", CPU)
+    assert not torch.backends.cudnn.allow_tf32
+    with autocast("fp32", CPU):
+        assert not torch.is_autocast_enabled("cpu")
+    with autocast("bf16", CPU):
+        assert torch.get_autocast_dtype("cpu") == torch.bfloat16

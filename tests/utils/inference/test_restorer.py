@@ -1,0 +1,39 @@
+"""Restoring several images at once."""
+
+import numpy as np
+import torch
+
+from models import DeblurringNet
+from tests.support.samples import SAMPLE, load
+from utils.inference.restorer import Restorer
+
+
+def test_a_batch_is_its_images(monkeypatch):
+    torch.manual_seed(0)
+    network, calls = DeblurringNet(4).eval(), []
+
+    def counted(x):
+        calls.append(len(x))
+        return network(x)
+
+    picture = load(SAMPLE)
+    images = [np.ascontiguousarray(picture[y : y + 50, 90:163]) for y in (0, 100, 200)]
+    singly = [Restorer(network, 4, torch.device("cpu"))(image) for image in images]
+    for options, expected in (({}, [3]), ({"tile": 128, "overlap": 64}, [3]), ({"self_ensemble": True}, [1] * 24)):
+        calls.clear()
+        together = Restorer(counted, 4, torch.device("cpu"), **options).batch(images)
+        assert calls == expected
+        if "self_ensemble" not in options:
+            for one, other in zip(singly, together, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5)
+
+    def limited(x):
+        calls.append(len(x))
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network(x)
+
+    calls.clear()
+    together = Restorer(limited, 4, torch.device("cpu")).batch(images)
+    assert calls == [3, 1, 1, 1]
+    np.testing.assert_array_equal(together, singly)
