@@ -1,4 +1,4 @@
-# make demo | make test | make bench | make mmcv | make perceptual | make lint; each works on a fresh clone. PYTHON=python3.12 chooses an interpreter.
+# make demo | make test | make quick | make bench | make mmcv | make perceptual | make lint; each works on a fresh clone. PYTHON=python3.12 chooses an interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ DEMO := .demo
 # Threads that wait should not spin: on a busy machine that costs more than half of the time.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test bench mmcv perceptual lint clean
+.PHONY: demo test quick bench mmcv perceptual lint clean
 .DELETE_ON_ERROR:
 
 # Restores and scores the bundled test picture; then trains every stage for a few steps, and tests the result.
@@ -25,6 +25,10 @@ demo: $(VENV)/.installed
 # Two processes, a file each: most tests wait for scripts that they start.
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What takes no more than about a second a test and starts no process: every package in less than a minute.
+quick: $(VENV)/.installed-tests
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 # What this machine can measure: each work beside the straight path in the same run (docs/performance.md).
 bench: $(VENV)/.installed

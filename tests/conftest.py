@@ -28,6 +28,14 @@ def pytest_report_header() -> str:
     return f"shared reference material: {'found' if SHARED.is_dir() else 'absent, its tests are skipped'}"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make large tests slow, too: `-m "not slow"` takes the place of pyproject.toml's `-m "not large"`."""
+    for item in items:
+        if item.get_closest_marker("large"):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def fp32_products():
     """Start every test in fp32: whether PyTorch takes TF32 is a setting of the process, which others change."""
