@@ -36,7 +36,16 @@ FILES, VARIANTS = MAKE["FILES"], tuple(MAKE["VARIANTS"])
 STATES = [(stage, variant) for variant in VARIANTS for stage in FILES]
 
 # Where each command of 94a4be1 is today: a module with `parse_args`, or with a `main` that parses.
-COMMANDS = {name: name for name in FLAGS}
+COMMANDS = {
+    **{name: name for name in FLAGS},
+    "utils.benchmark": "tools.benchmark",
+    "utils.export": "tools.export",
+    "utils.halve": "tools.halve",
+    "utils.profile_model": "tools.profile",
+    "datasets.blur_statistics": "tools.blur_statistics",
+    "datasets.blur_synthesis": "tools.synthesize_blur",
+    "datasets.check": "tools.check_data",
+}
 # Defaults that were changed on purpose since: (command, flag) -> the new one. New flags need no entry.
 CHANGED_DEFAULTS: dict[tuple[str, str], object] = {}
 

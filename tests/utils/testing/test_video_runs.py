@@ -139,7 +139,8 @@ def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp
     assert listed[0] == "1 of the files were left out:"
     assert listed[1] == f"  {sources[0]}: ffmpeg could not write the video: no reason given"
     assert listed[2] == "1 of the videos are not whole, what is there was restored:"
-    assert "2.mp4 ends early: " in listed[3]
+    whether_cut = "" if shutil.which("ffmpeg") else ", or was cut without encoding it again"  # which ffmpeg can tell
+    assert f"2.mp4 ends early{whether_cut}: " in listed[3]
     assert " of 12 frames" in listed[3]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == ["2.mp4", "3.mp4"]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
