@@ -2,7 +2,10 @@
 
 import json
 import os
+import runpy
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 if not Path("/dev/nvidiactl").exists():
@@ -79,6 +82,25 @@ def aspdc_op(request) -> str:
     if request.param == "mmcv" and (problem := _mmcv_problem("cpu")):
         pytest.skip(problem)
     return request.param
+
+
+@pytest.fixture
+def run_here(capfd, monkeypatch) -> Callable[..., subprocess.CompletedProcess]:
+    """Return a function that runs a script of the repository as Python does, but in this process."""
+
+    def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+        command, status = [script, *map(str, arguments)], 0
+        capfd.readouterr()
+        with monkeypatch.context() as changed:
+            changed.chdir(ROOT)
+            changed.setattr(sys, "argv", command)
+            try:
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+            except SystemExit as ended:
+                status = ended.code or 0
+        return subprocess.CompletedProcess(command, status, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture

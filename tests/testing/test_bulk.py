@@ -14,13 +14,14 @@ import torch
 import D_testing
 from models import DeblurringNet
 from models.checkpoint import save_network
-from tests.support.processes import finished, run_script, torchrun
+from tests.support.processes import finished, torchrun
 from tests.support.samples import SAMPLE, SAMPLES, load, save
 
 
 def command(folder, *more, weights=("a.pth",)):
     files = [str(folder / name) for name in weights]
-    return ["--testset_dir", str(folder / "photos"), "--weights", *files, "--save_dir", str(folder / "out"), *more]
+    places = ["--testset_dir", str(folder / "photos"), "--save_dir", str(folder / "out")]
+    return [*places, "--weights", *files, "--device", "cpu", *more]
 
 
 @pytest.fixture
@@ -41,16 +42,12 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def run(*arguments):
-    return run_script("D_testing.py", *arguments, "--device", "cpu")
-
-
 def start(*arguments):
-    return torchrun("D_testing.py", *arguments, "--device", "cpu")
+    return torchrun("D_testing.py", *arguments)
 
 
-def test_two_processes_give_what_one_gives(photos):
-    alone = run(*command(photos))
+def test_two_processes_give_what_one_gives(photos, run_here):
+    alone = run_here("D_testing.py", *command(photos))
     assert alone.returncode == 2
     (photos / "out").rename(photos / "alone")
     status, out, err = finished(start(*command(photos)))
@@ -70,7 +67,7 @@ def test_two_processes_give_what_one_gives(photos):
     assert out.count("10 images without ground truth") == 1  # one process speaks
 
 
-def test_what_killed_processes_had_done_is_not_done_again(photos):
+def test_what_killed_processes_had_done_is_not_done_again(photos, run_here):
     for i in range(40):
         save(photos / "photos" / f"more{i:02}.png", load(SAMPLE)[:200, :300])
     process = start(*command(photos, "--num_workers", "1"))
@@ -85,7 +82,7 @@ def test_what_killed_processes_had_done_is_not_done_again(photos):
         done = [row["saved_as"] for row in csv.DictReader(file)]
     assert 0 < len(done) < 25
     before = {name: (photos / "out" / name).stat().st_mtime_ns for name in done}
-    assert run(*command(photos, "--resume")).returncode == 2  # the broken one
+    assert run_here("D_testing.py", *command(photos, "--resume")).returncode == 2  # the broken one
     assert len(rows(photos / "out")) == 49
     assert not table.exists()
     assert {name: (photos / "out" / name).stat().st_mtime_ns for name in done} == before
@@ -108,9 +105,7 @@ def test_sigterm_to_all_processes_loses_no_row(photos):
 
 def test_several_networks_stand_beside_each_other(photos, capsys):
     sources = ["--testset_dir", str(SAMPLES)]
-    D_testing.main(
-        D_testing.parse_args([*sources, *command(photos, "--device", "cpu", weights=("a.pth", "b.pth"))[2:]])
-    )
+    D_testing.main(D_testing.parse_args([*command(photos, weights=("a.pth", "b.pth"))[2:], *sources]))
     out = capsys.readouterr().out
     table = rows(photos / "out")
     assert [(row["set"], row["weights"]) for row in table] == [("a/GOPRO", "a"), ("b/GOPRO", "b")]
@@ -125,13 +120,13 @@ def test_several_networks_stand_beside_each_other(photos, capsys):
     assert (pictures[0] != pictures[1]).any()
 
 
-def test_networks_of_one_name_are_told_apart_by_their_folders(photos):
+def test_networks_of_one_name_are_told_apart_by_their_folders(photos, run_here):
     for name in ("x", "y"):
         (photos / name).mkdir()
         (photos / f"{'a' if name == 'x' else 'b'}.pth").rename(photos / name / "net.pth")
     (photos / "photos" / "3.png").unlink()
-    assert run(*command(photos, weights=("x/net.pth", "y/net.pth"))).returncode == 0
+    assert run_here("D_testing.py", *command(photos, weights=("x/net.pth", "y/net.pth"))).returncode == 0
     assert {row["weights"] for row in rows(photos / "out")} == {"x_net", "y_net"}
-    again = run(*command(photos, "--overwrite", weights=("x/net.pth", "x/net.pth")))
+    again = run_here("D_testing.py", *command(photos, "--overwrite", weights=("x/net.pth", "x/net.pth")))
     assert again.returncode == 2
     assert "two of the files have the same name" in again.stderr

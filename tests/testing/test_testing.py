@@ -179,8 +179,8 @@ def test_results_never_lie_among_the_inputs(tmp_path, small_networks):
     assert (photos / "a.png").read_bytes() == before
 
 
-def test_missing_weights_are_one_message_and_status_2(tmp_path):
-    result = run_script("D_testing.py", "--testset_dir", str(SAMPLES), "--weights", "nets/DeblurringNet_FT.pth")
+def test_missing_weights_are_one_message_and_status_2(run_here):
+    result = run_here("D_testing.py", "--testset_dir", str(SAMPLES), "--weights", "nets/DeblurringNet_FT.pth")
     assert result.returncode == 2
     assert "error: nets/DeblurringNet_FT.pth does not exist. It holds the network that the finetune" in result.stderr
     assert "Traceback" not in result.stderr

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
@@ -76,9 +75,8 @@ def test_an_uncommitted_change_is_told_with_status_1(tree):
     assert printed.endswith("1 of 1 differ\n")
 
 
-def test_a_commit_that_is_not_there_is_one_line_and_status_2():
-    command = [sys.executable, "-m", "tools.compare", "nowhere"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def test_a_commit_that_is_not_there_is_one_line_and_status_2(run_here):
+    result = run_here("tools/compare.py", "nowhere")
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: nowhere cannot be taken from {ROOT}: fatal: ")
     assert len(result.stderr.splitlines()) == 1

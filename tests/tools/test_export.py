@@ -220,10 +220,9 @@ def test_a_runtime_without_the_operator_is_told(weights, small_picture, tmp_path
     importlib.import_module("onnx").checker.check_model(output)
 
 
-def test_a_picture_too_small_to_check_on_is_refused_with_status_2(tmp_path):
+def test_a_picture_too_small_to_check_on_is_refused_with_status_2(tmp_path, run_here):
     Image.fromarray(load(SAMPLE)[:63, :200]).save(tmp_path / "small.png")
-    command = [sys.executable, "-m", "tools.export", "--format", "torchscript", "--check_image", tmp_path / "small.png"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_here("tools/export.py", "--format", "torchscript", "--check_image", tmp_path / "small.png")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: --check_image {tmp_path / 'small.png'} is 63×200 px (H×W); expected at least 64×64"

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from datasets.patches import TrainingPatches
-from tests.support.processes import run_script
 from tests.support.samples import SAMPLES
 from tests.support.training import log_lines, pairs, same, states, train, values, weights
 from utils.common.errors import UserError
@@ -85,17 +84,17 @@ def test_or_it_is_left_out_and_counted(tmp_path, more, monkeypatch):
     assert len(values(tmp_path / "log", "deblur", "loss/total")) == 6
 
 
-def test_swapped_sides_are_told_at_the_start(tmp_path):
+def test_swapped_sides_are_told_at_the_start(tmp_path, run_here):
     data = pairs(tmp_path)
     (data / "sharp").rename(data / "other")
     (data / "blur").rename(data / "sharp")
     (data / "other").rename(data / "blur")
     places = ["--output_dir", str(tmp_path / "nets"), "--log_dir", str(tmp_path / "log"), "--device", "cpu"]
     small = ["--stage", "deblur", "--width", "4", "--patch_size", "32", "--max_steps", "1", "--num_workers", "0"]
-    result = run_script("DR_training.py", "--trainset_dir", str(data), *places, *small)
+    result = run_here("DR_training.py", "--trainset_dir", str(data), *places, *small)
     assert result.returncode == 0
     (warning,) = [line for line in result.stdout.splitlines() if "WARNING" in line]
     assert "swapped" in warning
-    straight = run_script("DR_training.py", "--trainset_dir", str(SAMPLES), *places, *small, "--overwrite")
+    straight = run_here("DR_training.py", "--trainset_dir", str(SAMPLES), *places, *small, "--overwrite")
     assert straight.returncode == 0
     assert "WARNING" not in straight.stdout

@@ -8,7 +8,7 @@ import pytest
 
 import DR_training
 from models.checkpoint import load_deblurring_net
-from tests.support.processes import interrupt, run_script
+from tests.support.processes import interrupt
 from tests.support.samples import ROOT
 from tests.support.training import STAGE, arguments, train
 from utils.common.errors import UserError
@@ -109,8 +109,8 @@ def test_numbers_that_make_no_sense(tmp_path, capsys, flag, value, message):
         (("--device", "cuda:99"), "error: --device cuda:99 cannot be used here"),
     ],
 )
-def test_bad_arguments_are_one_message_and_status_2(tmp_path, more, message):
-    result = run_script("DR_training.py", *arguments(tmp_path), *more)
+def test_bad_arguments_are_one_message_and_status_2(tmp_path, run_here, more, message):
+    result = run_here("DR_training.py", *arguments(tmp_path), *more)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr

@@ -199,13 +199,13 @@ def test_finetune_without_its_networks_says_how_to_get_them(tmp_path):
         train(tmp_path, "--stage", "finetune", "--max_steps", "1")
 
 
-def test_a_damaged_frame_ends_the_run_with_its_name(tmp_path):
+def test_a_damaged_frame_ends_the_run_with_its_name(tmp_path, run_here):
     data = tmp_path / "pairs"
     shutil.copytree(SAMPLES / "train" / "GOPR0372_07_00", data)
     damaged = data / "sharp" / "000047.png"
     damaged.write_bytes(damaged.read_bytes()[:100_000])
     for workers in ("0", "1"):
-        result = run_script(
+        result = run_here(
             "DR_training.py", *arguments(tmp_path, "--stage", "deblur", "--num_workers", workers, trainset=(str(data),))
         )
         assert result.returncode == 2

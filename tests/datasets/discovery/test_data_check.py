@@ -52,10 +52,10 @@ def test_command_line(tmp_path):
     assert ran.stdout.endswith(f"  no problems\n{len(expected) + 1} problems in all\n")
 
 
-def test_status_of_the_command_line():
-    ran = subprocess.run([*COMMAND, "--split", "test", SAMPLES], cwd=ROOT, capture_output=True, text=True, timeout=120)
+def test_status_of_the_command_line(run_here):
+    ran = run_here("tools/check_data.py", "--split", "test", SAMPLES)
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "  no problems")
-    ran = subprocess.run([*COMMAND, "gopr=x"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    ran = run_here("tools/check_data.py", "gopr=x")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("error: gopr=x: unknown kind 'gopr'")
 
