@@ -28,7 +28,7 @@ test: $(VENV)/.installed-tests
 
 # What takes no more than about a second a test and starts no process: every package in less than a minute.
 quick: $(VENV)/.installed-tests
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2
 
 # What this machine can measure: each work beside the straight path in the same run (docs/performance.md).
 bench: $(VENV)/.installed

@@ -161,6 +161,7 @@ def test_networks_give_the_same_outputs(museum, variant):
         assert (found[name] - image).abs().max() <= OF_OUTPUTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "variant"), STATES)
 def test_states_in_the_middle_of_an_epoch_are_resumed_to_the_same_end(museum, stage, variant):
     state = content(state_file(museum, stage, variant))
@@ -169,6 +170,7 @@ def test_states_in_the_middle_of_an_epoch_are_resumed_to_the_same_end(museum, st
     resumed(museum, stage, variant)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_its_log(museum):
     path, log = state_file(museum, "deblur", "plain"), museum / "log_plain" / "deblur_20220101-000000"
     shutil.copytree(museum / "log_deblur", log)
@@ -181,6 +183,7 @@ def test_a_resumed_run_goes_on_in_its_log(museum):
     assert (log / "log.txt").read_text().startswith((MUSEUM / "log_deblur" / "log.txt").read_text())
 
 
+@pytest.mark.slow
 def test_the_frame_cache_is_read_and_nothing_decoded_again(museum):
     # A frame's name is of its source's whole path, size and time, which are others here.
     for name, source in json.loads((museum / "cached.json").read_text()).items():

@@ -220,6 +220,7 @@ def test_enlarged_crops_sample_the_frame_between_its_pixels():
     assert 1.45 < max(factors) <= 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(160, 240), (60, 130)], ids=["crop", "pad"])
 def test_same_distribution_as_warping_the_whole_frame(shape):
     """Two-sample tests of what 1500 patches show: where corner and centre come from, and both slopes."""
@@ -278,6 +279,7 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = urllib.r
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "status"), [("datasets", 0), ("albumentations", 7)])
 def test_importing_does_not_look_for_updates(module, status):
     """albumentations alone does look, which shows that the guard would notice."""

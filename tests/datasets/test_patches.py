@@ -145,6 +145,7 @@ def test_file_damaged_after_the_check_is_named(tmp_path, workers):
         batches([image_set], workers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_ranks_share_a_batch_and_their_weights_make_its_mean(world):
     whole = SharedBatches(23, 4, seed=0)
@@ -176,6 +177,7 @@ def test_a_broken_frame_can_be_left_out(sets, tmp_path):
         patches[3, 5]
 
 
+@pytest.mark.slow
 def test_workers_end_before_what_is_registered_for_them_at_exit():
     """PyTorch registers, for pinned batches, what waits 5 s for each worker; a cycle keeps the iterator until then."""
     script = f"""

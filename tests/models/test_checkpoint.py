@@ -24,6 +24,7 @@ def released_file(tmp_path, released_weights):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modulation", "expected"), [("auto", "released"), ("aligned", "aligned")])
 def test_released_format_gives_the_golden_outputs(golden, released_file, modulation, expected):
     arrays, seed = golden

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 import torch
 
 import D_testing
@@ -35,6 +36,7 @@ def test_the_files_are_those_of_the_readme_in_fp16():
         assert {tensor.dtype for tensor in state.values()} == {torch.float16}
 
 
+@pytest.mark.slow
 def test_a_blurry_picture_becomes_sharper_and_a_sharp_one_stays():
     blurry, sharp = map(load, PAIR)
     network = load_deblurring_net(BUNDLED)

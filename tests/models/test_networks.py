@@ -63,6 +63,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_gradients_equal_the_published_networks(golden, make_networks, released_weights, aspdc_op, two_threads):
     arrays, seed = golden
     deblurring, reblurring = make_networks(seed, "aligned", aspdc_op)

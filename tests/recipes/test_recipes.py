@@ -52,6 +52,7 @@ def rows(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_slice_goes_on_from_the_one_before_and_never_trains_on_what_is_held_out(data, tmp_path):
     out = tmp_path / "out"
     for more in ({"STEPS": "3"}, {"STEPS": "2", "STAGES": "deblur", "BLUR": ""}):
@@ -75,6 +76,7 @@ def test_a_slice_goes_on_from_the_one_before_and_never_trains_on_what_is_held_ou
     assert not held_out & trained_on
 
 
+@pytest.mark.slow
 def test_a_slice_that_fails_keeps_what_there_was(data, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -86,6 +88,7 @@ def test_a_slice_that_fails_keeps_what_there_was(data, tmp_path):
     assert run("open_weights.sh", data, out, STAGES="sharpen").returncode == 2
 
 
+@pytest.mark.slow
 def test_fine_tuning_runs_beside_its_control(data, tmp_path, small_networks):
     pairs = f"paired={data / 'pairs_extra' / 'reds' / '000'}"
     result = run(

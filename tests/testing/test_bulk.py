@@ -17,6 +17,8 @@ from models.checkpoint import save_network
 from tests.support.processes import finished, torchrun
 from tests.support.samples import SAMPLE, SAMPLES, load, save
 
+pytestmark = pytest.mark.slow
+
 
 def command(folder, *more, weights=("a.pth",)):
     files = [str(folder / name) for name in weights]

@@ -67,6 +67,7 @@ def test_one_broken_file_among_many_is_told_at_the_end(tmp_path, small_networks,
     assert (tmp_path / "out" / "photos" / "a.png").stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="folders are closed otherwise there")
 def test_what_cannot_be_opened_is_told(tmp_path, small_networks, photo):
     as_user = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
@@ -113,6 +114,7 @@ with user_errors_end_the_program():
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["problems"] == [f"{locked} {denied}"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="closes it with a shell")
 def test_a_closed_stderr(tmp_path, small_networks, photo):
     photo.save(tmp_path / "a.png")
@@ -169,6 +171,7 @@ def test_nothing_is_written_over_unless_asked_to(tmp_path, small_networks, photo
     assert (tmp_path / "photos" / "a.png").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
 def test_a_killed_run_goes_on_to_the_same_results(tmp_path, small_networks, photo):
     photos = tmp_path / "photos"

@@ -25,6 +25,7 @@ PAIR = SAMPLES / "test" / "GOPR0881_11_01"
 NAME = "GOPR0881_11_01/000203.png"
 
 
+@pytest.mark.slow
 def test_a_run_does_not_wait_for_libraries_that_it_has_no_use_for(tmp_path, small_networks):
     save(tmp_path / "in" / "a.png", size=(32, 32))
     arguments = [f"unpaired={tmp_path / 'in'}", str(small_networks / "DeblurringNet_FT.pth"), str(tmp_path / "out")]
@@ -42,6 +43,7 @@ print([each for each in ("albumentations", "matplotlib", "torchvision") if each 
     assert [line for line in run.stdout.splitlines() if line[:1] == "["] == ["[]", "['matplotlib', 'torchvision']"]
 
 
+@pytest.mark.slow
 def test_the_script_restores_and_scores_real_pairs(tmp_path, small_networks):
     weights = small_networks / "DeblurringNet_FT.pth"
     result = run_script(
@@ -104,6 +106,7 @@ def test_a_folder_without_ground_truth_is_restored_and_not_scored(tmp_path, smal
     assert "output" not in json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["photos"]
 
 
+@pytest.mark.slow
 def test_several_sets_with_and_without_ground_truth_in_one_run(tmp_path, small_networks):
     photos = crops(tmp_path / "photos", "a.png")
     run(tmp_path, small_networks / "DeblurringNet_FT.pth", PAIR.parent, photos, photos)
@@ -186,6 +189,7 @@ def test_missing_weights_are_one_message_and_status_2(run_here):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_images_at_full_size_of_the_real_sets(tmp_path, small_networks, shared):
     sets = (shared / "data" / "GOPRO_sample" / "test", shared / "data" / "unpaired")
     run(tmp_path, small_networks / "DeblurringNet_FT.pth", *sets, more=("--limit", "1"))
@@ -200,6 +204,7 @@ def modulation(folder):
     return json.loads((folder / "summary.json").read_text())["networks"]["DeblurringNet_FT"]["modulation"]
 
 
+@pytest.mark.slow
 def test_released_weights_are_read_as_released(tmp_path, released_weights):
     from models.released_names import DEBLURRING_KEY
 

@@ -40,6 +40,7 @@ def refused(capsys, *arguments):
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
 def test_names_that_are_no_utf_8_are_names(tmp_path, small_networks, photos):
     folder = tmp_path / os.fsdecode(b"\xfcber")
@@ -66,6 +67,7 @@ def test_names_that_are_no_utf_8_are_names(tmp_path, small_networks, photos):
     assert (out / "figures" / folder.name / f"{ODD.removesuffix('.png')}_crops.png").exists()
 
 
+@pytest.mark.slow
 def test_figures_of_pictures_that_differ_in_their_suffix_alone_are_two(tmp_path, small_networks, photos):
     save(photos / "a.jpg", load(SAMPLE)[:24, 40:80])
     run(photos, tmp_path / "out", small_networks, "--figures", "2")

@@ -20,6 +20,7 @@ def keep_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 def test_every_work_runs_both_ways(work, capsys):
     size = ["32", "32"] if work == "data" else ["16", "24"]
@@ -63,6 +64,7 @@ def test_the_straight_path_uses_torchvisions_operator_and_the_named_one_does_not
         assert len(calls) == expected  # six ASPDCs of four
 
 
+@pytest.mark.slow
 def test_the_module_is_a_command():
     result = run_script("-m", "tools.benchmark", "--work", "reblur", "--size", "16", "16", "--repeats", "1",
                         "--device", "cpu")  # fmt: skip

@@ -53,6 +53,7 @@ def altered(compared, tmp_path) -> Path:
     return shutil.copytree(compared[-1] / "new", tmp_path / "new")
 
 
+@pytest.mark.slow
 def test_a_commit_is_equal_to_itself(compared):
     status, printed, _ = compared
     assert status == 0, printed
@@ -64,6 +65,7 @@ def test_a_commit_is_equal_to_itself(compared):
     assert {WEIGHTS, STATE, PICTURE, TABLE, SUMMARY, "log/reblur/log.csv", "log/reblur/events"} < set(names)
 
 
+@pytest.mark.slow
 def test_an_uncommitted_change_is_told_with_status_1(tree):
     script = tree / "D_testing.py"
     text = script.read_text()
@@ -149,6 +151,7 @@ def first_weight(folder: Path) -> str:
     return next(iter(torch.load(folder / WEIGHTS, weights_only=True)[FIRST]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ALTERATIONS)
 def test_what_was_altered_is_told_and_nothing_else(compared, altered, capsys, what):
     name, alter, told = ALTERATIONS[what]
@@ -161,6 +164,7 @@ def test_what_was_altered_is_told_and_nothing_else(compared, altered, capsys, wh
     assert last.startswith("1 of ")
 
 
+@pytest.mark.slow
 def test_times_versions_and_digests_are_not_compared(compared, altered):
     change_cell(TABLE, "seconds", "99")(altered)
     change_cell("log/*/log.csv", "seconds", "99")(altered)
@@ -172,6 +176,7 @@ def test_times_versions_and_digests_are_not_compared(compared, altered):
     assert compare(compared[-1] / "old", altered, EXPECTED) == 0
 
 
+@pytest.mark.slow
 def test_a_command_that_failed_in_both_trees_is_no_equality(compared, capsys):
     new = compared[-1] / "new"
     assert compare(new, new, EXPECTED | {"tiled": 3}) == 1

@@ -89,6 +89,7 @@ def test_the_weights_sample_outside_the_picture(weights):
     assert 0.01 < ((rows < -2) | (rows > 17)).float().mean() < 0.99
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_every_size_gives_what_pytorch_gives(exported):
     kind, network, path = exported
@@ -105,6 +106,7 @@ def test_every_size_gives_what_pytorch_gives(exported):
         torch.testing.assert_close(run_exported(images), network(images), atol=FORMATS[kind].tolerance, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_program_that_has_done_nothing_else_exports(weights, tmp_path):
     """Here torchvision was imported long before a network is recorded, there by the program alone."""
     path = tmp_path / "network.pt"
@@ -115,6 +117,7 @@ def test_a_program_that_has_done_nothing_else_exports(weights, tmp_path):
     assert (result.returncode, path.exists()) == (0, True), result.stderr
 
 
+@pytest.mark.slow
 def test_what_a_file_says_of_itself(exported):
     kind, network, path = exported
     if kind == "onnx":
@@ -165,6 +168,7 @@ def test_deform_conv_of_onnx_runtime_is_torchvisions_at_and_beyond_the_borders()
     np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_file_that_would_differ_gets_no_name(weights, tmp_path, monkeypatch):
     def repeated(size):  # the last row again, where the network reflects
         return torch.arange(-(-size // 4) * 4).clamp(max=size - 1)

@@ -14,6 +14,7 @@ from utils.metrics.numpy_metrics import psnr_float
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_the_loaders_read_it_and_it_restores_the_same(tmp_path, small_networks, capsys):
     source, target = small_networks / "DeblurringNet_FT.pth", tmp_path / "half.pth"
     main([str(source), str(target)])

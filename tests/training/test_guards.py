@@ -29,6 +29,7 @@ def break_a_frame(monkeypatch, name: str) -> None:
     monkeypatch.setattr(TrainingPatches, "_patch", broken)
 
 
+@pytest.mark.slow
 def test_a_step_with_nan_changes_nothing_and_is_reported_with_its_files(tmp_path, monkeypatch):
     break_a_frame(monkeypatch, "000048.png")
     run(tmp_path, "--batch_size", "1")
@@ -47,6 +48,7 @@ def test_a_step_with_nan_changes_nothing_and_is_reported_with_its_files(tmp_path
     assert same(weights(tmp_path / "before"), weights(tmp_path / "after"))
 
 
+@pytest.mark.slow
 def test_too_many_bad_steps_in_a_row_end_the_run_and_keep_what_was_there(tmp_path, monkeypatch):
     run(tmp_path, "--max_steps", "2")
     before = (tmp_path / "nets" / "DeblurringNet_NF.pth").read_bytes()
@@ -58,6 +60,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run_and_keep_what_was_there(tmp_pat
     assert [path.name for path in states(tmp_path)] == ["step-000000002.pth"]
 
 
+@pytest.mark.slow
 def test_a_diverging_run_ends_with_status_2(tmp_path):
     with pytest.raises(UserError, match="20 steps in a row without finite losses and gradients"):
         run(tmp_path, "--lr", "1e30", "--n_epochs", "100")
@@ -73,6 +76,7 @@ def test_an_image_that_breaks_in_training_ends_it_with_its_name(tmp_path):
         run(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--cache_dir", "cache")])
 def test_or_it_is_left_out_and_counted(tmp_path, more, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -84,6 +88,7 @@ def test_or_it_is_left_out_and_counted(tmp_path, more, monkeypatch):
     assert len(values(tmp_path / "log", "deblur", "loss/total")) == 6
 
 
+@pytest.mark.slow
 def test_swapped_sides_are_told_at_the_start(tmp_path, run_here):
     data = pairs(tmp_path)
     (data / "sharp").rename(data / "other")

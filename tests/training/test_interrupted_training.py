@@ -15,6 +15,7 @@ from utils.common.errors import UserError
 from utils.training.run_log import RunLog
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_ctrl_c_leaves_a_loadable_checkpoint(tmp_path, workers):
@@ -41,6 +42,7 @@ def test_ctrl_c_before_the_first_step_keeps_the_old_network(tmp_path, small_netw
     assert (small_networks / "DeblurringNet_NF.pth").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 @pytest.mark.parametrize("step", [1, 2])
 def test_ctrl_c_between_batches_of_unequal_size(tmp_path, monkeypatch, step):

@@ -34,12 +34,14 @@ def test_a_photographs_patch_has_the_margin_of_its_blur(photographs):
     assert ["photos" in name for name in batch["name"]] == [False, False, True, True, True]
 
 
+@pytest.mark.slow
 def test_every_stage_trains_on_photographs_alone(tmp_path, photographs):
     train(tmp_path, "--stage", "all", "--n_epochs", "2", trainset=(photographs,))
     for stage in ("reblur", "deblur", "finetune"):
         assert len(values(tmp_path / "log", stage, "loss/total")) == 4
 
 
+@pytest.mark.slow
 def test_a_run_on_photographs_and_pairs_goes_on_to_the_same_bits(tmp_path, photographs):
     sources = (f"2*gopro={SAMPLES}", photographs)  # seven frames an epoch
     for name, parts in (("whole", [9]), ("parts", [2, 5, 9])):

@@ -16,7 +16,7 @@ from models.checkpoint import load_file
 from tests.support.processes import finished, torchrun
 from tests.support.training import arguments, log_lines, pairs, states, train, values, weights
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")]
 
 STAGE = ("--stage", "deblur", "--n_epochs", "10")
 

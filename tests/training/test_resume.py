@@ -20,6 +20,8 @@ from utils.common.errors import UserError
 from utils.training.checkpointing import RunState
 from utils.training.run_log import RunLog
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory) -> Path:

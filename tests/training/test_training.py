@@ -33,6 +33,7 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_the_script_trains_all_stages_on_real_pairs(tmp_path):
     result = run_script("DR_training.py", *arguments(tmp_path, "--stage", "all", "--n_epochs", "2"))
     assert result.returncode == 0, result.stderr
@@ -52,6 +53,7 @@ def test_the_script_trains_all_stages_on_real_pairs(tmp_path):
     assert "finetune: 100%" in result.stderr  # the bar
 
 
+@pytest.mark.slow
 def test_what_moves_and_what_stays(tmp_path, small_networks):
     before_r = load_reblurring_net(small_networks / "ReBlurringNet.pth")
     before_nf = load_deblurring_net(small_networks / "DeblurringNet_NF.pth")
@@ -86,6 +88,7 @@ def test_finetune_is_the_published_sum_and_unpaired_images_miss_its_first_term(t
     torch.testing.assert_close(parts["reblur"], second)
 
 
+@pytest.mark.slow
 def test_unpaired_images_alone_can_finetune(tmp_path, small_networks):
     folder = unpaired_folder(tmp_path)
     train(tmp_path, "--stage", "finetune", "--max_steps", "2", "--overwrite", trainset=(f"unpaired={folder}",))
@@ -104,6 +107,7 @@ def test_unpaired_images_take_no_part_in_the_other_stages(tmp_path):
         train(tmp_path, "--stage", "reblur", trainset=(f"unpaired={folder}",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "start"), [("reblur", 1e-4), ("deblur", 1e-4), ("finetune", 1e-5)])
 def test_learning_rate_of_the_stage_halves_every_n_steps_epochs(tmp_path, small_networks, stage, start):
     train(tmp_path, "--stage", stage, "--n_epochs", "5", "--n_steps", "2", "--overwrite")
@@ -111,6 +115,7 @@ def test_learning_rate_of_the_stage_halves_every_n_steps_epochs(tmp_path, small_
     assert rates == pytest.approx([start, start, start / 2, start / 2, start / 4])
 
 
+@pytest.mark.slow
 def test_learning_rate_rises_over_the_first_steps_also_after_a_resume(tmp_path):
     more = ("--stage", "deblur", "--warmup_steps", "4", "--n_steps", "3", "--lr", "1e-3")
     train(tmp_path, *more, "--n_epochs", "2")
@@ -119,6 +124,7 @@ def test_learning_rate_rises_over_the_first_steps_also_after_a_resume(tmp_path):
     assert rates == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 5e-4, 5e-4, 5e-4])
 
 
+@pytest.mark.slow
 def test_a_new_adam_harms_a_trained_network_less_with_a_warm_up(tmp_path, small_networks):
     start = small_networks / "DeblurringNet_NF.pth"
     more = ("--stage", "deblur", "--deblurring_weights", str(start), "--max_steps", "1", "--n_epochs", "1")
@@ -132,6 +138,7 @@ def test_a_new_adam_harms_a_trained_network_less_with_a_warm_up(tmp_path, small_
     assert found["with"] == pytest.approx(found["without"] / 100, rel=0.05)  # Adam's first step is the rate itself
 
 
+@pytest.mark.slow
 def test_learning_rate_and_its_factor_can_be_chosen(tmp_path):
     train(tmp_path, "--stage", "reblur", "--n_epochs", "2", "--n_steps", "1", "--lr", "3e-4", "--gamma", "0.1")
     assert values(tmp_path / "log", "reblur", "lr") == pytest.approx([3e-4, 3e-5])
@@ -144,6 +151,7 @@ def test_published_defaults():
     assert DR_training.STAGE_LR == {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits_whatever_the_workers(tmp_path):
     for name, more in (("a", ()), ("b", ("--num_workers", "2")), ("c", ("--seed", "1"))):
         train(tmp_path / name, "--stage", "deblur", "--n_epochs", "2", *more)
@@ -152,11 +160,13 @@ def test_same_seed_same_bits_whatever_the_workers(tmp_path):
     assert not same(a, c)
 
 
+@pytest.mark.slow
 def test_max_steps_ends_in_the_middle_of_an_epoch(tmp_path):
     train(tmp_path, "--stage", "deblur", "--batch_size", "1", "--max_steps", "3")
     assert len(values(tmp_path / "log", "deblur", "loss/total")) == 3
 
 
+@pytest.mark.slow
 def test_existing_networks_are_kept_without_overwrite(tmp_path, small_networks):
     before = (small_networks / "DeblurringNet_NF.pth").read_bytes()
     with pytest.raises(UserError, match=r"NF.pth exists already; give --overwrite to replace it, or another"):
@@ -166,6 +176,7 @@ def test_existing_networks_are_kept_without_overwrite(tmp_path, small_networks):
     assert (small_networks / "DeblurringNet_NF.pth").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_a_small_network_overfits_a_real_pair():
     torch.manual_seed(0)
     folder = SAMPLES / "test" / "GOPR0881_11_01"
@@ -182,6 +193,7 @@ def test_a_small_network_overfits_a_real_pair():
     assert psnr(restored, sharp) > psnr(blurry, sharp) + 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "load"), [("reblur", load_reblurring_net), ("deblur", load_deblurring_net)])
 def test_the_first_two_stages_can_start_from_a_network(tmp_path, small_networks, stage, load):
     file = {"reblur": "ReBlurringNet.pth", "deblur": "DeblurringNet_NF.pth"}[stage]
@@ -199,6 +211,7 @@ def test_finetune_without_its_networks_says_how_to_get_them(tmp_path):
         train(tmp_path, "--stage", "finetune", "--max_steps", "1")
 
 
+@pytest.mark.slow
 def test_a_damaged_frame_ends_the_run_with_its_name(tmp_path, run_here):
     data = tmp_path / "pairs"
     shutil.copytree(SAMPLES / "train" / "GOPR0372_07_00", data)

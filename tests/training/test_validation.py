@@ -34,6 +34,7 @@ def table(folder: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_the_best_network_is_kept_and_scores_what_the_testing_script_gives(tmp_path):
     run(tmp_path, *VALIDATED, "--lr", "3e-2")
     rows = table(tmp_path)
@@ -51,17 +52,20 @@ def test_the_best_network_is_kept_and_scores_what_the_testing_script_gives(tmp_p
     assert [tag for tag in board.Tags()["images"] if tag.startswith("validation/")]
 
 
+@pytest.mark.slow
 def test_validation_comes_every_so_many_epochs_and_at_the_end(tmp_path):
     run(tmp_path, "--valset_dir", str(SAMPLES), "--val_every", "2", epochs=5)
     assert [row["epoch"] for row in table(tmp_path) if "val_psnr" in row] == [2, 4, 5]
 
 
+@pytest.mark.slow
 def test_the_reblurring_network_is_validated_against_the_blurry_images(tmp_path):
     run(tmp_path, *VALIDATED, stage="reblur", epochs=1)
     assert "validation, step 2: psnr" in log_lines(tmp_path)
     assert (tmp_path / "nets" / "ReBlurringNet_best.pth").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_its_folder_and_knows_the_best(tmp_path):
     run(tmp_path / "whole", *VALIDATED, "--ema_decay", "0.9")
     run(tmp_path / "parts", *VALIDATED, "--ema_decay", "0.9", "--max_steps", "3")
@@ -81,6 +85,7 @@ def test_a_resumed_run_goes_on_in_its_folder_and_knows_the_best(tmp_path):
     assert image.std() > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("decay", "kept"), [("0.75", 2 / 11), ("0.1", 0.1)])  # the first steps keep less
 def test_averaged_weights_are_what_is_written(tmp_path, decay, kept):
     for name, more in (("1", ("1",)), ("2", ("2",)), ("average", ("2", "--ema_decay", decay))):
@@ -116,6 +121,7 @@ def test_images_to_validate_on_need_ground_truth(tmp_path):
         run(tmp_path, "--valset_dir", str(tmp_path / "photos"))
 
 
+@pytest.mark.slow
 def test_the_runs_folder_says_what_made_it(tmp_path):
     run(tmp_path, "--max_steps", "1", *VALIDATED)
     (path,) = tmp_path.glob("log/*/arguments.json")
@@ -129,6 +135,7 @@ def test_the_runs_folder_says_what_made_it(tmp_path):
     assert trained["list_sha256"] != validated["list_sha256"]
 
 
+@pytest.mark.slow
 def test_deterministic_is_passed_on(tmp_path):
     try:
         run(tmp_path, "--deterministic", "--max_steps", "1")
@@ -137,6 +144,7 @@ def test_deterministic_is_passed_on(tmp_path):
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_the_best_is_of_these_images_and_of_a_network_that_is_here(tmp_path):
     run(tmp_path, *VALIDATED, "--max_steps", "2")
     other = ("--valset_dir", str(pairs(tmp_path)), "--val_every", "1")

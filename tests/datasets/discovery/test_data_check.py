@@ -19,6 +19,7 @@ from tools.check_data import check_folder
 COMMAND = [sys.executable, "-m", "tools.check_data"]
 
 
+@pytest.mark.slow
 def test_every_problem_of_a_folder_is_listed_at_once(tmp_path):
     expected = everything_wrong(tmp_path / "GOPRO")
     report = check_folder(tmp_path / "GOPRO", "train")
@@ -38,6 +39,7 @@ def test_training_ends_with_all_that_the_headers_tell(tmp_path):
         assert any(text in problem for problem in problems)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     expected = everything_wrong(tmp_path / "GOPRO")
     folders = [tmp_path / "nowhere", tmp_path / "GOPRO", SAMPLES]
@@ -60,6 +62,7 @@ def test_status_of_the_command_line(run_here):
     assert ran.stderr.startswith("error: gopr=x: unknown kind 'gopr'")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_ctrl_c_ends_with_130(tmp_path):
     for i in range(400):
@@ -81,6 +84,7 @@ def test_ctrl_c_ends_with_130(tmp_path):
     assert stderr.endswith(b"interrupted\n")
 
 
+@pytest.mark.slow
 def test_real_pairs_have_no_problems(shared):
     for split, psnr in (("train", "23.42"), ("test", "24.62")):
         report = check_folder(shared / "data" / "GOPRO_sample", split)
@@ -107,6 +111,7 @@ def test_real_blur_gamma_under_another_name_and_under_its_own(tmp_path, shared):
     assert "expected GoPro's blur_gamma and found" in problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gamma", "kind", "count"), [(1.0, "gopro", 0), (2.2, "gopro", 1), (2.2, "paired", 0)])
 def test_variant_is_told_from_the_light_that_was_averaged(tmp_path, gamma, kind, count):
     """Other sets may be averages in linear light by right."""
@@ -161,6 +166,7 @@ def test_equal_and_unrelated_pairs_do_not_outvote_swapped_ones(tmp_path):
     assert any("the blurry side is sharper" in problem and "median of 1 pairs" in problem for problem in problems)
 
 
+@pytest.mark.slow
 def test_count_that_differs_from_the_published_one_is_a_problem(tmp_path):
     content = save(tmp_path / "one.png").read_bytes()
     for side in ("blur", "sharp"):

@@ -150,6 +150,7 @@ def test_sub_frames_are_close_odd_in_number_and_at_rest_in_the_middle():
     assert 60 < regions < 130
 
 
+@pytest.mark.slow
 def test_the_extent_is_the_path_s_mean_length():
     motion = replace(MotionSettings(), extent=10.0, spread=0.5, share_with_regions=0.0)
     found = draw_motion(range(400), 300, 400, 20, motion)

@@ -78,7 +78,10 @@ def test_convolutions_equal_pytorchs(options, dtype, limit):
         assert relative_error(mine.double().cpu(), reference) < limit, name
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 5, 7), (1, 8, 2, 2), (1, 3, 9, 3), (1, 32, 33, 40), (1, 16, 2, 9)])
+LARGE_SHAPE = pytest.param((1, 32, 33, 40), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 5, 7), (1, 8, 2, 2), (1, 3, 9, 3), LARGE_SHAPE, (1, 16, 2, 9)])
 def test_dynamic_filtering_and_its_gradients(shape):
     generator = torch.Generator().manual_seed(0)
     batch, _, height, width = shape

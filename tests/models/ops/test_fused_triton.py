@@ -38,6 +38,7 @@ def deterministic(request):
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", CASES.values(), ids=list(CASES))
 def test_outputs_and_gradients_equal_torchvisions(options, deterministic):
     case = make_case(**options)
@@ -65,6 +66,7 @@ def test_short_types_keep_their_precision(dtype, limit):
     assert relative_error(ours.float().cpu(), straight(case)) < limit
 
 
+@pytest.mark.slow
 def test_gradients_by_differences():
     case = channels_last(make_case(batch=1, height=3, width=4, dtype=torch.float64))
     inputs = [tensor.requires_grad_() for tensor in case.values()]
@@ -77,6 +79,7 @@ def test_gradients_by_differences():
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_slices_of_merged_maps_and_other_layouts_are_read_as_they_lie():
     case = channels_last(make_case(height=5, width=6))
     expected = fused(case)
@@ -88,6 +91,7 @@ def test_slices_of_merged_maps_and_other_layouts_are_read_as_they_lie():
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_frozen_weights_and_compiled_graphs_give_the_same_gradients():
     case = {name: tensor.requires_grad_() for name, tensor in channels_last(make_case(height=5, width=6)).items()}
     tensors = list(case.values())
@@ -102,6 +106,7 @@ def test_frozen_weights_and_compiled_graphs_give_the_same_gradients():
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 def test_is_registered_as_pytorch_wants_it():
     case = channels_last(make_case(height=3, width=4))
     maps = [case[f"map{i}"] for i in range(MODULES)]

@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.samples import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
 def test_output_that_nobody_reads(monkeypatch):

@@ -4,10 +4,13 @@ import resource
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from tests.support.samples import ROOT
 from utils.common.memory import free_memory
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 

@@ -188,6 +188,7 @@ def test_published_counts(kind, train, test):
             assert f"a part of the {kind} {split} set" in compare_with_published_count(kind, split, count // 3)[0]
 
 
+@pytest.mark.slow
 def test_counts_of_nearly_full_and_full_gopro_test_set(tmp_path):
     """The seed's users had 1,079 of 1,111 pairs and did not know."""
     content = save(tmp_path / "one.png").read_bytes()

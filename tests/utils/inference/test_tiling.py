@@ -54,6 +54,7 @@ def test_seams_cannot_be_seen(network, shape):
     assert difference.max() > 0  # it was cut
 
 
+@pytest.mark.slow
 def test_nor_with_weights_whose_offsets_reach_far(released_weights):
     """The reference weights move samples by up to 140 px; 128 px of overlap would give 45 dB and 8 % of the pixels."""
     network = DeblurringNet().eval()
@@ -116,6 +117,7 @@ def test_too_little_memory_makes_tiles_smaller_and_is_an_error_where_they_were_c
         Restorer(broken, 4, CPU, tile="auto")(image)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
 def test_a_real_lack_of_main_memory_is_met_with_tiles():
     """A process that may take 100 MiB more than it has."""

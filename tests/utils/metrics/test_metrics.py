@@ -50,6 +50,7 @@ def score_on_cpu(image, reference):
     return score_on(CPU, image, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("score", "count"), [(score, None), (score_on_cpu, 1)])
 def test_values_of_real_pairs(score, count, shared):
     cases = json.loads((shared / "golden" / "metrics.json").read_text())

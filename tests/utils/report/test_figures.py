@@ -110,6 +110,7 @@ def files(small, tmp_path):
     return save(tmp_path / "blurry.png", small), deep, save(tmp_path / "sharp.png", sharper)
 
 
+@pytest.mark.slow
 def test_all_figures_are_written_the_same_each_time(files, tmp_path):
     blurry, restored, sharp = files
     for folder in ("once", "again"):
@@ -139,6 +140,7 @@ def test_files_of_16_bits_are_compared_as_they_look(files, small, tmp_path):
     assert not list(tmp_path.glob("a_[ao]*"))  # no network, no maps
 
 
+@pytest.mark.slow
 def test_several_networks_have_maps_each(files, tmp_path):
     blurry, restored, _ = files
     out, network = tmp_path / "out", moving_network()

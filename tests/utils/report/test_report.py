@@ -84,6 +84,7 @@ def test_sixteen_bits_of_grey_keep_their_brightness(tmp_path):
         np.testing.assert_allclose(means, values.reshape(rows, -1).mean(axis=1) / 257, atol=2.0)
 
 
+@pytest.mark.slow
 def test_pictures_that_are_damaged_or_gone_give_rows_without(tmp_path, browser):
     names = ["damaged.tif", "gone.png"]
     (tmp_path / "photos").mkdir()
@@ -95,6 +96,7 @@ def test_pictures_that_are_damaged_or_gone_give_rows_without(tmp_path, browser):
     assert browser.messages() == []
 
 
+@pytest.mark.slow
 def test_a_run_is_shown_with_its_scores_and_the_published_ones(browser, samples):
     page, rows = samples
     browser.open(page)
@@ -117,12 +119,14 @@ def test_a_run_is_shown_with_its_scores_and_the_published_ones(browser, samples)
     assert browser.messages() == []
 
 
+@pytest.mark.slow
 def test_networks_whose_files_share_a_name_are_told_apart(browser, tmp_path):
     files = {"x_net": {"weights": "nets/x/net.pth"}, "y_net": {"weights": "nets\\y\\net.pth"}}
     browser.open(write_report(tmp_path, [], {}, SETTINGS | {"networks": files}, {}))
     assert browser["#run"].text == "x/net.pth, y/net.pth · fp32 · cpu · torch 2"
 
 
+@pytest.mark.slow
 def test_photographs_and_videos_are_told_without_scores(browser, tmp_path):
     (tmp_path / "shaky #1.mp4").write_bytes(b"")
     video = {"kind": "video", "height": 720, "width": 1280, "frames": 250, "frames_per_second": 29.97002997}
@@ -137,12 +141,14 @@ def test_photographs_and_videos_are_told_without_scores(browser, tmp_path):
     assert browser.messages() == []
 
 
+@pytest.mark.slow
 def test_a_run_without_images_is_a_page_all_the_same(browser, tmp_path):
     browser.open(write_report(tmp_path, [], {}, SETTINGS, {}))
     assert not browser["#images"].is_displayed()
     assert browser.messages() == []
 
 
+@pytest.mark.slow
 def test_rows_are_sorted_by_clicks_and_by_keys(browser, samples):
     page, rows = samples
     browser.open(page)
@@ -164,6 +170,7 @@ def test_rows_are_sorted_by_clicks_and_by_keys(browser, samples):
     assert browser["#count"].text == "2 of 3 images"
 
 
+@pytest.mark.slow
 def test_where_less_is_better_the_highest_is_worst(browser, tmp_path):
     rows = photograph_rows(["a.png", "b.png", "c.png"])
     for row, value in zip(rows, (0.3, 0.1, 0.2), strict=True):
@@ -178,6 +185,7 @@ def test_where_less_is_better_the_highest_is_worst(browser, tmp_path):
     assert browser.texts(VISIBLE) == [rows[i]["image"] for i in (0, 2, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [PHONE, (800, 600), (1280, 900), (1920, 1000)], ids=str)
 def test_no_width_scrolls_sideways(browser, samples, size):
     browser.open(samples[0], size)
@@ -193,6 +201,7 @@ def test_no_width_scrolls_sideways(browser, samples, size):
     assert all(browser.run(whole, cell) for cell in browser.all("#body td:is(.gain, .value)"))
 
 
+@pytest.mark.slow
 def test_both_schemes_can_be_read(browser, samples):
     brightness = {}
     for scheme in ("light", "dark"):
@@ -203,6 +212,7 @@ def test_both_schemes_can_be_read(browser, samples):
     assert brightness["dark"] < 60
 
 
+@pytest.mark.slow
 def test_names_are_text_and_find_their_files(browser, tmp_path):
     picture = load(SAMPLE)[:64, :96]
     rows = photograph_rows(list(ODD_NAMES), 64, 96)
@@ -224,6 +234,7 @@ def test_names_are_text_and_find_their_files(browser, tmp_path):
     assert browser.messages() == []
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_1111_images_loads_what_is_seen(browser, tmp_path):
     names = [f"GOPR{i // 100:04}/{i:06}.png" for i in range(1111)]
     rng = np.random.default_rng(0)

@@ -24,6 +24,8 @@ from tests.support.reports import (
 from tests.support.samples import SAMPLE, SAMPLES, load, save
 from utils.report.page import Source, write_report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser():

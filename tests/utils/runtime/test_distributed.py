@@ -9,7 +9,7 @@ import torch
 
 from utils.runtime.distributed import ranks_together
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")]
 
 
 def test_the_watch_over_the_others_ends_before_the_process_does(monkeypatch):

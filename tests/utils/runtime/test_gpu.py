@@ -22,6 +22,7 @@ from utils.training.learner import Learner
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.slow,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 if problem := fused_problem("cuda"):

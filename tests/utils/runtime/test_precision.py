@@ -23,6 +23,7 @@ def psnr_between(a, b):
     return 10 * np.log10(4 / ((a - b) ** 2).mean().item())
 
 
+@pytest.mark.slow
 def test_bf16_outputs_are_within_50_db_with_the_reference_weights(golden, released_weights, aspdc_op):
     arrays, seed = golden
     deblurring, reblurring = DeblurringNet(deform_op=aspdc_op), ReblurringNet()
@@ -35,6 +36,7 @@ def test_bf16_outputs_are_within_50_db_with_the_reference_weights(golden, releas
     assert psnr_between(reblurred.float(), arrays["reblurred_from_sharp"]) > 50
 
 
+@pytest.mark.slow
 def test_bf16_changes_no_score_of_a_real_pair():
     torch.manual_seed(0)
     network = DeblurringNet(8)
@@ -47,10 +49,12 @@ def test_bf16_changes_no_score_of_a_real_pair():
     assert not np.array_equal(short, exact)
 
 
+@pytest.mark.slow
 def test_bf16_trains_on_every_back_end(tmp_path, aspdc_op):
     train(tmp_path, "--stage", "deblur", "--max_steps", "1", "--precision", "bf16", "--deform_op", aspdc_op)
 
 
+@pytest.mark.slow
 def test_training_in_bf16_takes_the_same_course(tmp_path, small_networks):
     losses = {}
     for precision in ("fp32", "bf16"):

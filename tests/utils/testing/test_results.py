@@ -182,6 +182,7 @@ def test_a_list_cut_in_its_last_line_is_read_up_to_there(tmp_path):
     assert not earlier.made(tmp_path / "photos" / "b.png")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGTERM")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_run_with_every_picture_in_the_table(tmp_path, nets, number, status):
@@ -221,6 +222,7 @@ def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
         videos.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, args, Results(tmp_path, {}), stop)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="processes are asked for by their numbers")
 def test_what_killed_processes_left_is_deleted_by_the_next_run(tmp_path, nets):
     source, out = photos(tmp_path / "photos", "a.png"), tmp_path / "out"
@@ -236,6 +238,7 @@ def test_what_killed_processes_left_is_deleted_by_the_next_run(tmp_path, nets):
     assert [path.exists() for path in left] == [False, True, True, False, True]
 
 
+@pytest.mark.slow
 def test_names_that_become_too_long_are_left_out_and_told(tmp_path, nets):
     longest = "x" * 250
     source, out = photos(tmp_path / "photos", "a.png", f"{longest}.png"), tmp_path / "out"

@@ -27,6 +27,7 @@ def row(folder):
     return only
 
 
+@pytest.mark.slow
 def test_saved_pictures_score_what_they_hold_whatever_they_are_called(tmp_path, small_networks):
     run(tmp_path / "ours", "--weights", str(small_networks / "DeblurringNet_FT.pth"))
     saved = tmp_path / "ours" / "GOPRO" / IMAGE
@@ -61,6 +62,7 @@ def test_missing_and_ambiguous_pictures_are_named(tmp_path):
         run(tmp_path / "scores", "--from_results", str(tmp_path / "small"))
 
 
+@pytest.mark.slow
 def test_published_results_stand_beside_ones_own(tmp_path, small_networks, capsys):
     run(tmp_path / "out", "--weights", str(small_networks / "DeblurringNet_FT.pth"))
     out = capsys.readouterr().out

@@ -49,6 +49,7 @@ def places(*sources):
     return find_videos(texts, image_sets, [path.relative_to("out") for path in result_folders(image_sets, Path("out"))])
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_videos_among_photographs_are_restored_to_their_places(tmp_path, run, capsys):
     photos = tmp_path / "holiday"
@@ -98,6 +99,7 @@ def test_videos_beside_the_pairs_of_a_data_set_are_not_touched(tmp_path):
     assert places(tmp_path / "set") == {}
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_names_of_videos_in_a_folder_stay_apart(tmp_path):
     folder = tmp_path / "clips"
@@ -152,6 +154,7 @@ def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp
         run(*sources[1:], more=["--resume"])  # told again, from the summary
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["a.m2ts", "a.ts", "a.wmv", "a.3gp", "a.flv", "a.ogv", "a.vob", "a.mts", "a.webm"])
 def test_videos_of_many_kinds_are_restored(tmp_path, name):

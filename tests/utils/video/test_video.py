@@ -64,6 +64,7 @@ def test_without_ffmpeg_there_is_a_line_and_no_sound(tmp_path, silent, monkeypat
     check(output, silent, 28)
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_without_ffmpeg_odd_sizes_are_padded_and_a_line_says_so(tmp_path, monkeypatch):
     source = tmp_path / "odd.avi"
@@ -92,6 +93,7 @@ def test_without_ffmpeg_a_video_that_ends_early_is_told(tmp_path, silent, monkey
     assert restore_video(same, longer, tmp_path / "out" / "guessed.mp4", print)["problems"] == []
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.parametrize("size", [(72, 96), (71, 95)])
 def test_with_ffmpeg_the_sound_stays_to_the_bit(tmp_path, size):

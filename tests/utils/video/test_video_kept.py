@@ -12,7 +12,10 @@ from utils.testing.video_restoring import restore_video
 from utils.video.encoder import output_name
 from utils.video.reader import VideoFile
 
-pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed"),
+]
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=96x72:r=25:d=3")
 TONE = ("-f", "lavfi", "-i", "sine=frequency=440:duration=3")
