@@ -1,13 +1,16 @@
-# make demo | make test | make quick | make bench | make mmcv | make perceptual | make lint; each works on a fresh clone. PYTHON=python3.12 chooses an interpreter.
+# make demo | make test | make quick | make bench | make mmcv | make perceptual | make lint | make lock; each works on a
+# fresh clone. PYTHON=python3.13 chooses an interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
+UV := .uv
+UV_VERSION := 0.13.9
 
 # Threads that wait should not spin: on a busy machine that costs more than half of the time.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test quick bench mmcv perceptual lint clean
+.PHONY: demo test quick bench mmcv perceptual lint lock clean
 .DELETE_ON_ERROR:
 
 # Restores and scores the bundled test picture; then trains every stage for a few steps, and tests the result.
@@ -28,7 +31,7 @@ test: $(VENV)/.installed-tests
 
 # What takes no more than about a second a test and starts no process: every package in less than a minute.
 quick: $(VENV)/.installed-tests
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 # What this machine can measure: each work beside the straight path in the same run (docs/performance.md).
 bench: $(VENV)/.installed
@@ -55,16 +58,28 @@ perceptual: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps pyiqa==0.1.16
 	$(BIN)/pip install --quiet requests==2.34.2 huggingface_hub==2.4.0
 
-$(VENV)/.installed: requirements.txt
-	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else \
-	    f'Python 3.10 to 3.12 is needed, $(PYTHON) is {v[0]}.{v[1]}; try make PYTHON=python3.12 ...')"
+# Writes the locks anew from the requirements: what is in a lock and still fits stays as it is. LOCK=--upgrade takes the
+# newest of what requirements leave open, LOCK="--upgrade-package NAME" of one. Wheels alone: nothing is built.
+LOCK_COMMAND = $(UV)/bin/uv --no-config --quiet pip compile --universal --python-version 3.10 --only-binary :all: \
+    --custom-compile-command "make lock" $(LOCK)
+lock:
+	$(PYTHON) -m venv $(UV)
+	$(UV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(LOCK_COMMAND) requirements.txt --output-file requirements.lock
+	$(LOCK_COMMAND) tests/requirements.txt --constraint requirements.lock --output-file tests/requirements.lock
+
+# Without dependencies: the locks list all of them, and nothing else is to come.
+$(VENV)/.installed: requirements.lock
+	$(PYTHON) -c "import sys; v = sys.version_info[:3]; sys.exit(None if (3, 10) <= v[:2] <= (3, 14) and v != (3, 14, 1) else \
+	    'Python 3.10 to 3.14 is needed, but for 3.14.1, which torchvision refuses; $(PYTHON) is %d.%d.%d; ' % v + \
+	    'try make PYTHON=python3.13 ...')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	touch $@
 
-$(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+$(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements.lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) $(UV)
