@@ -157,7 +157,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def reblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
+def reblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[ReblurringNet, StageLosses]:
     """L(R(blurry, sharp), blurry): a reblurring network, new unless one is given, learns to blur the sharp image."""
     criterion = NormalizedMSELoss().to(device)
 
@@ -170,7 +170,7 @@ def reblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Mod
     return (load_reblurring_net(given) if given else ReblurringNet(args.width // 2)).to(device), losses
 
 
-def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
+def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[DeblurringNet, StageLosses]:
     """L(D(blurry), sharp): a deblurring network, new unless one is given, learns from the ground truth alone."""
     criterion = NormalizedMSELoss().to(device)
 
@@ -195,12 +195,13 @@ def weight_files(stage: str, args: argparse.Namespace) -> dict[str, Path]:
     }
 
 
-def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, StageLosses]:
+def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[DeblurringNet, StageLosses]:
     """λA·L(D(blurry), sharp) + λB·L(R(blurry, D(blurry)), blurry) with R frozen; the first term only where paired."""
     reblurring_weights, deblurring_weights = weight_files("finetune", args).values()
     criterion = NormalizedMSELoss(reduction="none").to(device)
     consistency = ReblurringConsistencyLoss(load_reblurring_net(reblurring_weights))
-    consistency.to(device, memory_format=torch.channels_last)
+    # PyTorch's types lack memory_format.
+    consistency.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         deblurred = network(batch["blurry"])

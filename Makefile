@@ -45,6 +45,8 @@ lint: $(VENV)/.installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/shellcheck recipes/*.sh .ci/run
 
 # Compiles mmcv's ops against the installed torch: 13 minutes on two cores. Nothing else depends on it.
 # Without its dependencies, because it would bring a second cv2 (see requirements.txt).

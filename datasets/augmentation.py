@@ -74,9 +74,9 @@ def control_point_affine(height: int, width: int, rng: random.Random) -> Warp:
     """
     reach = min(height, width) // 3
     x, y = width // 2, height // 2
-    points = np.float32([(x + reach, y + reach), (x + reach, y - reach), (x - reach, y - reach)])
+    points = np.array([(x + reach, y + reach), (x + reach, y - reach), (x - reach, y - reach)], np.float32)
     shifts = [[rng.uniform(-CONTROL_POINT_SHIFT, CONTROL_POINT_SHIFT) for _ in "xy"] for _ in points]
-    return _affine(height, width, cv2.getAffineTransform(points, points + np.float32(shifts)))
+    return _affine(height, width, cv2.getAffineTransform(points, points + np.array(shifts, np.float32)))
 
 
 def _affine(height: int, width: int, forward: np.ndarray) -> Warp:
@@ -156,6 +156,5 @@ class PairAugmentation:
     def __call__(self, blurry: np.ndarray, sharp: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the P×P×3 patches of H×W×3 uint8 frames; the same seed gives the same patches."""
         self._transform.set_random_seed(seed)
-        frames = {"image": blurry} if sharp is None else {"image": blurry, "sharp": sharp}
-        patches = self._transform(**frames)
+        patches = self._transform(image=blurry) if sharp is None else self._transform(image=blurry, sharp=sharp)
         return patches["image"], patches.get("sharp")

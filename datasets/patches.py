@@ -24,6 +24,8 @@ from utils.images.codecs import read_image, to_tensor
 ENLARGEMENT = 1.5
 
 Draw = tuple[int, int]  # which frame, and the seed of everything random about its patch
+Item = dict[str, Tensor | str | int]  # see `TrainingPatches`
+LoadedBatch = dict[str, Tensor | list[str]]  # see `collate`
 
 
 class TrainingPatches(Dataset):
@@ -63,7 +65,7 @@ class TrainingPatches(Dataset):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor | str | int]:
+    def __getitem__(self, draw: Draw) -> Item:
         index, seed = draw
         broken: list[str] = []
         while True:
@@ -76,10 +78,10 @@ class TrainingPatches(Dataset):
                     raise
                 broken.append(str(error))
 
-    def _photograph(self, path: Path, seed: int) -> dict[str, Tensor | int]:
+    def _photograph(self, path: Path, seed: int) -> Item:
         return {"photograph": to_tensor(self.augment_photograph(self.read(path), None, seed)[0]), "seed": seed}
 
-    def _patch(self, blurry_path: Path, sharp_path: Path | None, seed: int) -> dict[str, Tensor]:
+    def _patch(self, blurry_path: Path, sharp_path: Path | None, seed: int) -> Item:
         sharp_frame = None if sharp_path is None else self.read(sharp_path)
         blurry, sharp = self.augment(self.read(blurry_path), sharp_frame, seed)
         blurry_patch = to_tensor(blurry)
@@ -142,7 +144,7 @@ class SharedBatches(Sampler[list[Draw]]):
         return self.rank * size // self.world, (self.rank + 1) * size // self.world
 
 
-def collate(items: Sequence[dict[str, Tensor | str | int]]) -> dict[str, Tensor | list[str]]:
+def collate(items: Sequence[Item]) -> LoadedBatch:
     """Return items as a batch: first those with pairs or blurry images, then the photographs to be blurred.
 
     Either kind's entries are missing where the batch has none of it; `name` and `broken` list all.
@@ -167,7 +169,7 @@ def training_loader(patches: TrainingPatches, batches: SharedBatches, num_worker
     )
 
 
-def batches_of(loader: DataLoader) -> Iterator[dict[str, Tensor | list[str]]]:
+def batches_of(loader: DataLoader) -> Iterator[LoadedBatch]:
     """Return an iterator over an epoch of a loader, whose workers end at once when the program does."""
     iterator = iter(loader)
     # What is registered last runs first: before what PyTorch has registered for workers whose batches are pinned, which

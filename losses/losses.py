@@ -17,6 +17,8 @@ class NormalizedMSELoss(nn.Module):
         reduction: "mean" gives a scalar, "none" the mean of each image, (N,).
     """
 
+    scale: Tensor
+
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
         if reduction not in ("mean", "none"):

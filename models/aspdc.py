@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import Chain, ResBlock, conv, convolve, leaky_relu
+from models.blocks import Chain, ModuleList, ResBlock, conv, convolve, leaky_relu
 from models.ops import (
     fused_conv,
     fused_conv_type,
@@ -14,6 +14,7 @@ from models.ops import (
     fused_problem,
     fused_sum,
     overlapped,
+    weight_and_bias,
 )
 from models.ops.deform_conv import ModulatedDeformConv2d, resolve_deform_op
 
@@ -119,7 +120,8 @@ class DeformableModule(nn.Module):
         pixel's coordinate needs more digits than they have.
         """
         layers = self.predictors
-        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        parameters = [weight_and_bias(layer) for layer in layers]
+        weights, biases = [weight for weight, _ in parameters], [bias for _, bias in parameters]
         if fused_conv_type(x, layers[0]) is not None:
             return self._read(fused_conv(x, weights + biases, layers[0], out_dtype=torch.float32))
         padding, dilation = layers[0].padding, layers[0].dilation
@@ -161,7 +163,7 @@ class ASPDC(nn.Module):
         self.deform_op = deform_op
         each = "auto" if deform_op == "fused" else deform_op
         self.feature = Chain(conv(channels, channels), leaky_relu())
-        self.deformable = nn.ModuleList(
+        self.deformable = ModuleList(
             DeformableModule(channels, dilation, modulation, each) for dilation in (None, *DILATIONS)
         )
         self.afim = AFIM(channels, len(self.deformable))
@@ -171,12 +173,13 @@ class ASPDC(nn.Module):
         """Return the refined features, (N, C, H, W) as x."""
         if resolve_aspdc_op(self.deform_op, x.device, x.shape[1]) == "fused":
             attention, (f, maps) = overlapped(lambda: self.afim(x), lambda: self._features_and_maps(x), x)
-            weights = [module.deform_conv.weight for module in self.deformable]
-            biases = [module.deform_conv.bias for module in self.deformable]
+            parameters = [weight_and_bias(module.deform_conv) for module in self.deformable]
+            weights, biases = [weight for weight, _ in parameters], [bias for _, bias in parameters]
             total = fused_sum(f, maps, attention, weights, biases)
         else:
             f, attention = self.feature(x), self.afim(x)
             total = sum(attention[:, i : i + 1] * module(f) for i, module in enumerate(self.deformable))
+            assert isinstance(total, Tensor)  # not the 0 of an empty sum
         return convolve(total, self.fusion, residual=x)
 
     def _features_and_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -189,7 +192,9 @@ class ASPDC(nn.Module):
         """Return `forward`'s result and the maps behind it."""
         f = self.feature(x)
         predictions = [module.predict(f) for module in self.deformable]
-        no_offsets = torch.zeros_like(predictions[1][0])
+        like = predictions[1][0]
+        assert like is not None  # only module 0 has no offsets
+        no_offsets = torch.zeros_like(like)
         offsets = torch.stack([no_offsets if offset is None else offset for offset, _ in predictions], dim=1)
         modulation = torch.stack([modulation for _, modulation in predictions], dim=1)
         return self(x), ASPDCMaps(self.afim(x).detach(), offsets.detach(), modulation.detach())

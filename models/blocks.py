@@ -1,20 +1,38 @@
 """Building blocks that both networks share: convolutions, residual blocks, initialisation, padding."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.ops import beside, fused_conv, fused_conv_type, fused_part, join
+from models.ops import beside, fused_conv, fused_conv_type, fused_part, join, weight_and_bias
 
 LRELU_SLOPE = 0.1
 MIN_SIZE = 8  # px; reflection needs more pixels than it adds, and the reblurring network adds up to 7
 
+Layer = TypeVar("Layer", bound=nn.Module)
 
-def conv(in_channels: int, out_channels: int, kernel_size: int = 3, **options: int) -> nn.Conv2d:
+if TYPE_CHECKING:
+
+    class ModuleList(nn.ModuleList, Generic[Layer]):
+        """PyTorch's, whose own types forget of what kind the modules are."""
+
+        def __init__(self, modules: Iterable[Layer]) -> None: ...
+        def __iter__(self) -> Iterator[Layer]: ...
+        @overload
+        def __getitem__(self, idx: slice) -> nn.ModuleList: ...
+        @overload
+        def __getitem__(self, idx: int) -> Layer: ...
+        def __getitem__(self, idx: int | slice) -> Layer | nn.ModuleList: ...
+else:
+    ModuleList = nn.ModuleList
+
+
+def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Conv2d:
     """Return a convolution with bias that keeps the size at stride 1: (N, in, H, W) -> (N, out, H, W)."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, **options)
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2)
 
 
 def upsample(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
@@ -40,7 +58,7 @@ def convolve(
     """
     if fused_conv_type(x, layer) is not None:
         slope, dtype = LRELU_SLOPE if activate else 1.0, torch.float32 if exact else None
-        return fused_conv(x, [layer.weight, layer.bias], layer, slope, residual, dtype)
+        return fused_conv(x, weight_and_bias(layer), layer, slope, residual, dtype)
     y = layer(x)
     if residual is not None:
         y = residual + y
@@ -76,7 +94,7 @@ class JoinedConvolution:
 class Chain(nn.Sequential):
     """A sequence of layers that computes a convolution or residual block and the activation after it in one call."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] (PyTorch's has `input`)
         """Return the last layer's output."""
         layers = list(self)
         for layer, following in zip(layers, [*layers[1:], None], strict=True):

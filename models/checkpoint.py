@@ -5,10 +5,10 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.deblurring_net import DeblurringNet
 from models.reblurring_net import ReblurringNet
@@ -22,6 +22,8 @@ BUNDLED = Path(__file__).resolve().parents[1] / "final_model" / STAGE_FILES["deb
 _KEYS = {DeblurringNet: DEBLURRING_KEY, ReblurringNet: REBLURRING_KEY}
 _WHAT = {DEBLURRING_KEY: "deblurring", REBLURRING_KEY: "reblurring"}
 _LOADERS = {DEBLURRING_KEY: "load_deblurring_net", REBLURRING_KEY: "load_reblurring_net"}
+
+Network = TypeVar("Network", DeblurringNet, ReblurringNet)
 
 
 class CheckpointError(UserError):
@@ -173,7 +175,7 @@ def _missing(path: Path) -> str:
     return f"{path} does not exist; expected a checkpoint such as {', '.join(STAGE_FILES.values())}"
 
 
-def _build(kind: type[nn.Module], path: Path, checkpoint: _Checkpoint, arguments: dict[str, Any]) -> nn.Module:
+def _build(kind: type[Network], path: Path, checkpoint: _Checkpoint, arguments: dict[str, Any]) -> Network:
     try:
         network = kind(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -8,6 +8,7 @@ from models.aspdc import ASPDC, ASPDC_OPS, MODULATIONS, ASPDCMaps
 from models.blocks import (
     Chain,
     JoinedConvolution,
+    ModuleList,
     ResBlock,
     check_images,
     conv,
@@ -56,8 +57,8 @@ class DeblurringNet(nn.Module):
             conv(2 * width, channels, stride=2),
             leaky_relu(),
         )
-        self.res_blocks = nn.ModuleList(Chain(ResBlock(channels), ResBlock(channels)) for _ in range(BLOCKS))
-        self.aspdcs = nn.ModuleList(ASPDC(channels, modulation, deform_op) for _ in range(BLOCKS))
+        self.res_blocks = ModuleList(Chain(ResBlock(channels), ResBlock(channels)) for _ in range(BLOCKS))
+        self.aspdcs = ModuleList(ASPDC(channels, modulation, deform_op) for _ in range(BLOCKS))
         self.fusion = Chain(conv(BLOCKS * channels, channels), leaky_relu())
         self.tail = Chain(
             upsample(channels, 2 * width),
@@ -96,7 +97,10 @@ class DeblurringNet(nn.Module):
         check_images([blurry], ["blurry"])
         padded = pad_to_stride(blurry, STRIDE, self.smallest)
         x = self.head(padded)  # (N, 4·width, H/4, W/4)
-        fusion, maps = JoinedConvolution(self.fusion[0]), {}
+        joining, last = self.fusion[0], self.tail[-1]
+        assert isinstance(joining, nn.Conv2d)
+        assert isinstance(last, nn.Conv2d)
+        fusion, maps = JoinedConvolution(joining), {}
         for i, (res_blocks, aspdc) in enumerate(zip(self.res_blocks, self.aspdcs, strict=True)):
             if i in blocks:
                 x, maps[i] = aspdc.forward_with_maps(res_blocks(x))
@@ -104,4 +108,4 @@ class DeblurringNet(nn.Module):
                 x = aspdc(res_blocks(x))
             fusion.add(x)
         x = fusion.result()  # (N, 4·width, H/4, W/4)
-        return crop_like(convolve(self.tail[:-1](x), self.tail[-1], residual=padded, exact=True), blurry), maps
+        return crop_like(convolve(self.tail[:-1](x), last, residual=padded, exact=True), blurry), maps

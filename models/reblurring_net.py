@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from models.blocks import (
     Chain,
+    ModuleList,
     ResBlock,
     check_images,
     conv,
@@ -42,7 +43,9 @@ def dynamic_filter(x: Tensor, kernel: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
     windows = (padded[..., i : i + height, j : j + width] for i in range(KERNEL_SIZE) for j in range(KERNEL_SIZE))
-    return sum(kernel[:, k : k + 1] * window for k, window in enumerate(windows))
+    total = sum(kernel[:, k : k + 1] * window for k, window in enumerate(windows))
+    assert isinstance(total, Tensor)  # not the 0 of an empty sum
+    return total
 
 
 class ReblurringNet(nn.Module):
@@ -64,14 +67,14 @@ class ReblurringNet(nn.Module):
         steps_down = list(pairwise(channels))
         steps_up = [(deep, shallow) for shallow, deep in reversed(steps_down)]
         self.head = Chain(conv(6, width), leaky_relu())
-        self.encoders = nn.ModuleList(
+        self.encoders = ModuleList(
             Chain(conv(shallow, deep, stride=2), ResBlock(deep), leaky_relu()) for shallow, deep in steps_down
         )
-        self.decoders = nn.ModuleList(
+        self.decoders = ModuleList(
             Chain(ResBlock(deep), upsample(deep, shallow), leaky_relu()) for deep, shallow in steps_up
         )
         stages = [width, *(deep for _, deep in steps_down), *(shallow for _, shallow in steps_up)]
-        self.kernel_convs = nn.ModuleList(conv(stage, KERNEL_SIZE**2) for stage in stages)
+        self.kernel_convs = ModuleList(conv(stage, KERNEL_SIZE**2) for stage in stages)
         self.tail = conv(width, 3)
         init_weights(self)
 

@@ -69,7 +69,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def _clock(run: Callable[[], None], device: torch.device) -> float:
+def _clock(run: Callable[[], object], device: torch.device) -> float:
     """Return how long one run takes in s, by the device's own clock where it has one."""
     if device.type != "cuda":
         start = time.perf_counter()
@@ -90,7 +90,7 @@ def _peak_gib(device: torch.device) -> float | None:
 
 
 def measure(
-    runs: dict[str, tuple[Configuration, Callable[[], None]]], device: torch.device, repeats: int
+    runs: dict[str, tuple[Configuration, Callable[[], object]]], device: torch.device, repeats: int
 ) -> list[Measurement]:
     """Warm each configuration up, then run them alternately `repeats` times.
 

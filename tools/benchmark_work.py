@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 from torch import nn
 
@@ -22,7 +21,7 @@ from utils.runtime.precision import autocast, set_precision
 from utils.training.learner import Learner
 
 Size = tuple[int, int]
-Run = Callable[[], None]
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Configuration:
 
     def prepare(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Move a network to the device, in this configuration's memory layout."""
-        return network.to(device, memory_format=self.memory_format)
+        # PyTorch's types lack memory_format.
+        return network.to(device, memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]
 
     def recorded(self, function: Callable[..., object], device: torch.device) -> Callable[..., object]:
         """Return a function of tensors as the scripts run it: replayed from a recording where it is fused on CUDA."""
@@ -121,15 +121,15 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
     if configuration.straight:
         optimizer = torch.optim.Adam(network.parameters(), 1e-5)
 
-        def step(*images: torch.Tensor) -> None:
+        def step(blurry: torch.Tensor, sharp: torch.Tensor) -> object:
             optimizer.zero_grad(set_to_none=True)
-            loss_of(network, images).backward()
+            loss_of(network, (blurry, sharp)).backward()
             optimizer.step()
     else:
         learner = Learner(network, 1e-5, Ranks(device), precision)
 
-        def step(*images: torch.Tensor) -> torch.Tensor:
-            return learner.step([images], loss_of)
+        def step(blurry: torch.Tensor, sharp: torch.Tensor) -> object:
+            return learner.step([(blurry, sharp)], loss_of)
 
     run_step = configuration.recorded(step, device)
     return lambda: run_step(blurry, sharp)
@@ -177,10 +177,10 @@ def data(configuration: Configuration, batch: int, size: Size, device: torch.dev
 
     def run_straight() -> None:
         for i in range(batch):
-            frame: dict[str, np.ndarray] = {"image": read_image(pairs.blurry[i % len(pairs)])}
-            if pairs.sharp:
-                frame["sharp"] = read_image(pairs.sharp[i % len(pairs)])
-            for patch in whole(**frame).values():
+            blurry = read_image(pairs.blurry[i % len(pairs)])
+            sharp = read_image(pairs.sharp[i % len(pairs)]) if pairs.sharp else None
+            patches = whole(image=blurry) if sharp is None else whole(image=blurry, sharp=sharp)
+            for patch in patches.values():
                 to_tensor(patch)
 
     return run_straight

@@ -104,9 +104,11 @@ def measure(name: str, root: Path, blur_dir: str = "blur") -> Statistics:
     """
     splits = [split for split in SPLITS if (root / split).is_dir()] or SPLITS[:1]
     found = [find_images(root, split, blur_dir=blur_dir) for split in splits]
-    if any(each.sharp is None for each in found):
-        raise UserError(f"{root} holds images without ground truth; expected pairs of blurry and sharp ones")
-    pairs = [pair for each in found for pair in zip(each.blurry, each.sharp, strict=True)]
+    pairs: list[tuple[Path, Path]] = []
+    for each in found:
+        if each.sharp is None:
+            raise UserError(f"{root} holds images without ground truth; expected pairs of blurry and sharp ones")
+        pairs += zip(each.blurry, each.sharp, strict=True)
     images, parts, extents = [], [], []
     for paths in tqdm(pairs, desc=name, dynamic_ncols=True):
         blurry, sharp = (read_image(path) for path in paths)
@@ -136,8 +138,9 @@ def draw(sets: Sequence[Statistics], path: Path) -> None:
             axis.ecdf(getattr(each, values), label=f"{each.name} ({len(each.image_psnr):,} pairs)")
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
-    axis.set_xscale("symlog", base=2, linthresh=1)
-    axis.set_xticks([0, 1, 2, 4, 8, 16, 32, 64], ["0", "1", "2", "4", "8", "16", "32", "64"])
+    extents = figure.axes[-1]
+    extents.set_xscale("symlog", base=2, linthresh=1)
+    extents.set_xticks([0, 1, 2, 4, 8, 16, 32, 64], ["0", "1", "2", "4", "8", "16", "32", "64"])
     figure.axes[0].set_ylabel("share of pairs or tiles below")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(sets))
     with atomic_write(path) as temporary:

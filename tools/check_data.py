@@ -105,7 +105,8 @@ def _look_at(paths: tuple[Path, ...]) -> tuple[list[str], PairContent | None]:
             problems.append(str(error))
     if len(images) < 2 or not measurable(*images):
         return problems, None
-    return problems, measure_pair(*paths, *images)
+    (blurry_path, sharp_path), (blurry, sharp) = paths, images
+    return problems, measure_pair(blurry_path, sharp_path, blurry, sharp)
 
 
 def _in_threads(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> list[Result]:

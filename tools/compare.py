@@ -87,12 +87,14 @@ def commands(steps: int, device: str, folder: Path) -> list[Command]:
 def make_inputs(folder: Path) -> None:
     """Write parts of the bundled samples: pairs in two layouts, photographs, many small pictures."""
     pictures: dict[str, Image.Image] = {}
+    image: Image.Image | None = None
     for source in sorted(SAMPLES.rglob("*.png")):
         image, scene = Image.open(source).convert("RGB"), source.relative_to(SAMPLES)
         pictures[f"GOPRO/{scene}"] = image.crop((200, 100, 336, 220))
         pictures[f"pairs/{scene.parent.name}/{scene.name}"] = image.crop((80, 200, 176, 272))
         if scene.parent.name == "sharp":
             pictures[f"photographs/{scene.stem}.jpg"] = image.crop((100, 40, 292, 168))
+    assert image is not None
     for i in range(16):  # neighbours of unequal size, so that each is restored by itself
         part = image.crop((20 * i, 10 * i, 20 * i + 112 + 8 * (i % 3), 10 * i + 80))
         pictures[f"many/{i:02}.{'jpg' if i % 4 == 1 else 'png'}"] = part.convert(("RGB", "RGB", "L", "RGBA")[i % 4])

@@ -67,7 +67,7 @@ def _free_sizes(network: AnySize) -> dict[str, dict[int, Any]]:
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return ONNX's counterparts of the operators that PyTorch's exporter does not know."""
-    from onnxscript import FLOAT, INT64, opset20
+    from onnxscript import FLOAT, INT64, opset20  # pyright: ignore[reportMissingImports] (optional)
 
     def deform_conv2d(  # torchvision's arguments
         x: FLOAT,
@@ -85,7 +85,7 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         offset_groups: int,
         use_mask: bool,
     ) -> FLOAT:
-        return opset20.DeformConv(
+        return opset20.DeformConv(  # pyright: ignore[reportReturnType] (by onnxscript's types it may be None)
             x,
             weight,
             offset,
@@ -99,14 +99,14 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         )
 
     def remainder(x: INT64, divisor: INT64) -> INT64:  # the exporter's own takes constant divisors alone
-        return opset20.Mod(x, divisor)
+        return opset20.Mod(x, divisor)  # pyright: ignore[reportReturnType] (by onnxscript's types it may be None)
 
     return {torch.ops.torchvision.deform_conv2d.default: deform_conv2d, torch.ops.aten.remainder.Scalar: remainder}
 
 
 def to_onnx(network: AnySize, metadata: Metadata) -> bytes:
     """Return the network as an ONNX model with the standard's DeformConv; `metadata` are its metadata properties."""
-    import onnx
+    import onnx  # pyright: ignore[reportMissingImports] (optional)
 
     program = torch.onnx.export(
         network,
@@ -120,6 +120,7 @@ def to_onnx(network: AnySize, metadata: Metadata) -> bytes:
         external_data=False,
         verbose=False,
     )
+    assert program is not None  # it is but where a file is named
     for node in program.model.graph:
         node.metadata_props.clear()  # traces with the paths of this machine's files
     program.model.metadata_props.update({name: str(value) for name, value in metadata.items()})
@@ -134,8 +135,10 @@ def load_onnx(path: Path) -> Function:
     Raises:
         OperatorMissingError: it cannot.
     """
-    import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+    import onnxruntime  # pyright: ignore[reportMissingImports] (optional)
+    from onnxruntime.capi.onnxruntime_pybind11_state import (  # pyright: ignore[reportMissingImports] (optional)
+        NotImplemented as NoKernel,
+    )
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised as well

@@ -22,7 +22,7 @@ from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
 from utils.runtime.precision import PRECISIONS, autocast, set_precision
 
-NETWORKS = {"deblur": DeblurringNet, "reblur": ReblurringNet}
+NETWORKS = ("deblur", "reblur")
 INPUTS = {"deblur": 1, "reblur": 2}
 STRIDES = {1: 4, 2: 8}  # sizes are padded to multiples of it, by the number of inputs
 DEFAULT_WIDTH = 32
@@ -47,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     # fmt: off
-    add("--network", choices=tuple(NETWORKS), default="deblur", help="which of the two networks")
+    add("--network", choices=NETWORKS, default="deblur", help="which of the two networks")
     add("--size", type=int, nargs=2, metavar=("H", "W"), help="of the input (default: 256×256, then 720×1280)")
     add("--width", type=int, help="channels at full size (default: the paper's)")
     add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
@@ -65,10 +65,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def build(network: str, width: int | None, deform_op: str = "auto") -> nn.Module:
     """Return a network with random weights in eval mode."""
-    arguments = {} if width is None else {"width": width}
     if network == "deblur":
-        arguments["deform_op"] = deform_op
-    return NETWORKS[network](**arguments).eval()
+        built = DeblurringNet(deform_op=deform_op) if width is None else DeblurringNet(width, deform_op=deform_op)
+    else:
+        built = ReblurringNet() if width is None else ReblurringNet(width)
+    return built.eval()
 
 
 def count(network: nn.Module, inputs: int, height: int, width: int) -> dict[str, Cost]:
@@ -89,7 +90,7 @@ def count(network: nn.Module, inputs: int, height: int, width: int) -> dict[str,
         costs[name.partition(".")[0]].parameters += parameter.numel()
 
     def hook(name: str) -> Callable[..., None]:
-        def add(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        def add(layer: nn.Conv2d | nn.ConvTranspose2d, given: tuple[Tensor, ...], output: Tensor) -> None:
             positions = given[0] if isinstance(layer, nn.ConvTranspose2d) else output
             costs[name.partition(".")[0]].macs += positions.shape[-2] * positions.shape[-1] * layer.weight.numel()
 
@@ -140,7 +141,8 @@ def measure(
 
     images = torch.rand(inputs, 1, 3, height, width, device=device) * 2 - 1
     images = [image.to(memory_format=torch.channels_last) for image in images]
-    network.to(device, memory_format=torch.channels_last)
+    # PyTorch's types lack memory_format.
+    network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with torch.inference_mode(), autocast(precision, device):
         network(*images)
         begin("whole")
@@ -165,10 +167,10 @@ def report(args: argparse.Namespace, device: torch.device, height: int, width: i
     inputs = INPUTS[args.network]
     counted = count(build(args.network, args.width, "torchvision"), inputs, height, width)
     measured: dict[str, Cost] = {}
+    whole: Cost | None = None
     if not args.no_time:
         network = build(args.network, args.width, args.deform_op)
         measured, whole = measure(network, inputs, height, width, device, args.precision)
-        rest = whole.seconds - sum(cost.seconds for cost in measured.values())
     print(f"{args.network}, 1×3×{height}×{width}, {args.precision} on {device}")
     print(f"{'part':14}{'parameters':>12}{'GMACs':>10}" + (f"{'ms':>10}{'peak MiB':>10}" if measured else ""))
 
@@ -179,9 +181,10 @@ def report(args: argparse.Namespace, device: torch.device, height: int, width: i
     for name, cost in counted.items():
         line(name, cost, measured.get(name))
     total = Cost(sum(c.parameters for c in counted.values()), sum(c.macs for c in counted.values()))
-    if measured:
+    if whole is not None:
+        rest = whole.seconds - sum(cost.seconds for cost in measured.values())
         print(f"{'between them':14}{'':22}{1000 * rest:10.1f}")
-    line("all", total, whole if measured else None)
+    line("all", total, whole)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -81,7 +81,8 @@ def file_synthesis(device: torch.device, changes: Sequence[str] = ()) -> Callabl
     def synthesise(photograph: np.ndarray, seed: int) -> Pictures:
         sharp, seeds = to_tensor(photograph)[None].to(device), torch.tensor([seed])
         (blur, partner), (gamma, _) = (variant(sharp, seeds) for variant in variants)
-        return tuple(to_uint8(to_float_image(image[0])) for image in (blur, gamma, partner))
+        first, second, third = (to_uint8(to_float_image(image[0])) for image in (blur, gamma, partner))
+        return first, second, third
 
     return synthesise
 

@@ -76,6 +76,7 @@ def scores(args: argparse.Namespace) -> Row:
         pairs = []
         for i, path in enumerate(image_set.blurry):
             pair = decode(image_set, i)
+            assert pair.sharp is not None  # the set is paired
             output = restore(network, pair.blurry.pixels, device, args.precision, *([pair.sharp] if reblurs else []))
             before, after = score_both(scorer, pair, output, str(path), reblurs)
             pairs.append((before["psnr"], after["psnr"]))

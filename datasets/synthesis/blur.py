@@ -118,7 +118,8 @@ class BlurSynthesis:
         return self._synthesise(sharp.contiguous(), seeds.tolist())
 
     def _synthesise(self, sharp: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        motion = draw_motion(seeds, *sharp.shape[-2:], self.margin, self.settings.motion)
+        height, width = sharp.shape[-2:]
+        motion = draw_motion(seeds, height, width, self.margin, self.settings.motion)
         sensor = Sensor(seeds, self.settings.sensor, sharp.device)
         values = ((sharp + 1) / 2).clamp_(0.0, 1.0)
         blurry, middle = average(sensor.light(values), motion, self.margin)

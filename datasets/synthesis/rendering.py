@@ -68,6 +68,7 @@ def _cut_out(light: Tensor, region: Region) -> Tensor:
     aside = (down * angle.cos() - across * angle.sin()) / axes.sqrt()
     direction = torch.atan2(aside, along)
     waves = sum(bumps[k] * torch.cos((2 + k) * direction + phases[k]) for k in range(HARMONICS))
+    assert isinstance(waves, Tensor)  # not the 0 of an empty sum
     inside = radius * (1 + waves).clamp(min=0.2) - torch.hypot(along, aside)
     opacity = (0.5 + inside / (2 * edge)).clamp_(0.0, 1.0)
     opacity = (opacity * opacity * (3 - 2 * opacity))[:, None]

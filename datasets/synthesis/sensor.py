@@ -194,6 +194,7 @@ def jpeg(values: Tensor, quality: Tensor) -> Tensor:
     height, width = values.shape[-2:]
     values = F.pad(values, (0, -width % 16, 0, -height % 16), mode="replicate") * 255
     luma = sum(weight * values[:, i] for i, weight in enumerate(_LUMA))
+    assert isinstance(luma, Tensor)  # not the 0 of an empty sum
     blue, red = ((values[:, i] - luma) / (2 - 2 * _LUMA[i]) for i in (2, 0))
     chroma = F.avg_pool2d(torch.stack([blue, red], dim=1), 2)
     luma = _quantise(luma[:, None] - 128, quality, _LUMA_TABLE)[:, 0] + 128

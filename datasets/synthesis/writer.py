@@ -124,9 +124,11 @@ def from_photographs(
     for file, sequence in tqdm(list(zip(files, sequences, strict=True)), desc=str(source), dynamic_ncols=True):
         folder.begin(sequence, {"long_side": long_side, "seed": seed})
         numbers = [number for number in range(count) if folder.wants(sequence, number)]
+        if not numbers:
+            continue
         try:
-            photograph = reduce(read_image(source / file), long_side) if numbers else None
-            if numbers and min(photograph.shape[:2]) < smallest:
+            photograph = reduce(read_image(source / file), long_side)
+            if min(photograph.shape[:2]) < smallest:
                 raise UnreadableError(
                     f"{source / file} is too small; expected {smallest} px or more on its shorter side"
                 )

@@ -33,6 +33,7 @@ __all__ = [
     "join",
     "overlapped",
     "use_fused_operations",
+    "weight_and_bias",
 ]
 
 
@@ -51,7 +52,7 @@ def _device_problem(device_type: str) -> str | None:
     if device_type != "cuda":
         return f"the fused operation runs on the CPU and on CUDA, not on {device_type}"
     try:
-        import triton
+        import triton  # pyright: ignore[reportMissingImports] (optional)
     except ImportError as error:
         return f"the fused operation needs Triton on CUDA, which cannot be imported ({error})"
     if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
@@ -121,6 +122,12 @@ def use_fused_operations(enabled: bool) -> None:
     _switch["enabled"] = enabled
 
 
+def weight_and_bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+    """Return the parameters of a convolution; all those of the networks have a bias."""
+    assert layer.bias is not None
+    return layer.weight, layer.bias
+
+
 def fused_conv_type(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d) -> torch.dtype | None:
     """Return the type in which `fused_conv` multiplies x, (N, C, H, W), or None where it cannot take it."""
     if not x.is_cuda or not _switch["enabled"] or x.numel() == 0 or fused_problem("cuda"):
@@ -157,6 +164,7 @@ def fused_conv(
     from models.ops.conv.triton_launch import kernel_form
 
     dtype = fused_conv_type(x, layer)
+    assert dtype is not None  # it is for the caller to ask before
     x = x.to(dtype)
     stride, padding, dilation = layer.stride[0], layer.padding[0], layer.dilation[0]
     transposed = isinstance(layer, nn.ConvTranspose2d)
@@ -164,7 +172,8 @@ def fused_conv(
     def build() -> tuple[Tensor, Tensor, Tensor]:
         count = len(parameters) // 2
         weight, bias = (
-            (each[0] if count == 1 else torch.cat(each)).to(dtype) for each in (parameters[:count], parameters[count:])
+            (each[0] if count == 1 else torch.cat(tuple(each))).to(dtype)
+            for each in (parameters[:count], parameters[count:])
         )
         return weight, bias, kernel_form(weight.detach(), transposed)
 
@@ -183,13 +192,15 @@ def fused_part(x: Tensor, layer: nn.Conv2d, part: int, total: Tensor | None, slo
     from models.ops.conv.triton_launch import kernel_form
 
     dtype, channels = fused_conv_type(x, layer), x.shape[1]
+    assert dtype is not None  # it is for the caller to ask before
+    parameters = weight_and_bias(layer)
     last = (part + 1) * channels == layer.in_channels
 
     def build() -> tuple[Tensor, Tensor, Tensor]:
-        weight = layer.weight[:, part * channels : (part + 1) * channels].to(dtype)
-        return weight, layer.bias.to(dtype), kernel_form(weight)
+        weight = parameters[0][:, part * channels : (part + 1) * channels].to(dtype)
+        return weight, parameters[1].to(dtype), kernel_form(weight)
 
-    weight, bias, ready = packed(f"part {part}", [layer.weight, layer.bias], dtype, build)
+    weight, bias, ready = packed(f"part {part}", parameters, dtype, build)
     place = layer.stride[0], layer.padding[0], layer.dilation[0]
     return convolution(
         x.to(dtype), weight, bias if last else None, total, ready, *place, False, slope if last else 1.0, dtype
@@ -218,12 +229,13 @@ def fused_predictions(x: Tensor, layers: Sequence[Sequence[nn.Conv2d]]) -> list[
     from models.ops.conv.triton_launch import predict_form
 
     def build() -> tuple[Tensor, Tensor]:
-        return tuple(
-            predict_form([[getattr(layer, name).to(dtype) for layer in module] for module in layers])
-            for name in ("weight", "bias")
+        weights, biases = (
+            predict_form([[weight_and_bias(layer)[i].to(dtype) for layer in module] for module in layers])
+            for i in range(2)
         )
+        return weights, biases
 
-    sources = [parameter for layer in flat for parameter in (layer.weight, layer.bias)]
+    sources = [parameter for layer in flat for parameter in weight_and_bias(layer)]
     return list(predictions(x.to(dtype), *packed("predictors", sources, dtype, build)))
 
 

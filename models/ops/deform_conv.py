@@ -20,7 +20,10 @@ Pair = tuple[int, int]  # vertical, horizontal
 def _mmcv_problem(device_type: str) -> str | None:
     """Return why mmcv's op cannot run on this kind of device, or None where it can."""
     try:
-        from mmcv.ops import get_compiling_cuda_version, modulated_deform_conv2d  # noqa: F401
+        from mmcv.ops import (  # pyright: ignore[reportMissingImports] (optional)
+            get_compiling_cuda_version,
+            modulated_deform_conv2d,  # noqa: F401
+        )
     except ImportError as error:
         return f"mmcv's ops cannot be imported ({error}); `make mmcv` builds them"
     if device_type == "cuda" and get_compiling_cuda_version() == "not available":
@@ -146,7 +149,7 @@ def modulated_deform_conv2d(
 
         # It derives both kinds of groups from the shapes.
         return deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
-    from mmcv.ops import modulated_deform_conv2d as mmcv_op
+    from mmcv.ops import modulated_deform_conv2d as mmcv_op  # pyright: ignore[reportMissingImports] (optional)
 
     # mmcv's kernels walk flat buffers by the shapes alone.
     tensors = (tensor.contiguous() for tensor in (input, offset, mask, weight))
@@ -178,12 +181,30 @@ class ModulatedDeformConv2d(nn.Conv2d):
             import torchvision.ops  # noqa: F401 not when it is used first, which a recording may be (torch.jit.trace)
         self.deform_op = deform_op
 
-    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (of nn.Conv2d it has but the parameters)
+        self, x: Tensor, offset: Tensor, mask: Tensor
+    ) -> Tensor:
         """Return `modulated_deform_conv2d` of x (N, C, H, W) with this module's weights; in fp32 under autocast."""
-        tensors = (x, offset, mask, self.weight, self.bias)
+        weight, bias = self.weight, self.bias
         if torch.is_autocast_enabled(x.device.type):  # the back ends want one type, and coordinates need fp32
-            tensors = tuple(t if t is None else t.to(torch.promote_types(t.dtype, torch.float32)) for t in tensors)
+            x, offset, mask, weight = (_at_least_fp32(tensor) for tensor in (x, offset, mask, weight))
+            bias = None if bias is None else _at_least_fp32(bias)
+        stride, padding, dilation = _pair(self.stride), _pair(self.padding), _pair(self.dilation)
         with torch.autocast(x.device.type, enabled=False):
             return modulated_deform_conv2d(
-                *tensors, self.stride, self.padding, self.dilation, self.groups, self.deform_groups, self.deform_op
+                x,
+                offset,
+                mask,
+                weight,
+                bias,
+                stride,
+                padding,
+                dilation,
+                self.groups,
+                self.deform_groups,
+                self.deform_op,
             )
+
+
+def _at_least_fp32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -32,7 +32,7 @@ def optional_formats() -> tuple[str, ...]:
     """Return the suffixes of what Pillow can read besides as it is installed: AVIF, and HEIC with pillow-heif."""
     suffixes = (".avif",) if features.check("avif") else ()
     try:
-        import pillow_heif
+        import pillow_heif  # pyright: ignore[reportMissingImports] (optional)
     except ImportError:
         return suffixes
     pillow_heif.register_heif_opener()
@@ -99,7 +99,9 @@ def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
             # getexif() would decode a whole PNG in search of EXIF behind the pixels, where hardly any has it.
             has_exif = image.format != "PNG" or "exif" in image.info
             turned = has_exif and image.getexif().get(_ORIENTATION_TAG, 1) in _TURNED_ORIENTATIONS
-            bits = max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,))) if image.format == "TIFF" else 8
+            bits = 8
+            if image.format == "TIFF" and isinstance(image, TiffImagePlugin.TiffImageFile):
+                bits = max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,)))
     # Pillow would quietly halve the depth of a 16-bit RGB PNG or TIFF.
     if start.startswith(PNG_SIGNATURE) and start[_PNG_DEPTH_BYTE] > 8:
         bits = 16

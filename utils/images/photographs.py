@@ -76,7 +76,7 @@ def _read_plain(path: Path) -> np.ndarray | None:
     are wrong.
     """
     content = memoryview(path.read_bytes())
-    position = len(PNG_SIGNATURE)
+    position, kind = len(PNG_SIGNATURE), b""
     try:
         while position < len(content):
             length, kind = _CHUNK_HEAD.unpack_from(content, position)
@@ -146,8 +146,7 @@ def write_picture(path: Path, restored: np.ndarray, like: Picture) -> None:
         if deep:
             _write_deep(temporary, values, like)
         else:
-            more = {"icc_profile": like.profile} | ({"exif": like.exif} if like.exif else {})
-            Image.fromarray(values.squeeze()).save(temporary, **PNG, **more)
+            Image.fromarray(values.squeeze()).save(temporary, **PNG, icc_profile=like.profile, exif=like.exif)
 
 
 def _write_deep(path: Path, values: np.ndarray, like: Picture) -> None:

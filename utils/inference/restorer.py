@@ -1,6 +1,7 @@
 """Restoring images with a deblurring network: whole or in tiles, once or eight times, singly or in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class Restorer:
         width: int,
         device: torch.device,
         precision: str = "fp32",
-        tile: int | str | None = None,
+        tile: int | Literal["auto"] | None = None,
         overlap: int = 320,
         self_ensemble: bool = False,
         recorded: bool = False,

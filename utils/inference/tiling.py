@@ -4,6 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ class Tiling:
 
     def smaller(self) -> "Tiling | None":
         """Return tiles of half the size, or None where they would be too small to be of use."""
+        assert self.size is not None  # a whole image is no tile
         size = _on_grid(self.size / 2)
         return Tiling(size, min(self.overlap, _on_grid(size / 2))) if size >= SMALLEST else None
 
@@ -61,7 +63,7 @@ class Span:
     weights: np.ndarray
 
 
-def parse_tile(text: str) -> int | str | None:
+def parse_tile(text: str) -> int | Literal["auto"] | None:
     """Return what --tile means: "auto", None for "off", or a size in px.
 
     Raises:

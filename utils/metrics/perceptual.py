@@ -46,14 +46,16 @@ class Perceptual:
         if min(height, width) < least:
             raise ValueError(f"{self.name.upper()} needs at least {least}×{least} px, got {height}×{width}")
         if self.name == "lpips":
+            assert reference is not None
             return self._network(self._place(_tensor(image)), self._place(_tensor(reference))).item()
-        from pyiqa.utils.color_util import to_y_channel
+        from pyiqa.utils.color_util import to_y_channel  # pyright: ignore[reportMissingImports] (optional)
 
         # Its luma is rounded, and ties are common: computed in one place, they fall the same way on every device.
         luma = to_y_channel(_tensor(image), 255.0) / 255.0
         try:
             value = self._network(self._place(luma)).item()
-        except torch.linalg.LinAlgError:  # how NaN shows in every block's features
+        # How NaN shows in every block's features. The name is PyTorch's documented one, which its types hide.
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             value = float("nan")
         if not np.isfinite(value):
             raise ValueError("NIQE is not defined for an image without any texture")
@@ -72,7 +74,7 @@ def _tensor(image: np.ndarray) -> Tensor:
 def _load(name: str) -> nn.Module:
     """Return pyiqa's network for a metric."""
     try:
-        import pyiqa
+        import pyiqa  # pyright: ignore[reportMissingImports] (optional)
     except ImportError as error:
         raise UserError(f"--metrics {name} needs pyiqa ({error}); install it with: {INSTALL}") from error
     try:
@@ -92,8 +94,8 @@ def _what_is_missing(name: str) -> str:
 
 def _weights(name: str) -> dict[str, Path]:
     """Return the addresses of a metric's files with the folders where pyiqa and torchvision look for them."""
-    from pyiqa.archs import lpips_arch, niqe_arch
-    from pyiqa.utils import download_util
+    from pyiqa.archs import lpips_arch, niqe_arch  # pyright: ignore[reportMissingImports] (optional)
+    from pyiqa.utils import download_util  # pyright: ignore[reportMissingImports] (optional)
     from torchvision.models import AlexNet_Weights
 
     folder = Path(download_util.DEFAULT_CACHE_DIR)

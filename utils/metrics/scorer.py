@@ -80,9 +80,9 @@ class Scorer:
         asked = [name for name in self.names if reference is not None or not KNOWN[name].needs_reference]
         ours = [name for name in asked if name in METRICS]
         scores: dict[str, float] = {}
-        if ours and self.device.type == "cuda":
+        if reference is not None and ours and self.device.type == "cuda":
             scores = score_on(self.device, image, reference, ours)
-        elif ours:
+        elif reference is not None and ours:
             scores = score(image, reference, ours)
         scores |= {name: metric(image, reference) for name, metric in self._perceptual.items() if name in asked}
         return {name: scores[name] for name in asked}

@@ -40,8 +40,10 @@ def score_on(
         ValueError: as `utils.metrics.numpy_metrics.score`.
     """
     check_shapes(image, reference)
-    tensors = [torch.from_numpy(np.ascontiguousarray(each)).to(device) for each in (image, reference)]
-    scores = score_tensors(*(each.movedim(-1, -3) for each in tensors), names)
+    image_tensor, reference_tensor = (
+        torch.from_numpy(np.ascontiguousarray(each)).to(device).movedim(-1, -3) for each in (image, reference)
+    )
+    scores = score_tensors(image_tensor, reference_tensor, names)
     return dict(zip(scores, torch.stack(list(scores.values())).tolist(), strict=True)) if scores else {}
 
 

@@ -57,7 +57,7 @@ def write_figures(
         sharp: the file of the ground truth, where there is one.
         networks: whose maps are drawn, of the part around the first box, by their names; in eval mode.
         blocks: their ASPDCs, 0 to 5.
-        device: of the networks.
+        device: of the networks; None for the CPU.
         precision: one of `utils.runtime.precision.PRECISIONS`.
 
     Raises:
@@ -69,9 +69,10 @@ def write_figures(
     image, *results = panels.values()
     boxes = choose_boxes(image, results, truth)
     save_figure(path.with_name(f"{path.name}_crops"), crops_figure(panels, truth, boxes))
-    for name, network in (networks or {}).items():
+    networks = networks or {}
+    for name, network in networks.items():
         prefix = f"{path.name}_{name}" if len(networks) > 1 else path.name
-        part, maps = maps_of(network, image, boxes[0], blocks, device, precision)
+        part, maps = maps_of(network, image, boxes[0], blocks, device or torch.device("cpu"), precision)
         save_figure(path.with_name(f"{prefix}_attention"), attention_figure(part.of(image), maps))
         inside = boxes[0]._replace(top=boxes[0].top - part.top, left=boxes[0].left - part.left)
         save_figure(path.with_name(f"{prefix}_offsets"), offsets_figure(part.of(image), maps, inside))

@@ -7,6 +7,7 @@ import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.quiver import Quiver
 
@@ -26,7 +27,7 @@ _LONGEST = 100  # times that arrows are drawn longer at most: what is less than 
 _SMALLEST_WINDOW = 72  # px: height of what is enlarged to show taps, half its width
 _PLACES = (2, 3)  # rows and columns of pixels whose taps are shown
 _ARROW, _TAPS = "#0072B2", ("#D55E00", "#0072B2", "#009E73")  # Okabe and Ito
-_REGULAR_TAPS = np.stack(np.mgrid[-1:2, -1:2], axis=-1).reshape(TAPS, 2)  # y, x in px of the features
+_REGULAR_TAPS = np.stack([*np.mgrid[-1:2, -1:2]], axis=-1).reshape(TAPS, 2)  # y, x in px of the features
 
 
 @torch.inference_mode()
@@ -54,7 +55,8 @@ def maps_of(
     Returns:
         The part, and for each block its maps of one image in fp32 on the CPU.
     """
-    part = part_around(*image.shape[:2], around)
+    height, width = image.shape[:2]
+    part = part_around(height, width, around)
     pixels = to_tensor(part.of(image)).unsqueeze(0).to(device, memory_format=torch.channels_last)
     with autocast(precision, device):
         _, maps = network.forward_with_maps(pixels, blocks)
@@ -103,6 +105,7 @@ def attention_figure(image: np.ndarray, maps: dict[int, ASPDCMaps]) -> Figure:
     add_text(figure, first + width / 2, LINE / 2, "input")
     picture = add_panel(figure, first, LINE, width, height)
     picture.imshow(reduced(image, width), aspect="auto")
+    drawn: AxesImage | None = None
     for row, (block, each) in enumerate(maps.items()):
         top = LINE + row * (height + GAP)
         add_text(figure, _LABEL / 2, top + height / 2, f"ASPDC {block}", rotation="vertical")
@@ -113,6 +116,7 @@ def attention_figure(image: np.ndarray, maps: dict[int, ASPDCMaps]) -> Figure:
             axes = add_panel(figure, left, top, width, height)
             drawn = axes.imshow(each.attention[0, i].numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto")
     bar_axes = add_panel(figure, size[0] - bar + 2 * GAP, LINE + GAP, 0.08, size[1] - LINE - 3 * GAP)
+    assert drawn is not None  # there is a row at least
     figure.colorbar(drawn, cax=bar_axes, ticks=[0, 0.5, 1]).ax.tick_params(width=0.4, length=2, pad=1)
     return figure
 
@@ -146,6 +150,7 @@ def offsets_figure(image: np.ndarray, maps: dict[int, ASPDCMaps], around: Box | 
     figure = Figure(figsize=size)
     step = max(1, round(_SPACING / width * image.shape[1] / STRIDE))
     fields = {block: [_mean_field(each, i, image, step) for i in range(1, 4)] for block, each in maps.items()}
+    last: tuple[Axes, Quiver] | None = None
     factor = _magnification(np.concatenate([uv for row in fields.values() for _, uv in row]), STRIDE * step)
     for row, (block, each) in enumerate(maps.items()):
         top = LINE + row * (both + GAP)
@@ -156,14 +161,16 @@ def offsets_figure(image: np.ndarray, maps: dict[int, ASPDCMaps], around: Box | 
                 name = f"module {column + 1}, dilation {DILATIONS[column]}"
                 add_text(figure, left + low_width / 2, LINE / 2, name)
             upper = _picture(figure, (left + (low_width - width) / 2, top, width, height), pale, whole)
-            arrows = _draw_arrows(upper, places, displacements, factor)
+            last = upper, _draw_arrows(upper, places, displacements, factor)
             frame = (window.left - 0.5, window.top - 0.5)
             upper.add_patch(Rectangle(frame, window.width, window.height, fill=False, ec="black", lw=0.6))
             lower = _picture(figure, (left, top + height + GAP, low_width, low_height), pale, window)
             _draw_taps(lower, each, column + 1, window)
     length = _nice(2 * STRIDE * step / factor)
     label = f"{length:g} px of the image" + (f", drawn {factor:g} times as long" if factor > 1 else "")
-    arrows.axes.quiverkey(arrows, 0.1, 0.5 * key / size[1], length, label, labelpos="E", coordinates="figure")
+    assert last is not None  # there is a row at least
+    axes, arrows = last
+    axes.quiverkey(arrows, 0.1, 0.5 * key / size[1], length, label, labelpos="E", coordinates="figure")
     return figure
 
 

@@ -92,7 +92,7 @@ def write_report(
         "rows": [
             {
                 "values": row,
-                "thumbnail": _url(made.get((_thumbnail, each.get("restored"))), folder),
+                "thumbnail": _url(made.get((_thumbnail, each["restored"])) if "restored" in each else None, folder),
                 "pictures": {side: _url(made.get((_preview, path), path), folder) for side, path in each.items()},
             }
             for row, each in zip(rows, pictures, strict=True)
@@ -181,12 +181,12 @@ def _make_files(
 
     None stands for one that could not be made.
     """
-    jobs = {}
+    jobs: dict[tuple[Callable[[Path], Image.Image], Path], int] = {}
     for each in pictures:
         jobs |= {(_thumbnail, path): _THUMBNAIL_QUALITY for side, path in each.items() if side == "restored"}
         jobs |= {(_preview, path): _PREVIEW_QUALITY for path in each.values() if not _is_shown(path)}
     with ThreadPoolExecutor(_THREADS) as pool:
-        made = pool.map(lambda job: _make_file(folder, *job, jobs[job]), jobs)
+        made = pool.map(lambda job: _make_file(folder, job[0], job[1], jobs[job]), jobs)
         return dict(
             zip(jobs, tqdm(made, "report", len(jobs), delay=2, unit="picture", dynamic_ncols=True), strict=True)
         )

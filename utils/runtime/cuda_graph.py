@@ -29,9 +29,8 @@ class Captured(Generic[Result]):
         self._seen: Key | None = None
         self._times_seen = 0
         self._recorded: Key | None = None
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._recording: tuple[torch.cuda.CUDAGraph, Result] | None = None  # and what it returns
         self._inputs: dict[str | int, Tensor] = {}
-        self._result: Result | None = None
 
     def __call__(self, *tensors: Tensor, **named: Tensor) -> Result:
         """Return the function's result for these tensors."""
@@ -45,8 +44,10 @@ class Captured(Generic[Result]):
             self._record(key, arguments)
         for name, tensor in arguments.items():
             self._inputs[name].copy_(tensor)
-        self._graph.replay()
-        return self._result
+        assert self._recording is not None  # its key is that of these tensors
+        graph, result = self._recording
+        graph.replay()
+        return result
 
     def _run_beside(self, arguments: dict[str | int, Tensor]) -> Result:
         """Run as usual, but on a stream of its own: what autograd ties to a stream has to be no part of the default."""
@@ -59,14 +60,14 @@ class Captured(Generic[Result]):
         return result
 
     def _record(self, key: Key, arguments: dict[str | int, Tensor]) -> None:
-        self._recorded = self._graph = self._result = None  # frees the old recording's memory
+        self._recorded = self._recording = None  # frees the old recording's memory
         self._inputs = {name: tensor.clone() for name, tensor in arguments.items()}
         graph = torch.cuda.CUDAGraph()
         device = next(iter(arguments.values())).device
         # Other threads (NCCL's watchdog, the one that pins memory) may go on with CUDA meanwhile.
         with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self._result = self._call(self._inputs)
-        self._graph, self._recorded = graph, key
+            result = self._call(self._inputs)
+        self._recording, self._recorded = (graph, result), key
 
     def _call(self, arguments: dict[str | int, Tensor]) -> Result:
         named = {name: tensor for name, tensor in arguments.items() if isinstance(name, str)}

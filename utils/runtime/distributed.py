@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.common.errors import USAGE_STATUS, Terminated, UserError, message_of
@@ -93,7 +95,7 @@ def ranks_together(device: str, go_on: str = "--resume auto") -> Iterator[Ranks]
         yield Ranks(pick_device(device))
         return
     local, node_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    store, rank, world = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    store, rank, world = next(rendezvous("env://", timeout=_PATIENCE))
     if rank > 0:
         sys.stdout = open(os.devnull, "w", errors="replace")  # noqa: SIM115, PTH123 (every line once, by rank 0; errors go to stderr)
     try:
@@ -104,7 +106,7 @@ def ranks_together(device: str, go_on: str = "--resume auto") -> Iterator[Ranks]
         with _watching(store, rank):
             dist.init_process_group(
                 "nccl" if on_cuda else "gloo",
-                store=dist.PrefixStore("aspdc/group", store),
+                store=PrefixStore("aspdc/group", store),
                 rank=rank,
                 world_size=world,
                 timeout=_PATIENCE,
@@ -143,7 +145,7 @@ def _is_lost_connection(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
 
 
-def _tell(store: dist.Store, rank: int, error: BaseException) -> None:
+def _tell(store: Store, rank: int, error: BaseException) -> None:
     """Leave this rank's message for the others; say nothing more where another rank failed before it."""
     with suppress(Exception):  # the store is gone with the first node
         if store.add(f"{_FAILURE}s", 1) == 1:
@@ -154,7 +156,7 @@ def _tell(store: dist.Store, rank: int, error: BaseException) -> None:
 
 
 @contextmanager
-def _watching(store: dist.Store, rank: int) -> Iterator[None]:
+def _watching(store: Store, rank: int) -> Iterator[None]:
     """End this process once another has failed: the main thread may be waiting for that one for ever."""
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(store, rank, ended), daemon=True)
@@ -166,7 +168,7 @@ def _watching(store: dist.Store, rank: int) -> Iterator[None]:
         watch.join()  # a thread that is inside the store when Python ends aborts the process (status -6)
 
 
-def _watch(store: dist.Store, rank: int, ended: threading.Event) -> None:
+def _watch(store: Store, rank: int, ended: threading.Event) -> None:
     while not ended.wait(_POLL):
         try:
             if not store.check([_FAILURE]):

@@ -125,7 +125,7 @@ class SetRun:
         """Return the restored images of those that could be decoded, and the seconds for each."""
         good = [each for each in loaded if not isinstance(each, UnreadableError)]
         if isinstance(self.restorer, SavedResults) or not good:
-            return [saved for _, saved in good], 0.0
+            return [saved for _, saved in good if saved is not None], 0.0
         start = time.perf_counter()
         with self._device:
             restored = self.restorer.batch([image.blurry.pixels for image, _ in good])

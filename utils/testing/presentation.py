@@ -31,7 +31,11 @@ def _figure_paths(image_set: ImageSet, place: Path, args: argparse.Namespace) ->
 
 def _networks(methods: Sequence[Method]) -> dict[str, DeblurringNet]:
     """Return the networks among methods by what stands above their figures."""
-    return {_label(each): each.restorer.network for each in methods if isinstance(each.restorer, Restorer)}
+    return {
+        _label(each): each.restorer.network
+        for each in methods
+        if isinstance(each.restorer, Restorer) and isinstance(each.restorer.network, DeblurringNet)
+    }
 
 
 def _label(method: Method) -> str:
@@ -121,6 +125,6 @@ def write_page(
     sources: dict[tuple[str, str], Source] = {}
     for image_set, place in zip(image_sets, places, strict=True):
         sharp = image_set.sharp or [None] * len(image_set)
-        for name, *pair in zip(image_set.names, image_set.blurry, sharp, strict=True):
-            sources |= {(method.set_name(place.name), name): Source(*pair) for method in methods}
+        for name, blurry, truth in zip(image_set.names, image_set.blurry, sharp, strict=True):
+            sources |= {(method.set_name(place.name), name): Source(blurry, truth) for method in methods}
     write_report(results.folder, results.rows, results.sets, results.settings, sources, results.problems)

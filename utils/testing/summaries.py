@@ -33,15 +33,21 @@ def summarise(
         "complete": complete,
         "notes": list(dict.fromkeys((*image_set.notes, *notes))),
         "problems": list(problems),
-        "seconds_per_image": median(row["seconds"] for row in rows),
+        "seconds_per_image": median(_number(row, "seconds") for row in rows),
     }
     names = [column.removeprefix(_INPUT) for column in rows[0] if column.startswith(_INPUT)]
     if names:
-        summary["input"] = {name: fmean(row[f"{_INPUT}{name}"] for row in rows) for name in names}
-        summary["output"] = {name: fmean(row[name] for row in rows) for name in names}
+        summary["input"] = {name: fmean(_number(row, f"{_INPUT}{name}") for row in rows) for name in names}
+        summary["output"] = {name: fmean(_number(row, name) for row in rows) for name in names}
     if image_set.paired:
         summary["published"] = published_on(image_set.kind)
     return summary
+
+
+def _number(row: Row, column: str) -> float:
+    value = row[column]
+    assert not isinstance(value, str)  # only names are
+    return value
 
 
 def print_summary(name: str, summary: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ def restore_video(
                 writing.result()
             writing = writer.submit(lambda at, image: encoder.add(at, to_uint8(image)), seconds, restored)
             count += 1
+        assert writing is not None  # there is a first frame
         writing.result()
     incomplete = video.incomplete()
     return {

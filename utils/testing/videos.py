@@ -10,6 +10,7 @@ from utils.common.errors import UserError
 from utils.common.signals import Interruption
 from utils.testing.result_files import name_in
 from utils.testing.results import Results
+from utils.testing.saved_results import SavedResults
 from utils.testing.sources import Method
 from utils.testing.video_restoring import restore_video
 
@@ -36,6 +37,7 @@ def run_videos(
         if stop.requested:
             print("the video in hand is not kept: --resume begins it anew, and leaves what is finished as it is")
             stop.end()
+        assert not isinstance(method.restorer, SavedResults)  # they are of images alone
         return method.restorer(frame)
 
     for path, place in videos.items():

@@ -71,7 +71,7 @@ class RunState:
     def clear(self, from_step: int) -> None:
         """Remove the states after a step: another run takes that one's place."""
         for old in self.files():
-            if int(_NAME.fullmatch(old.name)[1]) > from_step:
+            if (match := _NAME.fullmatch(old.name)) and int(match[1]) > from_step:
                 old.unlink()
                 _checksum_file(old).unlink(missing_ok=True)
 

@@ -4,9 +4,10 @@ import argparse
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
-from datasets.patches import SharedBatches, TrainingPatches, batches_of, training_loader
+from datasets.patches import LoadedBatch, SharedBatches, TrainingPatches, batches_of, training_loader
 from utils.runtime.device import Batch, to_device
 from utils.runtime.distributed import Ranks
 from utils.training.prefetch import Prefetch
@@ -37,7 +38,7 @@ class TrainingData:
         on_cuda = ranks.device.type == "cuda"
         self._loader = training_loader(patches, self.batches, args.num_workers, pin_memory=on_cuda)
 
-    def epoch(self, epoch: int, start: int) -> Prefetch[Batch, tuple[Batch, Batch]]:
+    def epoch(self, epoch: int, start: int) -> Prefetch[LoadedBatch, tuple[LoadedBatch, Batch]]:
         """Return an iterator over an epoch's batches: each as loaded, and its images on the device.
 
         Args:
@@ -47,11 +48,12 @@ class TrainingData:
         self.batches.epoch, self.batches.start = epoch, start
         return Prefetch(batches_of(self._loader), self._on_device)
 
-    def _on_device(self, loaded: Batch) -> tuple[Batch, Batch]:
-        images = to_device({name: loaded[name] for name in _IMAGES if name in loaded}, self._device)
-        if "photograph" in loaded:
-            photographs = loaded["photograph"].to(self._device, non_blocking=True)
-            blurry, sharp = self._synthesis(photographs, loaded["seed"])
+    def _on_device(self, loaded: LoadedBatch) -> tuple[LoadedBatch, Batch]:
+        found = {name: each for name in _IMAGES if isinstance(each := loaded.get(name), Tensor)}
+        images = to_device(found, self._device)
+        photographs, seeds = loaded.get("photograph"), loaded.get("seed")
+        if isinstance(photographs, Tensor) and isinstance(seeds, Tensor):
+            blurry, sharp = self._synthesis(photographs.to(self._device, non_blocking=True), seeds)
             pairs = {"blurry": blurry, "sharp": sharp, "paired": blurry.new_ones(len(blurry))}
             images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
         layout = torch.channels_last

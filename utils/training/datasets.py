@@ -9,7 +9,7 @@ from utils.common.errors import UserError
 from utils.images.codecs import inspect_image
 from utils.metrics.numpy_metrics import SMALLEST
 
-_TIMES = re.compile(r"(?:(\d+)\*)?(.*)")
+_TIMES = re.compile(r"(?:(\d+)\*)?(.*)", re.DOTALL)
 
 
 def find_sets(sources: Sequence[str], split: str, args: argparse.Namespace, flag: str) -> list[ImageSet]:
@@ -26,7 +26,9 @@ def find_sets(sources: Sequence[str], split: str, args: argparse.Namespace, flag
     """
     image_sets: list[ImageSet] = []
     for source in sources:
-        times, text = _TIMES.fullmatch(source).groups()
+        match = _TIMES.fullmatch(source)
+        assert match is not None  # it matches any text
+        times, text = match.groups()
         kind, root = parse_source(text)
         if any(root.resolve() == image_set.root.resolve() for image_set in image_sets):
             raise UserError(f"{flag} names {root} twice")

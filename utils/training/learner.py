@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
@@ -27,14 +29,16 @@ class _Average(AveragedModel):
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__(network)
         self._decay = decay
-        self._pairs = [list(each.parameters()) for each in (self.module, network)]
+        self._own: list[Tensor] = list(self.module.parameters())
+        self._followed: list[Tensor] = list(network.parameters())
 
     @torch.no_grad()
     def follow(self) -> None:
         """Take the network's weights of now into the average."""
         count = int(self.n_averaged)
         decay = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
-        torch._foreach_lerp_(*self._pairs, 1 - decay)
+        # What PyTorch's own averaging calls; its types hide it.
+        torch._foreach_lerp_(self._own, self._followed, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         self.n_averaged += 1
 
 
@@ -68,7 +72,7 @@ class Learner:
         self.optimizer = torch.optim.Adam(network.parameters(), rate, fused=on_cuda, capturable=on_cuda)
         self.scales_loss = precision == "fp16"
         # Also without scaling: the scaler is what leaves out a step, on the GPU without asking the CPU.
-        self.scaler = torch.amp.GradScaler(ranks.device.type, init_scale=65536.0 if self.scales_loss else 1.0)
+        self.scaler = GradScaler(ranks.device.type, init_scale=65536.0 if self.scales_loss else 1.0)
 
     def step(self, parts: Sequence[Part], loss_of: Callable[[nn.Module, Part], Tensor]) -> Tensor:
         """Change the weights so that the sum of the parts' losses falls.
@@ -95,7 +99,9 @@ class Learner:
 
     def _own_gradient(self, unless: bool) -> AbstractContextManager:
         """Return a context in which gradients add up on this rank alone, `unless` it is time to exchange them."""
-        return nullcontext() if unless or self.parallel is self.network else self.parallel.no_sync()
+        if unless or not isinstance(self.parallel, DistributedDataParallel):
+            return nullcontext()
+        return self.parallel.no_sync()
 
     def follow(self) -> None:
         """Let the average of the weights, where there is one, take in the weights of now."""
@@ -117,7 +123,9 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Return everything that changes as the network learns, and the process's random states."""
-        name, keys, *rest = np.random.get_state()
+        legacy = np.random.get_state()
+        assert isinstance(legacy, tuple)  # unless a dict is asked for
+        name, keys, *rest = legacy
         return {
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -17,8 +17,9 @@ from tqdm import tqdm
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.images.codecs import side_by_side, to_float_image, to_uint8
-from utils.runtime.device import Batch
-from utils.training.curves import Curves
+from utils.training.curves import Curves, Row
+
+Item = TypeVar("Item")
 
 _STRIP_ROWS = 3
 _STEPS, _SECONDS = "steps", "seconds"  # among the losses' sums
@@ -78,7 +79,7 @@ class RunLog:
         self._text.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {self._stage}: {text}\n")
         self._text.flush()
 
-    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+    def batches(self, loader: Iterable[Item]) -> Iterator[Item]:
         """Yield an epoch's batches, timing how long each was waited for."""
         waiting_since = self._epoch_start = time.perf_counter()
         for batch in loader:
@@ -120,7 +121,7 @@ class RunLog:
         wrong = "".join(f", {count} {name}" for name, count in counts.items() if count)
         self.line(f"epoch {epoch}, step {step:,}: loss {text}, learning rate {self._lr:.3g}, {seconds:.1f} s{wrong}")
         losses = {"loss" if name == "total" else f"loss_{name}": mean for name, mean in means.items()}
-        numbers = {"epoch": epoch, **losses, "lr": self._lr, "seconds": round(seconds, 3)}
+        numbers: Row = {"epoch": epoch, **losses, "lr": self._lr, "seconds": round(seconds, 3)}
         self._curves.add(step, numbers | {name.replace(" ", "_"): count for name, count in counts.items()})
         if complete:
             self._sums.clear()
@@ -156,7 +157,7 @@ class NoRunLog:
 
     folder = None
 
-    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+    def batches(self, loader: Iterable[Item]) -> Iterator[Item]:
         """Yield an epoch's batches."""
         yield from loader
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets import ImageSet
+from models import DeblurringNet, ReblurringNet
 from models.checkpoint import STAGE_FILES, best_file, save_network
 from utils.common.errors import UserError
 from utils.common.signals import interruption
@@ -52,7 +53,7 @@ class Trainer:
         self,
         stage: str,
         args: argparse.Namespace,
-        network: nn.Module,
+        network: DeblurringNet | ReblurringNet,
         losses: StageLosses,
         lr: float,
         image_sets: Sequence[ImageSet],
@@ -63,7 +64,9 @@ class Trainer:
         self.stage, self.args, self.ranks, self.losses, self.base_lr = stage, args, ranks, losses, lr
         self.image_sets, self.validation_sets = image_sets, validation_sets
         self.output = args.output_dir / STAGE_FILES[stage]
-        network.to(memory_format=torch.channels_last).train()
+        # PyTorch's types lack memory_format.
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        network.train()
         self.learner = Learner(network, lr, ranks, args.precision, args.clip_grad, args.ema_decay)
 
         self.data = TrainingData(image_sets, args, ranks)
@@ -141,7 +144,7 @@ class Trainer:
             return
         done = f"nothing left to train: {self.progress.step:,} steps are done, {self.last_step:,} were asked for"
         if self.ranks.main and not self.output.exists():
-            save_network(self.output, self.learner.result, self.stage, self.progress.epoch)
+            save_network(self.output, self._network_to_keep, self.stage, self.progress.epoch)
             self.log.line(f"{done}; wrote {self.output}")
         else:
             self.log.line(f"{done}; {self.output} stays")
@@ -171,7 +174,8 @@ class Trainer:
     def _epoch(self) -> None:
         """Train on what is left of an epoch."""
         progress = self.progress
-        before = progress.step
+        images: Batch = {}
+        restored: Tensor | None = None
         upcoming = self.data.epoch(progress.epoch, progress.position)
         for loaded, on_device in self.log.batches(upcoming):
             if self.stop.requested is not None and not self.ranks.together:
@@ -183,21 +187,24 @@ class Trainer:
             weight = torch.tensor(self.data.batches.weight(progress.position), device=self.ranks.device)
             restored, numbers = self.run_step(weight=weight, **images)
             upcoming.prepare_next()  # before the GPU is waited for
-            stop_asked, broken = self.stop.requested is not None, [text for text in loaded["broken"] if text]
+            names, problems = loaded["name"], loaded["broken"]
+            assert isinstance(names, list)
+            assert isinstance(problems, list)
+            stop_asked, broken = self.stop.requested is not None, [text for text in problems if text]
             *values, stops, breaks = self.ranks.totals(numbers, stop_asked, len(broken))
             progress.advance(self.data.batches.size(progress.position), self.data.frames)
             if breaks:
                 self._count_broken(broken)
-            self._after_step([value / self.ranks.world for value in values], loaded["name"], lr)
+            self._after_step([value / self.ranks.world for value in values], names, lr)
             self.stopping = stops > 0
             if self.stopping or progress.step == self.last_step:
                 break
             if progress.position:
                 self._save_state_if_due()
-        if progress.step > before:
+        if restored is not None:  # there was a step
             # The network before the state: a run killed in between writes it again when resumed.
             if self.ranks.main and not self._in_doubt:
-                save_network(self.output, self.learner.result, self.stage, progress.epoch)
+                save_network(self.output, self._network_to_keep, self.stage, progress.epoch)
             columns = {"blurry": images["blurry"], f"{self.stage} output": restored, "sharp": images["sharp"]}
             counts = {"steps skipped": self.bad_steps.total, "images left out": len(self.left_out)}
             complete = progress.position == 0
@@ -236,7 +243,9 @@ class Trainer:
         count = min(self.args.accumulate, len(batch["blurry"]))
         split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
         norm = self.learner.step([{name: split[name][i] for name in split} for i in range(count)], loss_of)
-        return torch.cat(outputs), torch.cat([sum(losses), norm[None]])
+        sums = sum(losses)
+        assert isinstance(sums, Tensor)  # there is a part at least
+        return torch.cat(outputs), torch.cat([sums, norm[None]])
 
     def _after_step(self, values: list[float], names: list[str], lr: float) -> None:
         """Log a step, or count it as skipped: `values` are the losses and the gradient's norm."""
@@ -275,9 +284,15 @@ class Trainer:
         best = result.means["psnr"] > progress.best_psnr
         progress.validated, progress.best_psnr = progress.step, max(result.means["psnr"], progress.best_psnr)
         if best and self.ranks.main:
-            save_network(best_file(self.output), self.learner.result, self.stage, progress.epoch)
+            save_network(best_file(self.output), self._network_to_keep, self.stage, progress.epoch)
         self.log.validation(progress.step, result.means, result.strips, best)
         self._save_state(again=True)
+
+    @property
+    def _network_to_keep(self) -> DeblurringNet | ReblurringNet:
+        network = self.learner.result
+        assert isinstance(network, DeblurringNet | ReblurringNet)
+        return network
 
     @property
     def _in_doubt(self) -> bool:
@@ -290,6 +305,7 @@ class Trainer:
 
     def _save_state(self, again: bool = False) -> None:
         if self.ranks.main:
+            assert self.log.folder is not None  # the main rank logs
             log = str(self.log.folder.absolute())
             content = {"fixed": self.fixed, "settings": self.settings, "log": log, "sums": self.log.sums}
             content |= {"validated_on": self.validated_on, **self.learner.state()}

@@ -64,6 +64,7 @@ def validate(
             break
         image_set, i = images[place]
         image = decode(image_set, i)
+        assert image.sharp is not None  # sets without ground truth are refused
         others = [image.sharp] if reblurs else []
         output = restore(forward, image.blurry.pixels, ranks.device, precision, *others)
         own.append((place, score_both(scorer, image, output, str(image_set.blurry[i]), reblurs)[1]))
@@ -79,5 +80,6 @@ def validate(
 
 def _strip(image: Decoded, output: np.ndarray) -> np.ndarray:
     """Return blurry | output | sharp, at most 1920 px wide in all."""
+    assert image.sharp is not None
     row = side_by_side([image.blurry.pixels, to_uint8(output), image.sharp])
     return row[:: (step := -(-row.shape[1] // 1920)), ::step]

@@ -53,7 +53,7 @@ class OpenCVEncoder(Encoder):
     def __init__(self, path: Path, source: VideoFile, height: int, width: int) -> None:
         self._odd = height % 2, width % 2
         size = width + width % 2, height + height % 2
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), float(source.rate), size)
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), float(source.rate), size)
         if not self._writer.isOpened():
             raise UserError(f"OpenCV cannot write {path}; install ffmpeg, or give a --save_dir on another disk")
 
@@ -88,7 +88,9 @@ class FfmpegEncoder(Encoder):
         self, path: Path, source: VideoFile, height: int, width: int, start: float, say: Callable[[str], None]
     ) -> None:
         self._last = -1
-        found, colours = source.probe, source.probe.colours
+        found = source.probe
+        assert found is not None  # ffmpeg is here, and so is ffprobe
+        colours = found.colours
         matrix, odd = colours.scale_matrix, height % 2 or width % 2
         pixels = "yuv444p" if odd else "yuv420p"
         tags = {"colorspace": colours.matrix, "color_primaries": colours.primaries, "color_trc": colours.transfer}
@@ -114,6 +116,8 @@ class FfmpegEncoder(Encoder):
         ]  # fmt: skip
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._messages)
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin
         self._send(_matroska_header(height, width, float(found.rate)))
 
     def add(self, seconds: float, frame: np.ndarray) -> None:
@@ -123,7 +127,7 @@ class FfmpegEncoder(Encoder):
 
     def _send(self, data: bytes) -> None:
         try:
-            self._process.stdin.write(data)
+            self._pipe.write(data)
         except BrokenPipeError:
             self._refuse()
 
@@ -138,7 +142,7 @@ class FfmpegEncoder(Encoder):
     ) -> None:
         try:
             with suppress(BrokenPipeError):  # then it says why
-                self._process.stdin.close()
+                self._pipe.close()
             if kind is None and self._process.wait():
                 self._refuse()
         finally:

@@ -1,5 +1,6 @@
 """Decoding videos: by ffmpeg, which knows their colours and frame times, or by OpenCV where ffmpeg is not installed."""
 
+import io
 import re
 import subprocess
 import tempfile
@@ -98,6 +99,7 @@ class VideoFile:
 
     def _by_ffmpeg(self) -> Iterator[tuple[float, np.ndarray]]:
         found = self.probe
+        assert found is not None  # see `timed`
         size = found.height, found.width, 3
         colours = f"in_color_matrix={found.colours.scale_matrix}:in_range={found.colours.range}"
         # The time of each frame is in the file before the frame is in the pipe. ffmpeg turns what is displayed turned.
@@ -111,9 +113,10 @@ class VideoFile:
                 "-vf", filters, *keep_times(), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1",
             ]  # fmt: skip
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=folder)
+            assert isinstance(process.stdout, io.BufferedReader)
             times: IO[str] | None = None
             try:
-                while process.stdout.readinto(memoryview(frame := np.empty(size, np.uint8)).cast("B")) == frame.size:
+                while process.stdout.readinto((frame := np.empty(size, np.uint8)).data.cast("B")) == frame.size:
                     times = times or (Path(folder) / _TIMES).open(encoding="utf-8")
                     yield self._seconds(times), frame
             finally:

@@ -61,7 +61,10 @@ def product_backward(
     deterministic: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     with torch.autocast(f.device.type, enabled=False):  # the two matrix products stay in g's type
-        return backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight, deterministic)
+        gf, g0, g1, g2, g3, gatt, gw, gb = backward_launch(
+            g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight, deterministic
+        )
+    return gf, g0, g1, g2, g3, gatt, gw, gb
 
 
 @product_backward.register_fake

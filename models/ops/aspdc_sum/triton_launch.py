@@ -4,13 +4,14 @@ import contextlib
 import os
 
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports] (optional)
+import triton.language as tl  # pyright: ignore[reportMissingImports] (optional)
 from torch.nn import functional as F
-from triton.tools.tensor_descriptor import TensorDescriptor
+from triton.tools.tensor_descriptor import TensorDescriptor  # pyright: ignore[reportMissingImports] (optional)
 
 from models.ops.aspdc_sum import triton_backward as kb
 from models.ops.aspdc_sum import triton_forward as kf
+from models.ops.common.launching import launcher
 
 MODULES, TAPS_OF_A_MODULE = 4, 9
 TAPS = MODULES * TAPS_OF_A_MODULE
@@ -71,7 +72,7 @@ def locate(preds, att, shape, th, tw, packed=None):
         rec_w = torch.empty(TAPS, 4, slots, device=att.device, dtype=preds[0].dtype)
     else:
         rec_w = torch.empty(TAPS, slots, device=att.device, dtype=torch.int64)
-    kf.locate_kernel[(tiles, MODULES)](
+    launcher(kf.locate_kernel, (tiles, MODULES))(
         *preds,
         *[s for p in preds for s in strides(p)],
         att,
@@ -85,7 +86,7 @@ def locate(preds, att, shape, th, tw, packed=None):
         slots,
         TH=th,
         TW=tw,
-        PACKED={torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(packed),
+        PACKED=None if packed is None else {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(packed),
         num_warps=4,
     )
     return rec_i, rec_w
@@ -100,7 +101,7 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
     cout, bk = weight.shape[0], cfg["BK"]
     while c % bk:
         bk //= 2
-    bn = min(128, max(16, triton.next_power_of_2(cout)))
+    bn = min(128, max(16, int(triton.next_power_of_2(cout))))  # int: Triton's type leaves open a kernel's constant
     f = f.contiguous(memory_format=torch.channels_last)
     weight, bias = weight.contiguous(), bias.contiguous()
     out = nhwc(n, h, w, cout, f)
@@ -109,7 +110,7 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
     extra = {"maxnreg": cfg["maxnreg"]} if cfg.get("maxnreg") else {}
     with on(f):
         rec_i, rec_w = locate((p0, p1, p2, p3), att, f.shape, th, tw, f.dtype if f.dtype.itemsize == 2 else None)
-        kf.product_kernel[(tiles, triton.cdiv(cout, bn))](
+        launcher(kf.product_kernel, (tiles, triton.cdiv(cout, bn)))(
             f,
             rec_i,
             rec_w,
@@ -161,7 +162,7 @@ def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight
     with on(f):
         rec_i, rec_w = locate(preds, att, f.shape, th, tw)
         for first, modules in ((True, 1), (False, 3)):
-            kb.taps_kernel[(tiles, modules)](
+            launcher(kb.taps_kernel, (tiles, modules))(
                 f,
                 gcol,
                 rec_i,
@@ -182,7 +183,7 @@ def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight
                 num_warps=cfg["num_warps"],
                 num_stages=1,
             )
-        kb.finish_kernel[(tiles, MODULES)](
+        launcher(kb.finish_kernel, (tiles, MODULES))(
             *preds, *maps, att, *strides(att), dots, *gp, gatt, h, w, tx, ty, slots, TH=th, TW=tw, num_warps=4
         )
         gf = gather_grad(gcol, f.shape, preds, maps, att, deterministic, f.dtype) if need_f else f.new_empty(0)
@@ -203,7 +204,7 @@ def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
     cells = torch.empty(entries, device=dev, dtype=torch.int32)
     rank = torch.empty(1 if deterministic else entries, device=dev, dtype=torch.int32)
     wts = torch.empty(4, entries, device=dev, dtype=att.dtype)
-    kb.bin_kernel[(triton.cdiv(pixels, 128), 27)](
+    launcher(kb.bin_kernel, (triton.cdiv(pixels, 128), 27))(
         *preds[1:],
         *maps[4:],
         att,
@@ -228,11 +229,11 @@ def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
         order.copy_((e % pixels) * 36 + 9 + e // pixels)
         ws.copy_(wts.t()[e])
     else:
-        kb.order_kernel[(triton.cdiv(entries, 256),)](
+        launcher(kb.order_kernel, (triton.cdiv(entries, 256),))(
             cells, rank, start, wts, order, ws, pixels, entries, BM=256, num_warps=4
         )
     gf = nhwc(n, h, w, c, gcol, dtype)
-    kb.gather_kernel[(pixels,)](
+    launcher(kb.gather_kernel, (pixels,))(
         gcol,
         order,
         ws,

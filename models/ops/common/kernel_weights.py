@@ -1,14 +1,15 @@
 """Weights in the form the kernels take, kept between calls as long as the weights stand still."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 Packed = TypeVar("Packed")
-_KEPT = WeakTensorKeyDictionary()
+# By parameter and form: what it was built from, and what `build` returned, which is of a type of its own for each form.
+_KEPT: MutableMapping[Tensor, dict[str, tuple[object, Any]]] = WeakTensorKeyDictionary()
 
 
 def packed(form: str, sources: Sequence[Tensor], dtype: torch.dtype, build: Callable[[], Packed]) -> Packed:

@@ -4,11 +4,12 @@ The result and the input's gradient are convolutions by Triton kernels, the weig
 """
 
 import torch
-import triton
+import triton  # pyright: ignore[reportMissingImports] (optional)
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.ops.aspdc_sum.triton_launch import nhwc, on
+from models.ops.common.launching import launcher
 from models.ops.conv.triton_conv import activation_grad_kernel
 from models.ops.conv.triton_launch import (
     conv_launch,
@@ -24,7 +25,8 @@ GRADIENT_PROGRAMS = 264  # programs that add up a bias' gradient: two for each m
 
 @torch.library.custom_op("aspdc::predict", mutates_args=())
 def predictions(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return tuple(predict_launch(x, weight, bias))
+    map0, map1, map2, map3 = predict_launch(x, weight, bias)
+    return map0, map1, map2, map3
 
 
 @predictions.register_fake
@@ -49,11 +51,11 @@ def activation_grad(
     pixels, block = n * h * w, triton.next_power_of_2(channels)
     rows = max(1, 4096 // block)
     rounds = triton.cdiv(pixels, rows * GRADIENT_PROGRAMS)
-    programs = triton.cdiv(pixels, rows * rounds)
+    programs = int(triton.cdiv(pixels, rows * rounds))  # int: Triton's type leaves open a kernel's constant
     through = nhwc(n, h, w, channels, g, dtype) if needed else g.new_empty(0, dtype=dtype)
     sums = torch.empty(programs, c, device=g.device) if need_bias else torch.empty(0, 0, device=g.device)
     with on(g):
-        activation_grad_kernel[(programs,)](
+        launcher(activation_grad_kernel, (programs,))(
             g,
             g if out is None else out,
             through,

@@ -4,12 +4,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-import triton
+import triton  # pyright: ignore[reportMissingImports] (optional)
 from torch import Tensor
 from torch.nn import functional as F
-from triton.tools.tensor_descriptor import TensorDescriptor
+from triton.tools.tensor_descriptor import TensorDescriptor  # pyright: ignore[reportMissingImports] (optional)
 
 from models.ops.aspdc_sum.triton_launch import INTERPRET, nhwc, on, product_precision
+from models.ops.common.launching import launcher
 from models.ops.conv.triton_conv import conv_kernel, predict_kernel
 
 PREDICT_ROWS = 64  # of the predictors of one dilation, of which 27 are used, for dilation 1 another 9 from row 32 on
@@ -21,7 +22,8 @@ EXACT = CONFIG | {"TW": 8}  # many channels in fp32
 
 def padded_power(size: int, smallest: int, largest: int) -> int:
     """Return the smallest power of two that holds `size`, within limits."""
-    return min(max(triton.next_power_of_2(size), smallest), largest)
+    power = int(triton.next_power_of_2(size))  # int: Triton's type leaves open a kernel's constant
+    return min(max(power, smallest), largest)
 
 
 def phase_weight(weight: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ def conv_launch(
     bk = min(widest, c & -c) if c % 16 == 0 else padded_power(ready.shape[1], 16, widest)
     copied = c % 16 == 0 and c >= 64
     with on(x):
-        conv_kernel[(n * tiles_x * tiles_y, triton.cdiv(outputs, bn))](
+        launcher(conv_kernel, (n * tiles_x * tiles_y, triton.cdiv(outputs, bn)))(
             x,
             TensorDescriptor.from_tensor(ready, [bn, bk]) if copied else ready,
             ready if bias is None else bias,
@@ -112,7 +114,8 @@ def conv_launch(
 
 def convolved_size(h: int, w: int, side: int, stride: int, padding: int, dilation: int) -> tuple[int, int]:
     """Return the height and width of a convolution's result."""
-    return tuple((size + 2 * padding - dilation * (side - 1) - 1) // stride + 1 for size in (h, w))
+    out_h, out_w = ((size + 2 * padding - dilation * (side - 1) - 1) // stride + 1 for size in (h, w))
+    return out_h, out_w
 
 
 def predict_form(modules: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -135,7 +138,7 @@ def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     bk = min(64 if x.dtype.itemsize == 2 else 32, c & -c)
     tiles_x, tiles_y = triton.cdiv(w, CONFIG["TW"]), triton.cdiv(h, CONFIG["TH"])
     with on(x):
-        predict_kernel[(n * tiles_x * tiles_y, 3)](
+        launcher(predict_kernel, (n * tiles_x * tiles_y, 3))(
             x,
             TensorDescriptor.from_tensor(weight, [PREDICT_ROWS, bk]),
             bias,

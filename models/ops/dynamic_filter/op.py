@@ -1,16 +1,17 @@
 """Dynamic filtering on CUDA as an autograd operation: one Triton kernel each way."""
 
 import torch
-import triton
+import triton  # pyright: ignore[reportMissingImports] (optional)
 from torch import Tensor
 
 from models.ops.aspdc_sum.triton_launch import nhwc, on
+from models.ops.common.launching import launcher
 from models.ops.dynamic_filter.triton_filter import filter_backward_kernel, filter_kernel
 
 
 def _grid(x: Tensor) -> tuple[tuple[int, int, int], dict[str, int]]:
     n, c, h, w = x.shape
-    block = triton.next_power_of_2(c)
+    block = int(triton.next_power_of_2(c))  # int: Triton's type leaves open a kernel's constant
     rows = max(4, 2048 // block)
     return (n * h * w, h, w), {"C": c, "BC": block, "BP": rows}
 
@@ -22,7 +23,7 @@ def filtered(x: Tensor, kernel: Tensor) -> Tensor:
     sizes, blocks = _grid(x)
     out = nhwc(n, h, w, c, x)
     with on(x):
-        filter_kernel[(triton.cdiv(sizes[0], blocks["BP"]),)](x, kernel, out, *sizes, **blocks, num_warps=4)
+        launcher(filter_kernel, (triton.cdiv(sizes[0], blocks["BP"]),))(x, kernel, out, *sizes, **blocks, num_warps=4)
     return out
 
 
@@ -39,7 +40,7 @@ def filtered_backward(g: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Ten
     sizes, blocks = _grid(x)
     dx, dkernel = nhwc(n, h, w, c, x), nhwc(n, h, w, 9, kernel)
     with on(x):
-        filter_backward_kernel[(triton.cdiv(sizes[0], blocks["BP"]),)](
+        launcher(filter_backward_kernel, (triton.cdiv(sizes[0], blocks["BP"]),))(
             g, x, kernel, dx, dkernel, *sizes, **blocks, num_warps=4
         )
     return dx, dkernel
