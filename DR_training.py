@@ -27,10 +27,10 @@ from models.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_
 from utils.common.errors import UserError, user_errors_end_the_program
 from utils.common.files import check_writable, file_digest
 from utils.runtime.device import Batch, pick_deform_op
-from utils.runtime.distributed import ranks_together
+from utils.runtime.distributed import init_distributed
 from utils.runtime.precision import PRECISIONS, set_deterministic, set_precision
-from utils.training.checkpointing import RunState, state_name, states_folder
-from utils.training.datasets import find_sets, refuse_files_among_inputs, refuse_unscorable
+from utils.training.checkpointing import CheckpointManager, state_name, states_folder
+from utils.training.datasets import check_outputs_outside_inputs, check_scorable, find_training_sets
 from utils.training.progress import SaveEvery
 from utils.training.provenance import frame_list
 from utils.training.trainer import StageLosses, Trainer
@@ -206,7 +206,7 @@ def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[Debl
     def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         deblurred = network(batch["blurry"])
         # A mean over all images, so that an image weighs the same whatever else is in its batch.
-        deblur = (criterion(deblurred, batch["sharp"]) * batch["paired"]).mean()
+        deblur = (criterion(deblurred, batch["sharp"]) * batch["has_sharp"]).mean()
         reblur = consistency(batch["blurry"], deblurred)
         return deblurred, args.lambda_A * deblur + args.lambda_B * reblur, {"deblur": deblur, "reblur": reblur}
 
@@ -225,7 +225,7 @@ def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
     """Refuse to start where a stage would replace another run's network or states, or could not write them."""
     for stage in stages:
         output = args.output_dir / STAGE_FILES[stage]
-        states = RunState(states_folder(args.output_dir, stage), args.keep).files()
+        states = CheckpointManager(states_folder(args.output_dir, stage), args.keep).files()
         newest = {str(each.resolve()) for each in states[:1] for each in (each, each.parent)}
         goes_on = states and (args.resume == "auto" or str(Path(args.resume).resolve()) in newest)
         begun = [path for path in states if path.name != state_name(0)]  # with a step that would be lost
@@ -240,36 +240,36 @@ def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Find the images, then train the stages asked for; torchrun calls this once for each GPU."""
-    with ranks_together(args.device) as ranks:
+    with init_distributed(args.device) as distributed:
         stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
-        pick_deform_op(args.deform_op, ranks.device, args.width)
-        set_precision(args.precision, ranks.device)
+        pick_deform_op(args.deform_op, distributed.device, args.width)
+        set_precision(args.precision, distributed.device)
         set_deterministic(args.deterministic)
-        if ranks.main:
+        if distributed.is_main:
             check_outputs(stages, args)
-        image_sets = find_sets(args.trainset_dir, "train", args, "--trainset_dir")
-        validation_sets = find_sets(args.valset_dir, "test", args, "--valset_dir")
+        image_sets = find_training_sets(args.trainset_dir, "train", args, "--trainset_dir")
+        validation_sets = find_training_sets(args.valset_dir, "test", args, "--valset_dir")
         if stages != ["finetune"] and not any(image_set.paired for image_set in image_sets):
             raise UserError(f"--stage {args.stage} needs sharp images, and none of the data sets has any")
         for image_set in validation_sets:
-            refuse_unscorable(image_set)
-        refuse_files_among_inputs(image_sets, args)
-        if args.cache_dir and ranks.local == 0:
+            check_scorable(image_set)
+        check_outputs_outside_inputs(image_sets, args)
+        if args.cache_dir and distributed.local_rank == 0:
             used_sets = [image_set for image_set in image_sets if image_set.paired or "finetune" in stages]
             sources = [path for image_set in used_sets for path in (*image_set.blurry, *(image_set.sharp or ()))]
             FrameCache(args.cache_dir).build(sources, max(args.num_workers, 1), args.skip_bad_images)
-        ranks.wait()
+        distributed.barrier()
         if args.stage == "all" and args.resume == "auto":
             for stage in stages:
                 frames = frame_list(sets_of(stage, image_sets))
-                RunState(states_folder(args.output_dir, stage), args.keep).refuse_other_data(frames)
+                CheckpointManager(states_folder(args.output_dir, stage), args.keep).check_same_data(frames)
         for stage in stages:
             torch.manual_seed(args.seed)
-            network, losses = STAGES[stage](args, ranks.device)
+            network, losses = STAGES[stage](args, distributed.device)
             used_sets = sets_of(stage, image_sets)
             lr = STAGE_LR[stage] if args.lr is None else args.lr
             digests = {name: file_digest(path) for name, path in weight_files(stage, args).items()}
-            Trainer(stage, args, network, losses, lr, used_sets, validation_sets, ranks, digests).run()
+            Trainer(stage, args, network, losses, lr, used_sets, validation_sets, distributed, digests).run()
 
 
 if __name__ == "__main__":

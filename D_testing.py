@@ -16,7 +16,7 @@ from datasets import ImageSet, parse_source
 from models.aspdc import ASPDC_OPS, MODULATIONS
 from models.checkpoint import BUNDLED
 from utils.common.errors import UserError, user_errors_end_the_program
-from utils.common.files import check_writable, only_run_in, remove_stale
+from utils.common.files import check_writable, lock_output_dir, remove_stale
 from utils.common.signals import interruption, sigterm_as_exception
 from utils.common.version import __version__
 from utils.inference.tiling import GRID, parse_tile
@@ -24,14 +24,14 @@ from utils.metrics.scorer import Scorer, parse_metrics
 from utils.report.figure_files import parse_blocks
 from utils.report.page import FILES
 from utils.report.rows import PAGE
-from utils.runtime.distributed import ranks_together
+from utils.runtime.distributed import init_distributed
 from utils.runtime.precision import PRECISIONS
 from utils.testing.dataset_table import run_set
-from utils.testing.inputs import find_sets, find_videos, parse_folder, refuse_existing, result_folders
-from utils.testing.presentation import FIGURES, refuse_figures, write_page, write_set_figures
-from utils.testing.result_files import SUMMARY, TABLE, EarlierResults, find_earlier
+from utils.testing.inputs import check_no_overwrite, find_test_sets, find_videos, parse_folder, result_folders
+from utils.testing.presentation import FIGURES, check_no_figure_overwrite, write_page, write_set_figures
+from utils.testing.result_files import SUMMARY, TABLE, PreviousRun, find_previous_run
 from utils.testing.results import Results
-from utils.testing.sources import Method, find_methods
+from utils.testing.sources import ResultSource, find_sources
 from utils.testing.summaries import print_comparison, print_published, print_summary
 from utils.testing.videos import run_videos
 
@@ -108,13 +108,13 @@ def _given(parser: argparse.ArgumentParser, argv: list[str] | None, names: Seque
     return [name for name in names if getattr(args, name) is not absent]
 
 
-def refuse_places(
-    methods: Sequence[Method],
+def validate_output_paths(
+    sources: Sequence[ResultSource],
     image_sets: Sequence[ImageSet],
     videos: Mapping[Path, Path],
-    places: Sequence[Path],
+    output_dirs: Sequence[Path],
     args: argparse.Namespace,
-    earlier: EarlierResults,
+    previous: PreviousRun,
 ) -> list[Path]:
     """Check all that is read and written, and delete what killed processes left; return what may be written over."""
     existing: list[Path] = []
@@ -123,30 +123,32 @@ def refuse_places(
             raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
         if videos:
             raise UserError("--from_results scores images, not videos")
-        for image_set, place in zip(image_sets, places, strict=True):  # none may be missing
-            methods[0].outputs(image_set, place, args.save_dir, min(len(image_set), args.limit or len(image_set)))
-    refuse_figures(methods, image_sets, places, args, earlier)
-    for method in methods if not args.from_results else ():
-        folders = [method.folder / place.relative_to(args.save_dir) for place in places]
-        existing += refuse_existing(image_sets, folders, videos, method.folder, args, earlier)
+        for image_set, output_dir in zip(image_sets, output_dirs, strict=True):  # none may be missing
+            sources[0].outputs(image_set, output_dir, args.save_dir, min(len(image_set), args.limit or len(image_set)))
+    check_no_figure_overwrite(sources, image_sets, output_dirs, args, previous)
+    for source in sources if not args.from_results else ():
+        folders = [source.folder / output_dir.relative_to(args.save_dir) for output_dir in output_dirs]
+        existing += check_no_overwrite(image_sets, folders, videos, source.folder, args, previous)
         # Of --save_dir itself, which may be anyone's folder, nothing further down is looked at.
-        remove_stale((method.folder,), (folder for folder in folders if folder != method.folder))
+        remove_stale((source.folder,), (folder for folder in folders if folder != source.folder))
     remove_stale((args.save_dir, args.save_dir / FILES), (args.save_dir / FIGURES,))
     return existing
 
 
 def main(args: argparse.Namespace) -> None:
     """Find the images and check everything that can be wrong, then restore and score; torchrun calls it once a GPU."""
-    with ranks_together(args.device, "--resume") as ranks, ExitStack() as until_the_end:
-        earlier = EarlierResults(args.save_dir)
-        if ranks.main:
-            until_the_end.enter_context(only_run_in(args.save_dir, "--save_dir"))
-            earlier = find_earlier(args.save_dir, args.resume, args.overwrite)
-        scorer = Scorer(args.metrics, ranks.device)
-        methods, settings = find_methods(args, ranks.device)
-        image_sets = find_sets(args.testset_dir, args.blur_dir)
-        places = result_folders(image_sets, args.save_dir)
-        videos = find_videos(args.testset_dir, image_sets, [place.relative_to(args.save_dir) for place in places])
+    with init_distributed(args.device, "--resume") as distributed, ExitStack() as until_the_end:
+        previous = PreviousRun(args.save_dir)
+        if distributed.is_main:
+            until_the_end.enter_context(lock_output_dir(args.save_dir, "--save_dir"))
+            previous = find_previous_run(args.save_dir, args.resume, args.overwrite)
+        scorer = Scorer(args.metrics, distributed.device)
+        sources, settings = find_sources(args, distributed.device)
+        image_sets = find_test_sets(args.testset_dir, args.blur_dir)
+        output_dirs = result_folders(image_sets, args.save_dir)
+        videos = find_videos(
+            args.testset_dir, image_sets, [output_dir.relative_to(args.save_dir) for output_dir in output_dirs]
+        )
         # Rows are told apart by the names of sets and images, which other folders may share.
         read = {
             "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
@@ -154,51 +156,57 @@ def main(args: argparse.Namespace) -> None:
             "metrics": list(args.metrics),
         }
         settings = {"version": __version__, **settings, **read}
-        earlier.refuse_other(settings)
-        existing = refuse_places(methods, image_sets, videos, places, args, earlier) if ranks.main else []
+        previous.check_same_settings(settings)
+        existing = (
+            validate_output_paths(sources, image_sets, videos, output_dirs, args, previous)
+            if distributed.is_main
+            else []
+        )
         check_writable(args.save_dir, "--save_dir")
-        results = Results(args.save_dir, settings, earlier) if ranks.main else None
-        ranks.wait()
-        results = results or Results(args.save_dir, settings, rank=ranks.rank)
+        results = Results(args.save_dir, settings, previous) if distributed.is_main else None
+        distributed.barrier()
+        results = results or Results(args.save_dir, settings, rank=distributed.rank)
         if args.overwrite and existing:
             results.begin(*existing)  # should the run be stopped, what it was to replace is replaced when it goes on
         for image_set in image_sets:
             print(image_set.describe())
-        problems = [problem for image_set in image_sets for problem in image_set.closed]
+        problems = [problem for image_set in image_sets for problem in image_set.unreadable_dirs]
         incomplete: list[str] = []
-        with interruption("stopping after the image in hand; a second signal ends at once" * ranks.main) as stop:
-            for method in methods:
-                for image_set, place in zip(image_sets, places, strict=True):
-                    problems += run_set(method, image_set, place, scorer, args, results, ranks, stop)
-                    if (name := method.set_name(place.name)) in results.sets:
+        with interruption(
+            "stopping after the image in hand; a second signal ends at once" * distributed.is_main
+        ) as stop:
+            for source in sources:
+                for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
+                    problems += run_set(source, image_set, output_dir, scorer, args, results, distributed, stop)
+                    if (name := source.set_name(output_dir.name)) in results.sets:
                         print_summary(name, results.sets[name])
-                if ranks.main:
-                    left_out, not_whole = run_videos(method, videos, args, results, stop)
+                if distributed.is_main:
+                    left_out, not_whole = run_videos(source, videos, args, results, stop)
                     problems += left_out
                     incomplete += not_whole
-        for image_set, place in zip(image_sets, places, strict=True):
-            by_method = {method.name: results.sets.get(method.set_name(place.name), {}) for method in methods}
-            print_comparison(place.name, by_method)
+        for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
+            by_source = {source.name: results.sets.get(source.set_name(output_dir.name), {}) for source in sources}
+            print_comparison(output_dir.name, by_source)
             if image_set.paired:
                 print_published(image_set.kind)
-            if ranks.main and args.figures:
-                problems += write_set_figures(methods, image_set, place, args, ranks.device)
+            if distributed.is_main and args.figures:
+                problems += write_set_figures(sources, image_set, output_dir, args, distributed.device)
         results.problems = list(dict.fromkeys(problems))
-        if ranks.main:
-            write_page(methods, image_sets, places, results)
+        if distributed.is_main:
+            write_page(sources, image_sets, output_dirs, results)
             results.end()
         written = [name for name in (PAGE, TABLE, SUMMARY) if (args.save_dir / name).exists()]
         what = [] if args.from_results else ["what was restored"]
         print(f"\n{', '.join([*what, *written])} are in {args.save_dir}")
-    told = []
+    messages = []
     for what, found in (
         ("files were left out", problems),
         ("videos are not whole, what is there was restored", incomplete),
     ):
         each = list(dict.fromkeys(found))  # several networks meet the same ones
-        told += ["\n  ".join([f"{len(each)} of the {what}:", *each])] if each else []
-    if told and ranks.main:
-        raise UserError("\n".join(told))
+        messages += ["\n  ".join([f"{len(each)} of the {what}:", *each])] if each else []
+    if messages and distributed.is_main:
+        raise UserError("\n".join(messages))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ test: $(VENV)/.installed-tests
 quick: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-# What this machine can measure: each work beside the straight path in the same run (docs/performance.md).
+# What this machine can measure: each work beside the baseline in the same run (docs/performance.md).
 bench: $(VENV)/.installed
 	$(BIN)/python -m tools.benchmark --work data --size 256 256 --batch 48
 	$(BIN)/python -m tools.benchmark --work deblur --repeats 2

@@ -4,7 +4,7 @@ The training patches made from them are in `datasets.patches`, apart: their augm
 takes a second to import, and testing has no use for it.
 """
 
-from datasets.discovery.layouts import KINDS, ImageSet, find_images, parse_source, pictures, survey
+from datasets.discovery.layouts import KINDS, ImageSet, find_images, parse_source, pictures, scan_dataset
 from datasets.discovery.pairing import SPLITS, DatasetError, list_files
 from datasets.discovery.pixel_checks import quick_check
 from datasets.frame_cache import FrameCache
@@ -23,5 +23,5 @@ __all__ = [
     "parse_source",
     "pictures",
     "quick_check",
-    "survey",
+    "scan_dataset",
 ]

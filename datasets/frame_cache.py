@@ -57,14 +57,14 @@ class FrameCache:
                 )
             outdated = self._outdated(missing)
             done = tqdm(
-                pool.map(self._decode_or_say if skip_broken else self._decode, missing),
+                pool.map(self._decode_or_log if skip_broken else self._decode, missing),
                 desc=f"decoding into {self.folder}",
                 total=len(missing),
                 unit="frame",
                 dynamic_ncols=True,
             )
             for path in done:
-                for old in outdated.get(_place(path), ()) if path else ():
+                for old in outdated.get(_key(path), ()) if path else ():
                     if old != path:  # another run may have written it in the meantime
                         old.unlink(missing_ok=True)
 
@@ -92,16 +92,16 @@ class FrameCache:
             status = source.stat()
         except OSError as error:
             raise UserError(f"{source} cannot be read: {error.strerror}") from error
-        place = _digest(str(source.absolute()))
-        return self.folder / f"{place}-{_digest(f'{status.st_size} {status.st_mtime_ns}')}{_SUFFIX}"
+        key = _digest(str(source.absolute()))
+        return self.folder / f"{key}-{_digest(f'{status.st_size} {status.st_mtime_ns}')}{_SUFFIX}"
 
     def _outdated(self, missing: Sequence[Path]) -> dict[str, list[Path]]:
         """Return the frames that the missing ones replace, by their place."""
-        places = {_place(self._path(source)) for source in missing}
+        keys = {_key(self._path(source)) for source in missing}
         outdated: dict[str, list[Path]] = {}
         for path in self.folder.glob(f"*{_SUFFIX}"):
-            if _place(path) in places:
-                outdated.setdefault(_place(path), []).append(path)
+            if _key(path) in keys:
+                outdated.setdefault(_key(path), []).append(path)
         return outdated
 
     def _decode(self, source: Path) -> Path:
@@ -111,7 +111,7 @@ class FrameCache:
             np.save(temporary, frame)
         return path
 
-    def _decode_or_say(self, source: Path) -> Path | None:
+    def _decode_or_log(self, source: Path) -> Path | None:
         try:
             return self._decode(source)
         except UserError as error:
@@ -119,7 +119,7 @@ class FrameCache:
             return None
 
 
-def _place(path: Path) -> str:
+def _key(path: Path) -> str:
     return path.name.partition("-")[0]
 
 

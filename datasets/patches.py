@@ -31,8 +31,8 @@ LoadedBatch = dict[str, Tensor | list[str]]  # see `collate`
 class TrainingPatches(Dataset):
     """Augmented patches; `patches[frame, seed]` is the same patch whenever and wherever it is asked for.
 
-    Each item is a dict of `blurry` and `sharp`, (3, P, P) float32 in [-1, 1]; `paired`, 1.0 or, where the frame has no
-    ground truth and `sharp` is all zeros, 0.0; `name`, the blurry file; and `broken`, what was wrong with a frame
+    Each item is a dict of `blurry` and `sharp`, (3, P, P) float32 in [-1, 1]; `has_sharp`, 1.0 or, where the frame has
+    no ground truth and `sharp` is all zeros, 0.0; `name`, the blurry file; and `broken`, what was wrong with a frame
     whose place this one takes, or nothing. Of a photograph to be blurred there is, in the place of the first three,
     `photograph`, (3, P + 2 margin, P + 2 margin), and the `seed` of its blur.
 
@@ -88,7 +88,7 @@ class TrainingPatches(Dataset):
         return {
             "blurry": blurry_patch,
             "sharp": torch.zeros_like(blurry_patch) if sharp is None else to_tensor(sharp),
-            "paired": torch.tensor(float(sharp_path is not None)),
+            "has_sharp": torch.tensor(float(sharp_path is not None)),
         }
 
 

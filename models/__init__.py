@@ -1,6 +1,7 @@
-"""The two networks of ASPDC and the parts that make them."""
+"""The two networks of ASPDC, the parts that make them, and what reads them from files."""
 
 from models.aspdc import AFIM, ASPDC, ASPDCMaps, DeformableModule
+from models.checkpoint import load_deblurring_net, load_reblurring_net
 from models.deblurring_net import DeblurringNet
 from models.ops.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d
 from models.reblurring_net import ReblurringNet
@@ -13,5 +14,7 @@ __all__ = [
     "DeformableModule",
     "ModulatedDeformConv2d",
     "ReblurringNet",
+    "load_deblurring_net",
+    "load_reblurring_net",
     "modulated_deform_conv2d",
 ]

@@ -13,7 +13,7 @@ from models.ops import (
     fused_predictions,
     fused_problem,
     fused_sum,
-    overlapped,
+    run_concurrently,
     weight_and_bias,
 )
 from models.ops.deform_conv import ModulatedDeformConv2d, resolve_deform_op
@@ -172,7 +172,7 @@ class ASPDC(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the refined features, (N, C, H, W) as x."""
         if resolve_aspdc_op(self.deform_op, x.device, x.shape[1]) == "fused":
-            attention, (f, maps) = overlapped(lambda: self.afim(x), lambda: self._features_and_maps(x), x)
+            attention, (f, maps) = run_concurrently(lambda: self.afim(x), lambda: self._features_and_maps(x), x)
             parameters = [weight_and_bias(module.deform_conv) for module in self.deformable]
             weights, biases = [weight for weight, _ in parameters], [bias for _, bias in parameters]
             total = fused_sum(f, maps, attention, weights, biases)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.ops import beside, fused_conv, fused_conv_type, fused_part, join, weight_and_bias
+from models.ops import fused_conv, fused_conv_type, fused_part, on_side_stream, wait_side_stream, weight_and_bias
 
 LRELU_SLOPE = 0.1
 MIN_SIZE = 8  # px; reflection needs more pixels than it adds, and the reblurring network adds up to 7
@@ -50,14 +50,14 @@ def convolve(
     layer: nn.Conv2d | nn.ConvTranspose2d,
     activate: bool = False,
     residual: Tensor | None = None,
-    exact: bool = False,
+    output_fp32: bool = False,
 ) -> Tensor:
     """Return LReLU(layer(x) + residual), of which the activation and the addition are optional.
 
-    On CUDA that is one operation, see `models.ops.fused_conv`, and `exact` leaves its result in fp32.
+    On CUDA that is one operation, see `models.ops.fused_conv`, and `output_fp32` leaves its result in fp32.
     """
     if fused_conv_type(x, layer) is not None:
-        slope, dtype = LRELU_SLOPE if activate else 1.0, torch.float32 if exact else None
+        slope, dtype = LRELU_SLOPE if activate else 1.0, torch.float32 if output_fp32 else None
         return fused_conv(x, weight_and_bias(layer), layer, slope, residual, dtype)
     y = layer(x)
     if residual is not None:
@@ -65,7 +65,7 @@ def convolve(
     return F.leaky_relu(y, LRELU_SLOPE, inplace=True) if activate else y
 
 
-class JoinedConvolution:
+class ChunkedConv:
     """LReLU(layer(x)), where x are the channels of several tensors, (N, C, H, W) each, that arrive one after another.
 
     On CUDA and without gradients each part is convolved as it comes, beside the work on the next one.
@@ -81,13 +81,13 @@ class JoinedConvolution:
         index = len(self._parts)
         self._parts.append(part)
         if not torch.is_grad_enabled() and fused_conv_type(part, self._layer) is not None:
-            self._total = beside(lambda: fused_part(part, self._layer, index, self._total, LRELU_SLOPE), part)
+            self._total = on_side_stream(lambda: fused_part(part, self._layer, index, self._total, LRELU_SLOPE), part)
 
     def result(self) -> Tensor:
         """Return the result, once all parts are there."""
         if self._total is None:
             return convolve(torch.cat(self._parts, dim=1), self._layer, activate=True)
-        join(self._total)
+        wait_side_stream(self._total)
         return self._total
 
 
@@ -100,7 +100,7 @@ class Chain(nn.Sequential):
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
             activate = isinstance(following, nn.LeakyReLU)
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                x = convolve(x, layer, activate, exact=isinstance(following, nn.Softmax))
+                x = convolve(x, layer, activate, output_fp32=isinstance(following, nn.Softmax))
             elif isinstance(layer, ResBlock):
                 x = layer(x, activate)
             elif not isinstance(layer, nn.LeakyReLU):

@@ -52,7 +52,7 @@ def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str,
         UserError: the file cannot be written, or weights are not finite; an old file is kept.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    refuse_not_finite(path, state)
+    check_finite(path, state)
     checkpoint = {
         "version": __version__,
         "stage": stage,
@@ -69,7 +69,7 @@ def best_file(output: Path) -> Path:
     return output.with_name(f"{output.stem}_best{output.suffix}")
 
 
-def refuse_not_finite(path: Path, state: dict[str, Tensor]) -> None:
+def check_finite(path: Path, state: dict[str, Tensor]) -> None:
     """Raise `CheckpointError` rather than let weights that are not finite be written to `path`."""
     if broken := _not_finite(state):
         raise CheckpointError(f"{path} was not written: {len(broken)} tensors are not finite ({some(broken, 3)})")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from models.aspdc import ASPDC, ASPDC_OPS, MODULATIONS, ASPDCMaps
 from models.blocks import (
     Chain,
-    JoinedConvolution,
+    ChunkedConv,
     ModuleList,
     ResBlock,
     check_images,
@@ -100,7 +100,7 @@ class DeblurringNet(nn.Module):
         joining, last = self.fusion[0], self.tail[-1]
         assert isinstance(joining, nn.Conv2d)
         assert isinstance(last, nn.Conv2d)
-        fusion, maps = JoinedConvolution(joining), {}
+        fusion, maps = ChunkedConv(joining), {}
         for i, (res_blocks, aspdc) in enumerate(zip(self.res_blocks, self.aspdcs, strict=True)):
             if i in blocks:
                 x, maps[i] = aspdc.forward_with_maps(res_blocks(x))
@@ -108,4 +108,4 @@ class DeblurringNet(nn.Module):
                 x = aspdc(res_blocks(x))
             fusion.add(x)
         x = fusion.result()  # (N, 4·width, H/4, W/4)
-        return crop_like(convolve(self.tail[:-1](x), last, residual=padded, exact=True), blurry), maps
+        return crop_like(convolve(self.tail[:-1](x), last, residual=padded, output_fp32=True), blurry), maps

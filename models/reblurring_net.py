@@ -23,7 +23,7 @@ from models.blocks import (
 from models.ops import fused_filter, fused_filter_possible
 
 STRIDE = 8
-SMALLEST = 16  # px; the filters at an eighth of the size reflect their border, which takes two pixels
+MIN_FILTERED_SIDE = 16  # px; the filters at an eighth of the size reflect their border, which takes two pixels
 LEVELS = 3
 KERNEL_SIZE = 3
 
@@ -92,7 +92,7 @@ class ReblurringNet(nn.Module):
             ValueError: another shape or type, or shapes that differ.
         """
         check_images([blurry, sharp], ["blurry", "sharp"])
-        padded_blurry, padded_sharp = (pad_to_stride(image, STRIDE, SMALLEST) for image in (blurry, sharp))
+        padded_blurry, padded_sharp = (pad_to_stride(image, STRIDE, MIN_FILTERED_SIDE) for image in (blurry, sharp))
         kernels: list[Tensor] = []
 
         def predict_kernel(stage: int, x: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""Measure one piece of work in a chosen configuration beside the straight path, alternately, in one process.
+"""Measure one piece of work in a chosen configuration beside the baseline, alternately, in one process.
 
     python -m tools.benchmark --work deblur --size 720 1280 --precision bf16
     python -m tools.benchmark --work finetune_step --device cuda --batch 6 --size 256 256 --precision bf16
     python -m tools.benchmark --work data --frames data/GOPRO_Large --size 256 256
 
-The straight path is a direct transcription of the published networks: torchvision's deformable convolution, NCHW,
+The baseline is a direct transcription of the published networks: torchvision's deformable convolution, NCHW,
 eager, fp32 and PyTorch's default flags; for data, decode both frames, warp them whole with albumentations, then crop.
 """
 
@@ -20,7 +20,7 @@ import torch
 
 from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
-from tools.benchmark_work import WORKS, Configuration, straight_configuration
+from tools.benchmark_work import WORKS, Configuration, baseline_configuration
 from utils.common.errors import user_errors_end_the_program
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
@@ -134,9 +134,9 @@ def main(args: argparse.Namespace) -> None:
     set_precision(args.precision, device)
     if args.threads or args.work == "data":
         torch.set_num_threads(1 if args.work == "data" else args.threads)
-    configurations = {"straight": straight_configuration()}
+    configurations = {"baseline": baseline_configuration()}
     if device.type == "cuda" and args.precision == "fp32":  # the default flags allow TF32 in convolutions
-        configurations["straight, no TF32"] = straight_configuration("fp32")
+        configurations["baseline, no TF32"] = baseline_configuration("fp32")
     named = Configuration(deform_op, args.precision, channels_last=True)
     configurations[_named(args.work, deform_op, args.precision, device)] = named
     runs = {

@@ -15,8 +15,8 @@ from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
 from models.ops import use_fused_operations
 from utils.images.codecs import read_image, to_tensor
-from utils.runtime.cuda_graph import Captured
-from utils.runtime.distributed import Ranks
+from utils.runtime.cuda_graph import CudaGraph
+from utils.runtime.distributed import DistributedContext
 from utils.runtime.precision import autocast, set_precision
 from utils.training.learner import Learner
 
@@ -42,7 +42,7 @@ class Configuration:
             set_precision(self.precision, device)
 
     @property
-    def straight(self) -> bool:
+    def baseline(self) -> bool:
         """Whether it is a direct transcription, of which nothing was made faster."""
         return not self.channels_last
 
@@ -53,7 +53,7 @@ class Configuration:
 
     def recorded(self, function: Callable[..., object], device: torch.device) -> Callable[..., object]:
         """Return a function of tensors as the scripts run it: replayed from a recording where it is fused on CUDA."""
-        return Captured(function, warmup=1) if device.type == "cuda" and self.deform_op == "fused" else function
+        return CudaGraph(function, warmup=1) if device.type == "cuda" and self.deform_op == "fused" else function
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -61,7 +61,7 @@ class Configuration:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
-def straight_configuration(precision: str | None = None) -> Configuration:
+def baseline_configuration(precision: str | None = None) -> Configuration:
     """Return a direct transcription: torchvision's operator, NCHW, fp32, PyTorch's default flags or those named."""
     return Configuration("torchvision", precision, channels_last=False)
 
@@ -118,7 +118,7 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
             loss = criterion(deblurred, sharp)
             return loss + 0.1 * consistency(blurry, deblurred) if finetune else loss
 
-    if configuration.straight:
+    if configuration.baseline:
         optimizer = torch.optim.Adam(network.parameters(), 1e-5)
 
         def step(blurry: torch.Tensor, sharp: torch.Tensor) -> object:
@@ -126,7 +126,7 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
             loss_of(network, (blurry, sharp)).backward()
             optimizer.step()
     else:
-        learner = Learner(network, 1e-5, Ranks(device), precision)
+        learner = Learner(network, 1e-5, DistributedContext(device), precision)
 
         def step(blurry: torch.Tensor, sharp: torch.Tensor) -> object:
             return learner.step([(blurry, sharp)], loss_of)
@@ -151,7 +151,7 @@ def data(configuration: Configuration, batch: int, size: Size, device: torch.dev
 
     cv2.setNumThreads(0)
     pairs = find_images(frames, "train")
-    if configuration != straight_configuration():
+    if configuration != baseline_configuration():
         folder = tempfile.TemporaryDirectory(prefix="frames-")
         cache = FrameCache(Path(folder.name))
         cache.build([*pairs.blurry, *(pairs.sharp or ())], threads=1)
@@ -175,7 +175,7 @@ def data(configuration: Configuration, batch: int, size: Size, device: torch.dev
         seed=0,
     )  # fmt: skip
 
-    def run_straight() -> None:
+    def run_baseline() -> None:
         for i in range(batch):
             blurry = read_image(pairs.blurry[i % len(pairs)])
             sharp = read_image(pairs.sharp[i % len(pairs)]) if pairs.sharp else None
@@ -183,7 +183,7 @@ def data(configuration: Configuration, batch: int, size: Size, device: torch.dev
             for patch in patches.values():
                 to_tensor(patch)
 
-    return run_straight
+    return run_baseline
 
 
 WORKS: dict[str, Callable[[Configuration, int, Size, torch.device, Path], Run]] = {

@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from datasets.discovery.layouts import parse_source, survey
+from datasets.discovery.layouts import parse_source, scan_dataset
 from datasets.discovery.pairing import SPLITS
 from datasets.discovery.pixel_checks import (
     PairContent,
@@ -67,7 +67,7 @@ def check_folder(root: Path, split: str, kind: str | None = None, blur_dir: str 
     """Decode every image of one split, compare every pair, and report all problems; arguments of `find_images`."""
     where = f"{root} ({split})"
     try:
-        image_set, found = survey(root, split, kind, blur_dir)
+        image_set, found = scan_dataset(root, split, kind, blur_dir)
     except UserError as error:
         return Report(where, (str(error),))
     warnings = [note.removeprefix(_WARNING) for note in image_set.notes if note.startswith(_WARNING)]

@@ -19,7 +19,15 @@ from models import DeblurringNet
 from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED, load_deblurring_net
 from models.deblurring_net import STRIDE
-from tools.export_formats import FIRST_RUNTIME, FORMATS, SMALLEST, AnySize, Function, Metadata, OperatorMissingError
+from tools.export_formats import (
+    FIRST_RUNTIME,
+    FORMATS,
+    MIN_EXPORTED_SIDE,
+    AnySize,
+    Function,
+    Metadata,
+    OperatorMissingError,
+)
 from utils.common.errors import UserError, user_errors_end_the_program
 from utils.common.files import atomic_write, check_writable, file_digest
 from utils.common.version import __version__
@@ -114,7 +122,7 @@ def main(args: argparse.Namespace) -> None:
         "weights": args.weights.name,
         "weights_sha256": file_digest(args.weights),
         **network.arguments,
-        "smallest_side": SMALLEST[modulation],
+        "smallest_side": MIN_EXPORTED_SIDE[modulation],
     }
     missing = None
     with atomic_write(output) as temporary:
@@ -132,7 +140,7 @@ def main(args: argparse.Namespace) -> None:
                     f"{output} was not written: on {args.check_image} ({shape}) it would differ from PyTorch by "
                     f"{difference:.1e}, {kind.tolerance:g} is allowed; install the versions that the README names"
                 )
-    print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, for H and W from {SMALLEST[modulation]} px")
+    print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, for H and W from {MIN_EXPORTED_SIDE[modulation]} px")
     if missing:
         raise UserError(
             f"{output} is valid, but could not be compared with PyTorch ({missing}); onnxruntime runs DeformConv on "

@@ -19,7 +19,7 @@ from utils.common.errors import UserError
 OPSET = 20  # DeformConv has been a standard operator since 19
 FIRST_RUNTIME = "1.25"  # the first ONNX Runtime with DeformConv on the CPU
 # px. torch.export takes a side of 1 for a case of its own, and the released module 0 has a map of H/4 - 2 rows.
-SMALLEST = {"aligned": MIN_SIZE, "released": 13}
+MIN_EXPORTED_SIDE = {"aligned": MIN_SIZE, "released": 13}
 _RECORDED_AT = (2, 3, 20, 28)  # torch.export would take 1 for a constant, and equal sides for one variable
 _METADATA_FILE = "metadata.json"
 
@@ -34,8 +34,8 @@ class OperatorMissingError(UserError):
 class AnySize(nn.Module):
     """A deblurring network whose padding and cropping can be recorded as functions of the size, not as numbers.
 
-    From `SMALLEST` px on it computes what the network does. The network's own padding, whose branches a recording would
-    freeze, finds nothing left to do.
+    From `MIN_EXPORTED_SIDE` px on it computes what the network does. The network's own padding, whose branches a
+    recording would freeze, finds nothing left to do.
     """
 
     def __init__(self, network: DeblurringNet) -> None:
@@ -60,7 +60,7 @@ def _mirrored(size: int) -> Tensor:
 
 def _free_sizes(network: AnySize) -> dict[str, dict[int, Any]]:
     """Return the sizes of the input that torch.export is to leave open, by their axes."""
-    smallest = SMALLEST[network.network.arguments["modulation"]]
+    smallest = MIN_EXPORTED_SIDE[network.network.arguments["modulation"]]
     dim = torch.export.Dim
     return {"blurry": {0: dim("batch", min=1), 2: dim("height", min=smallest), 3: dim("width", min=smallest)}}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import load_file, refuse_not_finite
+from models.checkpoint import check_finite, load_file
 from models.released_names import DEBLURRING_KEY, REBLURRING_KEY
 from utils.common.errors import UserError, user_errors_end_the_program
 from utils.common.files import atomic_write, file_digest, save_tensors
@@ -34,7 +34,7 @@ def halve(source: Path, target: Path) -> float:
     if target.exists():
         raise UserError(f"{target} exists already; remove it, or name another file")
     state = {name: tensor.half() for name, tensor in content[key].items()}
-    refuse_not_finite(target, state)
+    check_finite(target, state)
     with atomic_write(target) as temporary:
         save_tensors({**content, key: state}, temporary)
     norms = [

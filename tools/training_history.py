@@ -22,7 +22,7 @@ from utils.inference.evaluation import decode, restore, score_both
 from utils.metrics.scorer import Scorer
 from utils.runtime.device import pick_device
 from utils.runtime.precision import PRECISIONS
-from utils.training.checkpointing import RunState, states_folder
+from utils.training.checkpointing import CheckpointManager, states_folder
 from utils.training.provenance import git_commit
 
 COLUMNS = ("date", "stage", "slice", "steps", "steps_in_all", "lr", "data", "commit", "psnr_input", "psnr")
@@ -57,7 +57,7 @@ def steps_of(run: Path, stage: str) -> int:
     Raises:
         UserError: there is none.
     """
-    found = RunState(states_folder(run, stage), keep=1).newest()
+    found = CheckpointManager(states_folder(run, stage), keep=1).newest()
     if found is None:
         raise UserError(f"{run} holds no state of stage {stage}: expected the --output_dir of its run")
     return found[1]["progress"]["step"]

@@ -55,7 +55,7 @@ def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> tuple[l
     return [Problem(problem) for problem in problems], notes
 
 
-def told_together(problems: Sequence[Problem], way_out: str = "") -> str:
+def combine_problems(problems: Sequence[Problem], way_out: str = "") -> str:
     """Return the problems of a set as one message, and last a way out; that of a single problem is its own."""
     last = [way_out] if way_out else []
     if len(problems) == 1:

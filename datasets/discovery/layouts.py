@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.discovery.header_checks import check_files, compare_with_published_count, skipped_note, told_together
+from datasets.discovery.header_checks import check_files, combine_problems, compare_with_published_count, skipped_note
 from datasets.discovery.pairing import (
     GAMMA_DIR,
     GT_DIR,
@@ -16,6 +16,7 @@ from datasets.discovery.pairing import (
     DatasetError,
     Match,
     Problem,
+    check_both_sides,
     find_gt,
     images_among,
     list_files,
@@ -23,7 +24,6 @@ from datasets.discovery.pairing import (
     match_sides,
     match_unpaired,
     one_sided_note,
-    refuse_one_sided,
 )
 from utils.common.errors import some
 from utils.images.codecs import SUFFIXES
@@ -51,7 +51,7 @@ class ImageSet:
         sharp: their partners in the same order, or None without ground truth.
         names: a relative path for each image, unique in the set and free of the layout's own folder names.
         notes: what the user should know: conversions, unused files, counts that differ from the published ones.
-        closed: of photographs to restore, a line for each folder that cannot be opened.
+        unreadable_dirs: of photographs to restore, a line for each folder that cannot be opened.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class ImageSet:
     sharp: tuple[Path, ...] | None
     names: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
-    closed: tuple[str, ...] = field(default=())
+    unreadable_dirs: tuple[str, ...] = field(default=())
 
     @property
     def paired(self) -> bool:
@@ -116,9 +116,9 @@ def find_images(root: Path, split: str, kind: str | None = None, blur_dir: str =
         DatasetError: no such folder, no images, another layout; or, all of them in one message: files without
             partner, pairs of unequal size, files that cannot be read or do not have 8 bits a channel.
     """
-    image_set, problems = survey(root, split, kind, blur_dir)
+    image_set, problems = scan_dataset(root, split, kind, blur_dir)
     if problems:
-        raise DatasetError(told_together(problems))
+        raise DatasetError(combine_problems(problems))
     return image_set
 
 
@@ -130,7 +130,7 @@ def pictures(paths: Sequence[Path]) -> ImageSet:
     return ImageSet("unpaired", paths[0], "single files", tuple(paths), None, names)
 
 
-def survey(
+def scan_dataset(
     root: Path, split: str, kind: str | None = None, blur_dir: str = "blur", look_at_unpaired: bool = True
 ) -> tuple[ImageSet, list[Problem]]:
     """Find the images as `find_images` does; return those that have a place in the set, and all problems.
@@ -157,24 +157,24 @@ def survey(
             f"--blur_dir {blur_dir} names the sharp side; expected the blurry folders' name, such as blur"
         )
     notes: list[str] = []
-    closed: dict[Path, str] = {}
+    unreadable_dirs: dict[Path, str] = {}
     if kind in ("rwbi", "unpaired", "sharp"):
-        base, everything = root, list_files(root, closed)
+        base, everything = root, list_files(root, unreadable_dirs)
         files = images_among(everything)
         match = match_unpaired(base, files)
         notes = [] if kind == "sharp" else one_sided_note(files)
     else:
         base = _split_folder(root, split)
-        everything = list_files(base, closed)
+        everything = list_files(base, unreadable_dirs)
         files = images_among(everything)
         match = match_sides(base, files, split, blur_dir)
         if match is None and kind in (None, "hide") and (gt := find_gt(root)) is not None:
             match = match_gt(base, files, gt)
         if match is None and kind is None:
-            refuse_one_sided(base, files, blur_dir, closed)
+            check_both_sides(base, files, blur_dir, unreadable_dirs)
             match = match_unpaired(base, files)
-    if closed and (match is None or match.sharp is not None or look_at_unpaired):
-        raise DatasetError(next(iter(closed.values())))
+    if unreadable_dirs and (match is None or match.sharp is not None or look_at_unpaired):
+        raise DatasetError(next(iter(unreadable_dirs.values())))
     if match is None:
         raise _unknown(base, files, kind, skipped_note(everything))
     kind = kind or _recognise(root, match)
@@ -191,7 +191,7 @@ def survey(
         *compare_with_published_count(kind, split, len(match.blurry)),
     ]
     image_set = ImageSet(
-        kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes), tuple(closed.values())
+        kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes), tuple(unreadable_dirs.values())
     )
     return image_set, [*match.problems, *problems]
 
@@ -222,9 +222,9 @@ def _beside(root: Path, base: Path) -> list[str]:
     """Return a note on images without ground truth beside the split's folder, which is all that was looked into."""
     if base == root:
         return []
-    left = [str(file) for file in images_among(list_files(root, closed={})) if file.parts[0] not in SPLITS]
-    told = f"{len(left):,} images beside {base.name}/ are not used: {some(left, 2)}; unpaired={root} takes all"
-    return [told] if left else []
+    left = [str(file) for file in images_among(list_files(root, unreadable_dirs={})) if file.parts[0] not in SPLITS]
+    message = f"{len(left):,} images beside {base.name}/ are not used: {some(left, 2)}; unpaired={root} takes all"
+    return [message] if left else []
 
 
 def _other_variant(match: Match) -> list[str]:

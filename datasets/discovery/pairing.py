@@ -70,24 +70,24 @@ def images_among(files: Iterable[Path]) -> list[Path]:
     return [file for file in files if file.suffix.lower() in SUFFIXES]
 
 
-def list_files(base: Path, closed: dict[Path, str] | None = None) -> list[Path]:
+def list_files(base: Path, unreadable_dirs: dict[Path, str] | None = None) -> list[Path]:
     """Return the files below a folder as sorted paths relative to it; hidden files and folders are passed over.
 
     Links to folders are followed, but into no folder twice on the way down.
 
     Args:
         base: the folder.
-        closed: gets the folders that cannot be opened, relative to `base`, each with a line that says so.
+        unreadable_dirs: gets the folders that cannot be opened, relative to `base`, each with a line that says so.
 
     Raises:
-        DatasetError: a folder that cannot be opened, without `closed`.
+        DatasetError: a folder that cannot be opened, without `unreadable_dirs`.
     """
 
     def refuse(error: OSError) -> None:
         problem = f"{error.filename} cannot be opened: {error.strerror}"
-        if closed is None or Path(error.filename) == base:
+        if unreadable_dirs is None or Path(error.filename) == base:
             raise DatasetError(problem) from error
-        closed[Path(error.filename).relative_to(base)] = problem
+        unreadable_dirs[Path(error.filename).relative_to(base)] = problem
 
     found = []
     for folder, folders, files in os.walk(base, followlinks=True, onerror=refuse):
@@ -188,15 +188,15 @@ def one_sided_note(files: list[Path]) -> list[str]:
     return [f"WARNING: {len(sharp):,} of the images look like sharp partners and are taken as blurry: {some(sharp, 2)}"]
 
 
-def refuse_one_sided(base: Path, files: list[Path], blur_dir: str, closed: dict[Path, str]) -> None:
+def check_both_sides(base: Path, files: list[Path], blur_dir: str, unreadable_dirs: dict[Path, str]) -> None:
     """Do not take one side of a paired set, or both sides in a heap, for unpaired images.
 
     Raises:
-        DatasetError: folders below, among them those that are `closed`, or the given one itself beside its partner, are
-            named like a side of pairs.
+        DatasetError: folders below, `unreadable_dirs` among them, or the given one itself beside its partner, are named
+            like a side of pairs.
     """
     sides = {blur_dir.lower(), "blur", GAMMA_DIR, "blurry", "blurred", INPUT_DIR, "lq", *_SHARP_SIDES}
-    for path, problem in closed.items():
+    for path, problem in unreadable_dirs.items():
         if sides & {part.lower() for part in path.parts}:
             raise DatasetError(problem)
     found = {part for file in files for part in file.parts[:-1] if part.lower() in sides}
@@ -235,11 +235,11 @@ def _files_alone(base: Path, alone: list[Path], left: list[Path], blur_name: str
     sides = [side for side in ((blur_name, sharp_name, alone), (sharp_name, blur_name, left)) if side[2]]
     if not sides:
         return []
-    told = "; ".join(
+    message = "; ".join(
         f"{len(files)} in {folder}/ without a partner in {partner}/ ({some(files)})" for folder, partner, files in sides
     )
     summary = (
-        f"{base}: {told}. Partners have the same path but for {blur_name}/ and {sharp_name}/; "
+        f"{base}: {message}. Partners have the same path but for {blur_name}/ and {sharp_name}/; "
         "complete the download, or remove the files that stand alone"
     )
     parts = [_without_partner(summary, _below(base, files), f"{partner}/") for _, partner, files in sides]

@@ -56,7 +56,7 @@ class PairFolder:
                 "or --overwrite"
             )
 
-    def refuse_existing(self, sequences: Sequence[str]) -> None:
+    def check_no_overwrite(self, sequences: Sequence[str]) -> None:
         """Raise UserError where sequences have files already and neither `resume` nor `overwrite` says what to do."""
         there = [name for name in sequences if (self.root / name).exists()]
         if there and not self._resume and not self._overwrite:
@@ -119,7 +119,7 @@ def from_photographs(
     if not files:
         raise UserError(f"{source} holds no photographs; expected PNG, JPEG, TIFF or others at any depth")
     sequences = _sequence_names(files)
-    folder.refuse_existing(sequences)
+    folder.check_no_overwrite(sequences)
     problems = []
     for file, sequence in tqdm(list(zip(files, sequences, strict=True)), desc=str(source), dynamic_ncols=True):
         folder.begin(sequence, {"long_side": long_side, "seed": seed})
@@ -177,7 +177,7 @@ def from_video(source: Path, folder: PairFolder, frames: tuple[int, int], seed: 
         UserError: no frames there, too few, or pairs of this name already; a file cannot be written.
     """
     sequence = source.resolve().stem if is_video(source) else source.resolve().name
-    folder.refuse_existing([sequence])
+    folder.check_no_overwrite([sequence])
     folder.begin(sequence, {"frames": list(frames), "seed": seed})
     rng = np.random.default_rng(seed_of(seed, sequence))
     problems: list[str] = []

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from models.ops.aspdc_sum.cpu import TAPS, fused_sum_cpu
-from models.ops.common.kernel_weights import forget_packed, packed
-from models.ops.common.streams import beside, join, overlapped
+from models.ops.common.kernel_weights import forget_kernel_weights, kernel_weights
+from models.ops.common.streams import on_side_stream, run_concurrently, wait_side_stream
 
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (9, 0)
@@ -20,8 +20,7 @@ LARGEST_IMAGE = 2**31  # values; the convolution kernels number those of one ima
 _switch = {"enabled": True}
 
 __all__ = [
-    "beside",
-    "forget_packed",
+    "forget_kernel_weights",
     "fused_conv",
     "fused_conv_type",
     "fused_filter",
@@ -30,9 +29,10 @@ __all__ = [
     "fused_predictions",
     "fused_problem",
     "fused_sum",
-    "join",
-    "overlapped",
+    "on_side_stream",
+    "run_concurrently",
     "use_fused_operations",
+    "wait_side_stream",
     "weight_and_bias",
 ]
 
@@ -177,9 +177,9 @@ def fused_conv(
         )
         return weight, bias, kernel_form(weight.detach(), transposed)
 
-    weight, bias, ready = packed("convolution", parameters, dtype, build)
+    weight, bias, kernel_weight = kernel_weights("convolution", parameters, dtype, build)
     return convolution(
-        x, weight, bias, residual, ready, stride, padding, dilation, transposed, slope, out_dtype or dtype
+        x, weight, bias, residual, kernel_weight, stride, padding, dilation, transposed, slope, out_dtype or dtype
     )
 
 
@@ -200,10 +200,18 @@ def fused_part(x: Tensor, layer: nn.Conv2d, part: int, total: Tensor | None, slo
         weight = parameters[0][:, part * channels : (part + 1) * channels].to(dtype)
         return weight, parameters[1].to(dtype), kernel_form(weight)
 
-    weight, bias, ready = packed(f"part {part}", parameters, dtype, build)
-    place = layer.stride[0], layer.padding[0], layer.dilation[0]
+    weight, bias, kernel_weight = kernel_weights(f"part {part}", parameters, dtype, build)
+    geometry = layer.stride[0], layer.padding[0], layer.dilation[0]
     return convolution(
-        x.to(dtype), weight, bias if last else None, total, ready, *place, False, slope if last else 1.0, dtype
+        x.to(dtype),
+        weight,
+        bias if last else None,
+        total,
+        kernel_weight,
+        *geometry,
+        False,
+        slope if last else 1.0,
+        dtype,
     )
 
 
@@ -236,7 +244,7 @@ def fused_predictions(x: Tensor, layers: Sequence[Sequence[nn.Conv2d]]) -> list[
         return weights, biases
 
     sources = [parameter for layer in flat for parameter in weight_and_bias(layer)]
-    return list(predictions(x.to(dtype), *packed("predictors", sources, dtype, build)))
+    return list(predictions(x.to(dtype), *kernel_weights("predictors", sources, dtype, build)))
 
 
 def fused_filter_possible(x: Tensor) -> bool:

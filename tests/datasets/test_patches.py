@@ -57,26 +57,26 @@ def test_patch_is_the_augmented_file_between_minus_1_and_1(sets):
     for key, patch in zip(("blurry", "sharp"), expected, strict=True):
         assert item[key].dtype == torch.float32
         np.testing.assert_allclose(item[key].numpy(), patch.transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
-    assert item["paired"] == 1
+    assert item["has_sharp"] == 1
 
 
 def test_batches_have_the_documented_shapes_and_range(sets):
     result = batches(sets)
-    assert [len(batch["paired"]) for batch in result] == [4, 4, 2]
+    assert [len(batch["has_sharp"]) for batch in result] == [4, 4, 2]
     for batch in result:
-        assert batch["blurry"].shape == batch["sharp"].shape == (len(batch["paired"]), 3, PATCH, PATCH)
+        assert batch["blurry"].shape == batch["sharp"].shape == (len(batch["has_sharp"]), 3, PATCH, PATCH)
         assert batch["blurry"].min() >= -1
         assert batch["blurry"].max() <= 1
 
 
 def test_paired_and_unpaired_mixed(sets):
     patches = TrainingPatches(sets, PATCH)
-    assert [patches[i, 0]["paired"].item() for i in range(len(patches))] == [1] * 7 + [0] * 3
-    paired = torch.cat([batch["paired"] for batch in batches(sets)])
+    assert [patches[i, 0]["has_sharp"].item() for i in range(len(patches))] == [1] * 7 + [0] * 3
+    paired = torch.cat([batch["has_sharp"] for batch in batches(sets)])
     assert sorted(paired.tolist()) == [0] * 3 + [1] * 7
     for batch in batches(sets):
         has_sharp = batch["sharp"].abs().flatten(1).sum(1) > 0
-        assert torch.equal(has_sharp.float(), batch["paired"])
+        assert torch.equal(has_sharp.float(), batch["has_sharp"])
         assert (batch["blurry"].flatten(1).std(1) > 0).all()
 
 

@@ -24,7 +24,7 @@ def make_case(batch=2, channels=16, out=16, height=7, width=9, reach=2.0, dtype=
     return case
 
 
-def straight(case):
+def baseline(case):
     total = 0
     for i in range(MODULES):
         offset, logits = case[f"map{i}"][:, :-9], case[f"map{i}"][:, -9:]

@@ -11,7 +11,7 @@ import DR_training
 from models.checkpoint import load_file
 from tests.support.networks import SMALL_WIDTH
 from tests.support.samples import SAMPLES
-from utils.training.checkpointing import RunState
+from utils.training.checkpointing import CheckpointManager
 
 STAGE = ("--stage", "deblur")
 NETWORK = "DeblurringNet_NF.pth"
@@ -49,7 +49,11 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def states(folder: Path, stage: str = "deblur") -> list[Path]:
     """The states of a stage but for that of its beginning, newest first."""
-    return [path for path in RunState(folder / "nets" / "states" / stage, 1).files() if "000000000" not in path.name]
+    return [
+        path
+        for path in CheckpointManager(folder / "nets" / "states" / stage, 1).files()
+        if "000000000" not in path.name
+    ]
 
 
 def log_lines(folder: Path) -> str:

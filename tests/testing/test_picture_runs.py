@@ -14,7 +14,7 @@ import pytest
 import D_testing
 from tests.support.samples import ROOT
 from utils.common.errors import UserError
-from utils.common.files import only_run_in
+from utils.common.files import lock_output_dir
 from utils.images.codecs import read_image
 
 
@@ -128,7 +128,7 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path, small_networks, photo)
     photo.save(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
     told = "another run is writing into --save_dir .*out; wait for its end"
-    with only_run_in(tmp_path / "out", "--save_dir"):
+    with lock_output_dir(tmp_path / "out", "--save_dir"):
         for more in ((), ("--resume",), ("--overwrite",)):
             with pytest.raises(UserError, match=told):
                 run(tmp_path, tmp_path / "a.png", more=more)

@@ -8,7 +8,7 @@ import torch
 from tests.support.processes import run_script
 from tests.support.samples import SAMPLES
 from tools import benchmark
-from tools.benchmark_work import WORKS, Configuration, straight_configuration
+from tools.benchmark_work import WORKS, Configuration, baseline_configuration
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def test_every_work_runs_both_ways(work, capsys):
     )  # fmt: skip
     printed = json.loads(capsys.readouterr().out)
     first, second = printed["results"]
-    assert first["name"] == "straight"
+    assert first["name"] == "baseline"
     names = {"data": "cached", "reblur": "channels_last, fp32"}
     assert second["name"] == names.get(work, "fused, fp32")
     for result in (first, second):
@@ -41,22 +41,22 @@ def test_every_work_runs_both_ways(work, capsys):
 
 def test_the_table_has_the_ratio_of_the_medians(capsys):
     rows = [
-        benchmark.Measurement("straight", 3.0, 2.0, 4.0, 5, 1.5),
+        benchmark.Measurement("baseline", 3.0, 2.0, 4.0, 5, 1.5),
         benchmark.Measurement("new", 1.5, 1.0, 2, 5, None),
     ]
     benchmark.print_table(rows, "deblur", "a CPU")
-    _, _, straight, new = capsys.readouterr().out.splitlines()
-    assert straight.split() == ["straight", "3000.00", "ms", "2000.00", "ms", "4000.00", "ms", "1.50", "GiB", "1.00x"]
+    _, _, baseline, new = capsys.readouterr().out.splitlines()
+    assert baseline.split() == ["baseline", "3000.00", "ms", "2000.00", "ms", "4000.00", "ms", "1.50", "GiB", "1.00x"]
     assert new.split()[-2:] == ["unknown", "2.00x"]
 
 
 @pytest.mark.parametrize("work", ["deblur", "finetune_step"])
-def test_the_straight_path_uses_torchvisions_operator_and_the_named_one_does_not(work, monkeypatch):
+def test_the_baseline_uses_torchvisions_operator_and_the_named_one_does_not(work, monkeypatch):
     calls = []
     operator = torch.ops.torchvision.deform_conv2d
     monkeypatch.setattr(torch.ops.torchvision, "deform_conv2d", lambda *args: (calls.append(1), operator(*args))[1])
     for configuration, expected in (
-        (straight_configuration(), 24),
+        (baseline_configuration(), 24),
         (Configuration("fused", "fp32", channels_last=True), 0),
     ):
         calls.clear()

@@ -16,7 +16,7 @@ from models import DeblurringNet, deblurring_net
 from models.checkpoint import load_deblurring_net, save_network
 from tests.support.samples import ROOT, SAMPLE, load
 from tools import export, export_formats
-from tools.export_formats import FIRST_RUNTIME, FORMATS, SMALLEST
+from tools.export_formats import FIRST_RUNTIME, FORMATS, MIN_EXPORTED_SIDE
 from utils.common.errors import UserError
 from utils.common.files import file_digest
 
@@ -100,7 +100,7 @@ def test_every_size_gives_what_pytorch_gives(exported):
             return torch.from_numpy(session.run(None, {"blurry": images.numpy()})[0])
     else:
         run_exported = torch.jit.load(path) if kind == "torchscript" else torch.export.load(path).module()
-    smallest = SMALLEST[network.arguments["modulation"]]
+    smallest = MIN_EXPORTED_SIDE[network.arguments["modulation"]]
     for *size, count in ((smallest, smallest + 1, 1), (31, 46, 1), (61, 100, 3), (76, 59, 1), (64, 80, 2)):
         images = crops(*size, count)
         torch.testing.assert_close(run_exported(images), network(images), atol=FORMATS[kind].tolerance, rtol=0)
@@ -140,7 +140,7 @@ def test_what_a_file_says_of_itself(exported):
     source = path.with_name(f"{modulation}.pth")
     assert said["weights_sha256"] == file_digest(source)
     assert (said["weights"], said["modulation"], said["width"]) == (source.name, modulation, "4")
-    assert said["smallest_side"] == str(SMALLEST[modulation])
+    assert said["smallest_side"] == str(MIN_EXPORTED_SIDE[modulation])
 
 
 def test_deform_conv_of_onnx_runtime_is_torchvisions_at_and_beyond_the_borders():

@@ -100,6 +100,6 @@ def test_swapped_sides_are_told_at_the_start(tmp_path, run_here):
     assert result.returncode == 0
     (warning,) = [line for line in result.stdout.splitlines() if "WARNING" in line]
     assert "swapped" in warning
-    straight = run_here("DR_training.py", "--trainset_dir", str(SAMPLES), *places, *small, "--overwrite")
-    assert straight.returncode == 0
-    assert "WARNING" not in straight.stdout
+    baseline = run_here("DR_training.py", "--trainset_dir", str(SAMPLES), *places, *small, "--overwrite")
+    assert baseline.returncode == 0
+    assert "WARNING" not in baseline.stdout

@@ -17,7 +17,7 @@ from tests.support.processes import interrupt, run_script
 from tests.support.samples import ROOT
 from tests.support.training import NETWORK, STAGE, arguments, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
-from utils.training.checkpointing import RunState
+from utils.training.checkpointing import CheckpointManager
 from utils.training.run_log import RunLog
 
 pytestmark = pytest.mark.slow
@@ -164,7 +164,7 @@ def test_a_full_disk_ends_the_run_with_the_old_state_intact(tmp_path):
         assert "cannot be written" in result.stderr
         assert "what was there is kept" in result.stderr
         assert "Traceback" not in result.stderr
-        found = RunState(disk / "nets" / "states" / "deblur", 1).newest()
+        found = CheckpointManager(disk / "nets" / "states" / "deblur", 1).newest()
         assert found is not None
         _, content, problems = found
         assert content["progress"]["step"] >= 1

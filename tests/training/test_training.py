@@ -79,7 +79,7 @@ def test_finetune_is_the_published_sum_and_unpaired_images_miss_its_first_term(t
     generator = torch.Generator().manual_seed(0)
     blurry, sharp = torch.rand(2, 2, 3, 16, 16, generator=generator) * 2 - 1
     paired = torch.tensor([1.0, 0.0])
-    deblurred, total, parts = losses(network, {"blurry": blurry, "sharp": sharp, "paired": paired})
+    deblurred, total, parts = losses(network, {"blurry": blurry, "sharp": sharp, "has_sharp": paired})
     criterion = NormalizedMSELoss()
     first = criterion(deblurred[:1], sharp[:1]) / 2  # of a mean over both images
     second = criterion(reblurring(blurry, deblurred), blurry)

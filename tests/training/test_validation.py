@@ -17,7 +17,7 @@ from tests.support.samples import ROOT, SAMPLES
 from tests.support.training import curves, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.common.signals import Interruption
-from utils.runtime.distributed import Ranks
+from utils.runtime.distributed import DistributedContext
 from utils.training.validation import validate
 
 BEST = "DeblurringNet_NF_best.pth"
@@ -109,7 +109,7 @@ def test_a_signal_ends_a_validation_that_is_not_complete(tmp_path):
 
     sets = [find_images(pairs(tmp_path), "test")]
     options = {"reblurs": False, "recorded": False, "stopping": stopping}
-    assert validate(DeblurringNet(4), sets, Ranks(torch.device("cpu")), "fp32", **options) is None
+    assert validate(DeblurringNet(4), sets, DistributedContext(torch.device("cpu")), "fp32", **options) is None
     assert len(asked) == 2
 
 

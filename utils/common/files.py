@@ -111,7 +111,7 @@ def check_writable(folder: Path, flag: str) -> None:
 
 
 @contextmanager
-def only_run_in(folder: Path, flag: str) -> Iterator[None]:
+def lock_output_dir(folder: Path, flag: str) -> Iterator[None]:
     """Make a folder and keep other runs out of it while the block lasts; what is empty afterwards is removed again.
 
     The system lets go of it if the process dies. Where the platform (Windows) or the file system has no locks of
@@ -141,8 +141,8 @@ def _lock_of(folder: Path, flag: str) -> Iterator[None]:
             handle = os.open(folder, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            told = f"another run is writing into {flag} {folder}; wait for its end, or give another folder"
-            raise UserError(told) from error
+            message = f"another run is writing into {flag} {folder}; wait for its end, or give another folder"
+            raise UserError(message) from error
         except (ImportError, OSError):
             pass
         yield

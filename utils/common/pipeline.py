@@ -11,7 +11,7 @@ Worked = TypeVar("Worked")
 Stored = TypeVar("Stored")
 
 
-def overlapped(
+def run_pipeline(
     items: Iterable[Item],
     load: Callable[[Item], Loaded],
     work: Callable[[Item, Loaded], Worked],

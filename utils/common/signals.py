@@ -26,14 +26,14 @@ class Interruption:
 
 
 @contextmanager
-def interruption(say: str = "") -> Iterator[Interruption]:
+def interruption(message: str = "") -> Iterator[Interruption]:
     """Yield what the first signal sets; one that comes a second or more later ends the program at once.
 
     A terminal or a cluster sends the first one twice where torchrun does, too. Processes started meanwhile (the workers
     that read images) do not die of these signals either.
 
     Args:
-        say: is written to stderr at the first signal.
+        message: is written to stderr at the first signal.
     """
     state = Interruption()
     if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
@@ -43,8 +43,8 @@ def interruption(say: str = "") -> Iterator[Interruption]:
     def handle(number: int, frame: FrameType | None) -> None:
         if state.requested is None:
             state.requested, state.since = signal.Signals(number), time.monotonic()
-            if say:
-                os.write(2, f"\n{say}\n".encode())  # the stream itself may be in the middle of a line
+            if message:
+                os.write(2, f"\n{message}\n".encode())  # the stream itself may be in the middle of a line
         elif time.monotonic() - state.since >= _ONE_SIGNAL:
             state.end()
 

@@ -83,7 +83,7 @@ def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
     Raises:
         UnreadableError: not an image, or one with another number of bits a channel.
     """
-    _refuse_kind(path)
+    _check_kind(path)
     with readable(path, "cannot be read as an image"):
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
             raise UnreadableError(f"{path} is no file but a pipe, a folder or a device; remove it")
@@ -92,7 +92,7 @@ def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
         try:
             opened = Image.open(path)
         except UnidentifiedImageError:
-            _refuse_float(path, start)
+            _check_not_float(path, start)
             raise
         with opened as image:
             (width, height), mode = image.size, image.mode
@@ -114,7 +114,7 @@ def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
     return ImageInfo(*((width, height) if turned else (height, width)), mode, 16 if bits > 8 else 8)
 
 
-def _refuse_kind(path: Path) -> None:
+def _check_kind(path: Path) -> None:
     """Raise `UnreadableError` for a kind of file, by its name, that Pillow would misread or not read."""
     suffix = path.suffix.lower()
     if suffix in RAW:
@@ -123,7 +123,7 @@ def _refuse_kind(path: Path) -> None:
         raise UnreadableError(f"{path} is HEIC, which needs pillow-heif; {INSTALL_HEIC}")
 
 
-def _refuse_float(path: Path, start: bytes) -> None:
+def _check_not_float(path: Path, start: bytes) -> None:
     """Raise `UnreadableError` for a TIFF of floating-point numbers in colour, which Pillow does not know at all."""
     if start[:4] not in _TIFF_SIGNATURES:
         return

@@ -35,11 +35,11 @@ def decode(image_set: ImageSet, index: int) -> Decoded:
     """
     path = image_set.blurry[index]
     picture = read_picture(path) if image_set.sharp is None else Picture(read_image(path))
-    refuse_small(path, picture.pixels)
+    check_min_size(path, picture.pixels)
     return Decoded(picture, None if image_set.sharp is None else read_image(image_set.sharp[index]))
 
 
-def refuse_small(path: Path, image: np.ndarray) -> None:
+def check_min_size(path: Path, image: np.ndarray) -> None:
     """Raise `UnreadableError` for an H×W×3 image, read from a file, that is too small for the networks."""
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIZE:

@@ -10,8 +10,8 @@ from torch import Tensor
 from utils.common.errors import UserError
 from utils.common.memory import out_of_memory
 from utils.inference.evaluation import restore
-from utils.inference.tiling import SMALLEST, Tiling, largest_tile, restore_in_tiles
-from utils.runtime.cuda_graph import Captured
+from utils.inference.tiling import MIN_TILE, Tiling, largest_tile, restore_in_tiles
+from utils.runtime.cuda_graph import CudaGraph
 
 _BATCH_PIXELS = 1280 * 720  # more at a time made no image faster on an H200
 
@@ -28,7 +28,7 @@ class Restorer:
         overlap: px that neighbouring tiles share.
         self_ensemble: return the mean over the image's eight flips and rotations.
         recorded: replay a recording of the network where several images of a size follow one another.
-        say: gets a line when tiles become smaller.
+        log: gets a line when tiles become smaller.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class Restorer:
         overlap: int = 320,
         self_ensemble: bool = False,
         recorded: bool = False,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ) -> None:
         self.network, self.device, self.precision = network, device, precision
-        self.self_ensemble, self.recorded, self.say = self_ensemble, recorded, say
+        self.self_ensemble, self.recorded, self.log = self_ensemble, recorded, log
         self._forward = self._fresh_forward()
         self.batch_pixels = _BATCH_PIXELS if device.type == "cuda" else 0  # of small images that are worth a batch
         self.may_shrink = tile == "auto"
@@ -52,7 +52,7 @@ class Restorer:
         self.tiling = Tiling(size, overlap if size is None else min(overlap, size // 2))
 
     def _fresh_forward(self) -> Callable[[Tensor], Tensor]:
-        return Captured(self.network, warmup=1) if self.recorded else self.network
+        return CudaGraph(self.network, warmup=1) if self.recorded else self.network
 
     def batch(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return images of one size and type restored, at once where they are restored whole and memory suffices."""
@@ -102,13 +102,13 @@ class Restorer:
         smaller = used.smaller() if self.may_shrink else None
         if smaller is None:
             how = "even in the smallest tiles" if self.may_shrink else f"with --tile {self.tiling.size or 'off'}"
-            advice = "free memory" if self.may_shrink else f"give --tile auto, or a size from {SMALLEST} up"
+            advice = "free memory" if self.may_shrink else f"give --tile auto, or a size from {MIN_TILE} up"
             raise UserError(f"memory does not suffice for {width}×{height} px {how} ({reason}); {advice}")
         self._forward = self._fresh_forward()  # a recording holds on to its memory
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.tiling = smaller
-        self.say(f"memory does not suffice for {width}×{height} px: going on with tiles of {smaller.size} px")
+        self.log(f"memory does not suffice for {width}×{height} px: going on with tiles of {smaller.size} px")
 
 
 def _flips_and_rotations() -> Iterator[tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]]:

@@ -12,7 +12,7 @@ import torch
 from utils.common.memory import free_memory
 
 GRID = 4  # the network halves its input twice: tiles that begin on this grid meet the same pixels as the whole image
-SMALLEST = 128  # px; a smaller tile would be all overlap
+MIN_TILE = 128  # px; a smaller tile would be all overlap
 
 # Peak memory of the deblurring network of width 32 for each pixel, in bytes, rounded up from docs/performance.md.
 _BYTES_A_PIXEL = 1500
@@ -35,7 +35,7 @@ class Tiling:
         """Return tiles of half the size, or None where they would be too small to be of use."""
         assert self.size is not None  # a whole image is no tile
         size = _on_grid(self.size / 2)
-        return Tiling(size, min(self.overlap, _on_grid(size / 2))) if size >= SMALLEST else None
+        return Tiling(size, min(self.overlap, _on_grid(size / 2))) if size >= MIN_TILE else None
 
     def spans(self, length: int) -> list["Span"]:
         """Return the tiles along an axis of so many px, whose weights add up to 1 everywhere."""
@@ -72,9 +72,9 @@ def parse_tile(text: str) -> int | Literal["auto"] | None:
     if text in ("auto", "off"):
         return None if text == "off" else text
     size = int(text) if text.isdecimal() else 0
-    if size < SMALLEST or size % GRID:
+    if size < MIN_TILE or size % GRID:
         raise argparse.ArgumentTypeError(
-            f"expected auto, off, or a multiple of {GRID} from {SMALLEST} up, got {text!r}"
+            f"expected auto, off, or a multiple of {GRID} from {MIN_TILE} up, got {text!r}"
         )
     return size
 
@@ -106,7 +106,7 @@ def largest_tile(device: torch.device, width: int) -> int:
         width: of the network.
     """
     pixels = _SHARE * free_memory(device) / (_BYTES_A_PIXEL * width / 32)
-    return max(_on_grid(math.sqrt(pixels)), 2 * SMALLEST)
+    return max(_on_grid(math.sqrt(pixels)), 2 * MIN_TILE)
 
 
 def _on_grid(size: float) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from utils.images.codecs import to_uint8
 
-SMALLEST = 11  # px: the window of the SSIM
+MIN_SCORED_SIDE = 11  # px: the window of the SSIM
 _K1, _K2 = 0.01, 0.03  # Wang et al. 2004
 
 Values = TypeVar("Values", np.ndarray, Tensor)

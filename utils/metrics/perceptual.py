@@ -14,7 +14,7 @@ from utils.metrics.numpy_metrics import check_shapes, check_values
 
 # Without its dependencies, which bring a second cv2; these are the two that LPIPS and NIQE need besides ours.
 INSTALL = "pip install --no-deps pyiqa==0.1.16 && pip install requests huggingface_hub"
-SMALLEST = {"lpips": 31, "niqe": 96}  # px: what AlexNet's strides leave something of, a block
+MIN_SIDES = {"lpips": 31, "niqe": 96}  # px: what AlexNet's strides leave something of, a block
 
 
 class Perceptual:
@@ -42,7 +42,7 @@ class Perceptual:
             ValueError: shapes or value ranges do not fit, or the image is too small, or too uniform for NIQE.
         """
         check_shapes(image, image if reference is None else reference)
-        least, (height, width) = SMALLEST[self.name], image.shape[:2]
+        least, (height, width) = MIN_SIDES[self.name], image.shape[:2]
         if min(height, width) < least:
             raise ValueError(f"{self.name.upper()} needs at least {least}×{least} px, got {height}×{width}")
         if self.name == "lpips":
@@ -86,10 +86,10 @@ def _load(name: str) -> nn.Module:
 
 def _what_is_missing(name: str) -> str:
     """Say which of a metric's files could not be downloaded and where they belong, or else which cannot be read."""
-    places = {url: folder / Path(urlparse(url).path).name for url, folder in _weights(name).items()}
-    if missing := [f"{url} as {path}" for url, path in places.items() if not path.exists()]:
+    files = {url: folder / Path(urlparse(url).path).name for url, folder in _weights(name).items()}
+    if missing := [f"{url} as {path}" for url, path in files.items() if not path.exists()]:
         return f"its weights could not be downloaded; fetch them by other means and save {' and '.join(missing)}"
-    return f"its weights cannot be read; remove {' and '.join(map(str, places.values()))} to download them again"
+    return f"its weights cannot be read; remove {' and '.join(map(str, files.values()))} to download them again"
 
 
 def _weights(name: str) -> dict[str, Path]:

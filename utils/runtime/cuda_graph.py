@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 Key = tuple[tuple[str | int, torch.Size, torch.dtype], ...]
 
 
-class Captured(Generic[Result]):
+class CudaGraph(Generic[Result]):
     """A function of CUDA tensors that is recorded as a CUDA graph once it has met the same shapes often enough.
 
     The function has to do the same work each time: no decisions by values, no transfers to the CPU. What it reads
@@ -40,7 +40,7 @@ class Captured(Generic[Result]):
             self._times_seen = self._times_seen + 1 if key == self._seen else 1
             self._seen = key
             if self._times_seen <= self._warmup:
-                return self._run_beside(arguments)
+                return self._run_on_side_stream(arguments)
             self._record(key, arguments)
         for name, tensor in arguments.items():
             self._inputs[name].copy_(tensor)
@@ -49,7 +49,7 @@ class Captured(Generic[Result]):
         graph.replay()
         return result
 
-    def _run_beside(self, arguments: dict[str | int, Tensor]) -> Result:
+    def _run_on_side_stream(self, arguments: dict[str | int, Tensor]) -> Result:
         """Run as usual, but on a stream of its own: what autograd ties to a stream has to be no part of the default."""
         device = next(iter(arguments.values())).device
         current, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)

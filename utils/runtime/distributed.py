@@ -26,31 +26,31 @@ _PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistributedContext:
     """This process among those that train together.
 
     Attributes:
         device: where it computes.
         rank: its number, from 0.
-        world: how many there are.
-        local: its number on this node.
-        together: whether torchrun started it, if only one.
+        world_size: how many there are.
+        local_rank: its number on this node.
+        is_distributed: whether torchrun started it, if only one.
     """
 
     device: torch.device
     rank: int = 0
-    world: int = 1
-    local: int = 0
-    together: bool = False
+    world_size: int = 1
+    local_rank: int = 0
+    is_distributed: bool = False
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """Return the network, whose gradients backward averages over all ranks where there are several."""
-        if not self.together:
+        if not self.is_distributed:
             return network
         if self.device.type == "cpu":
             return DistributedDataParallel(network)
@@ -58,9 +58,9 @@ class Ranks:
         with torch.cuda.stream(torch.cuda.Stream(self.device)):
             return DistributedDataParallel(network, device_ids=[self.device.index])
 
-    def totals(self, numbers: Tensor, *own: float) -> list[float]:
+    def all_reduce_sum(self, numbers: Tensor, *own: float) -> list[float]:
         """Return the sums over all ranks of a tensor's numbers, (K,), and of this rank's `own` ones."""
-        if not self.together:
+        if not self.is_distributed:
             return [*numbers.tolist(), *own]
         everything = torch.cat([numbers, numbers.new_tensor(own)])
         dist.all_reduce(everything)
@@ -68,19 +68,19 @@ class Ranks:
 
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's value, in the order of the ranks; all of them have to call this."""
-        if not self.together:
+        if not self.is_distributed:
             return [value]
-        values = [None] * self.world
+        values = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every rank has come here."""
         self.gather(None)
 
 
 @contextmanager
-def ranks_together(device: str, go_on: str = "--resume auto") -> Iterator[Ranks]:
+def init_distributed(device: str, go_on: str = "--resume auto") -> Iterator[DistributedContext]:
     """Yield this process's place among those that torchrun started; the first of them to fail ends the others.
 
     Args:
@@ -92,14 +92,14 @@ def ranks_together(device: str, go_on: str = "--resume auto") -> Iterator[Ranks]
         UserError: the device cannot be used, or there are fewer GPUs than processes.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield Ranks(pick_device(device))
+        yield DistributedContext(pick_device(device))
         return
-    local, node_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    store, rank, world = next(rendezvous("env://", timeout=_PATIENCE))
+    local_rank, node_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
     if rank > 0:
         sys.stdout = open(os.devnull, "w", errors="replace")  # noqa: SIM115, PTH123 (every line once, by rank 0; errors go to stderr)
     try:
-        chosen = _device_of(device, local, node_size)
+        chosen = _device_of(device, local_rank, node_size)
         on_cuda = chosen.type == "cuda"
         if on_cuda:
             torch.cuda.set_device(chosen)
@@ -108,11 +108,11 @@ def ranks_together(device: str, go_on: str = "--resume auto") -> Iterator[Ranks]
                 "nccl" if on_cuda else "gloo",
                 store=PrefixStore("aspdc/group", store),
                 rank=rank,
-                world_size=world,
+                world_size=world_size,
                 timeout=_PATIENCE,
                 device_id=chosen if on_cuda else None,
             )
-            yield Ranks(chosen, rank, world, local, together=True)
+            yield DistributedContext(chosen, rank, world_size, local_rank, is_distributed=True)
         dist.destroy_process_group()
     except (KeyboardInterrupt, Terminated):  # every rank was told, and answers by itself
         raise
@@ -120,13 +120,13 @@ def ranks_together(device: str, go_on: str = "--resume auto") -> Iterator[Ranks]
         if _is_lost_connection(error):
             reason = str(error).partition("\n")[0]
             lost = UserError(f"a process of the run is gone; {go_on} goes on from what was saved ({reason})")
-            _tell(store, rank, lost)
+            _publish_failure(store, rank, lost)
             raise lost from None
-        _tell(store, rank, error)
+        _publish_failure(store, rank, error)
         raise
 
 
-def _device_of(name: str, local: int, node_size: int) -> torch.device:
+def _device_of(name: str, local_rank: int, node_size: int) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
@@ -135,7 +135,7 @@ def _device_of(name: str, local: int, node_size: int) -> torch.device:
                 f"torchrun started {node_size} processes on a node with {torch.cuda.device_count()} GPUs; give "
                 f"--nproc_per_node {max(torch.cuda.device_count(), 1)}, or --device cpu"
             )
-        name = f"cuda:{local}"
+        name = f"cuda:{local_rank}"
     elif name != "cpu" and node_size > 1:
         raise UserError(f"--device {name} is one device for {node_size} processes; leave --device out")
     return pick_device(name)
@@ -145,7 +145,7 @@ def _is_lost_connection(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
 
 
-def _tell(store: Store, rank: int, error: BaseException) -> None:
+def _publish_failure(store: Store, rank: int, error: BaseException) -> None:
     """Leave this rank's message for the others; say nothing more where another rank failed before it."""
     with suppress(Exception):  # the store is gone with the first node
         if store.add(f"{_FAILURE}s", 1) == 1:

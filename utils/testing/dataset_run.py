@@ -15,7 +15,7 @@ from datasets import ImageSet
 from utils.common.errors import UserError
 from utils.common.files import name_too_long
 from utils.common.memory import free_memory, out_of_memory
-from utils.common.pipeline import overlapped
+from utils.common.pipeline import run_pipeline
 from utils.common.signals import Interruption
 from utils.images.codecs import UnreadableError, inspect_image, to_uint8, write_png
 from utils.images.photographs import write_picture
@@ -33,7 +33,7 @@ _BYTES_A_PIXEL, _BYTES_TO_SCORE = 60, 400  # decoded, restored, rounded; and the
 class _Group:
     """Images of one size that follow one another, by their places in the set, and how many pixels they have."""
 
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     pixels: int
 
 
@@ -62,11 +62,11 @@ class SetRun:
     notes: list[str] = field(default_factory=list)
     _device: Lock = field(default_factory=Lock)  # one of the threads computes on it at a time
 
-    def __call__(self, places: Sequence[int]) -> Iterator[tuple[int, Row | UnreadableError]]:
+    def __call__(self, indices: Sequence[int]) -> Iterator[tuple[int, Row | UnreadableError]]:
         """Yield, for images of the set in the order given, its row of results without names, or why it was left out."""
         bytes_a_pixel = _BYTES_TO_SCORE if self.image_set.paired else _BYTES_A_PIXEL
-        rows = overlapped(
-            self._groups(places),
+        rows = run_pipeline(
+            self._groups(indices),
             self._load,
             self._work,
             self._store,
@@ -76,46 +76,46 @@ class SetRun:
             stop=lambda: self.stop.requested,
         )
         for group, stored in rows:
-            yield from zip(group.places, stored, strict=True)
+            yield from zip(group.indices, stored, strict=True)
 
-    def _groups(self, places: Sequence[int]) -> Iterator[_Group]:
-        for size, alike in itertools.groupby(places, self._size):
+    def _groups(self, indices: Sequence[int]) -> Iterator[_Group]:
+        for size, alike in itertools.groupby(indices, self._size):
             height, width, _ = size or (0, 0, 0)
             many = max(self.restorer.batch_pixels // (height * width), 1) if size else 1
             while several := tuple(itertools.islice(alike, many)):
                 yield _Group(several, height * width * len(several))
 
-    def _size(self, place: int) -> tuple[int, int, int] | None:
+    def _size(self, index: int) -> tuple[int, int, int] | None:
         """Return height, width and bits a channel; None for what decoding will refuse."""
         try:
-            info = inspect_image(self.image_set.blurry[place], deep=True)
+            info = inspect_image(self.image_set.blurry[index], deep=True)
         except UnreadableError:
             return None
         return info.height, info.width, info.bits
 
     def _load(self, group: _Group) -> list[tuple[Decoded, np.ndarray | None] | UnreadableError]:
         """Decode the images, and what another method made of them."""
-        return [self._load_one(place) for place in group.places]
+        return [self._load_one(index) for index in group.indices]
 
-    def _load_one(self, place: int) -> tuple[Decoded, np.ndarray | None] | UnreadableError:
+    def _load_one(self, index: int) -> tuple[Decoded, np.ndarray | None] | UnreadableError:
         try:
-            saved = read_result(self.outputs[place]) if isinstance(self.restorer, SavedResults) else None
-            image = decode(self.image_set, place)
+            saved = read_result(self.outputs[index]) if isinstance(self.restorer, SavedResults) else None
+            image = decode(self.image_set, index)
         except UnreadableError as error:
             return error
         except MemoryError:
-            return self._too_large(place)
+            return self._too_large(index)
         if saved is not None and saved.shape != image.blurry.pixels.shape:
             (height, width), (expected, across) = saved.shape[:2], image.blurry.pixels.shape[:2]
             return UnreadableError(
-                f"{self.outputs[place]} is {width}×{height} px, the test image {self.image_set.blurry[place]} "
+                f"{self.outputs[index]} is {width}×{height} px, the test image {self.image_set.blurry[index]} "
                 f"{across}×{expected}; expected the result of the whole image"
             )
         return image, saved
 
-    def _too_large(self, place: int) -> UnreadableError:
+    def _too_large(self, index: int) -> UnreadableError:
         return UnreadableError(
-            f"memory does not suffice to decode, save and score {self.image_set.blurry[place]}; free some, give a "
+            f"memory does not suffice to decode, save and score {self.image_set.blurry[index]}; free some, give a "
             "smaller --num_workers, or cut it into parts"
         )
 
@@ -141,28 +141,28 @@ class SetRun:
         restored, seconds = worked
         rows: list[Row | UnreadableError] = []
         outputs = iter(restored)
-        for place, each in zip(group.places, loaded, strict=True):
+        for index, each in zip(group.indices, loaded, strict=True):
             if isinstance(each, UnreadableError):
                 rows.append(each)
                 continue
             try:
-                rows.append(self._store_one(place, each[0], next(outputs), seconds))
+                rows.append(self._store_one(index, each[0], next(outputs), seconds))
             except UnreadableError as error:
                 rows.append(error)
             except UserError as error:
                 if not name_too_long(error):
                     raise
-                rows.append(UnreadableError(f"{error}: the name of {self.image_set.blurry[place]} has to be shorter"))
+                rows.append(UnreadableError(f"{error}: the name of {self.image_set.blurry[index]} has to be shorter"))
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                rows.append(self._too_large(place))
+                rows.append(self._too_large(index))
         return rows
 
-    def _store_one(self, place: int, image: Decoded, output: np.ndarray, seconds: float) -> Row:
+    def _store_one(self, index: int, image: Decoded, output: np.ndarray, seconds: float) -> Row:
         height, width = image.blurry.pixels.shape[:2]
         row: Row = {"height": height, "width": width, "seconds": round(seconds, 4)}
-        name = str(self.image_set.blurry[place])
+        name = str(self.image_set.blurry[index])
         if image.blurry.frames > 1:
             self.notes.append(f"{name} holds {image.blurry.frames} pages or frames: the first one was restored")
         with self._device if self.scorer.device.type == "cuda" else nullcontext():
@@ -170,9 +170,9 @@ class SetRun:
         row |= {f"input_{metric}": value for metric, value in before.items()} | after
         if isinstance(self.restorer, SavedResults):
             return row
-        self.begin(self.outputs[place])
+        self.begin(self.outputs[index])
         if image.sharp is None:
-            write_picture(self.outputs[place], output, image.blurry)
+            write_picture(self.outputs[index], output, image.blurry)
         else:
-            write_png(self.outputs[place], to_uint8(output))
+            write_png(self.outputs[index], to_uint8(output))
         return row

@@ -11,34 +11,34 @@ from utils.common.signals import Interruption
 from utils.images.codecs import UnreadableError
 from utils.metrics.scorer import Scorer
 from utils.report.rows import Row
-from utils.runtime.distributed import Ranks
+from utils.runtime.distributed import DistributedContext
 from utils.testing.dataset_run import SetRun
 from utils.testing.result_files import name_in
 from utils.testing.results import Results
-from utils.testing.sources import Method
+from utils.testing.sources import ResultSource
 from utils.testing.summaries import summarise
 
 
 def run_set(
-    method: Method,
+    source: ResultSource,
     image_set: ImageSet,
-    place: Path,
+    output_dir: Path,
     scorer: Scorer,
     args: argparse.Namespace,
     results: Results,
-    ranks: Ranks,
+    distributed: DistributedContext,
     stop: Interruption,
 ) -> list[str]:
     """Restore, save and score this process's share of a set's images; return what was wrong with those left out.
 
     Args:
-        method: what restores them.
+        source: what restores them.
         image_set: the set.
-        place: its folder where there is one method alone.
+        output_dir: its folder where there is one method alone.
         scorer: of the images.
         args: of D_testing.py.
         results: take the rows.
-        ranks: the processes that share the set.
+        distributed: the processes that share the set.
         stop: is heeded after each image, when the rows are written; then it ends the program.
 
     Raises:
@@ -46,39 +46,39 @@ def run_set(
     """
     if not len(image_set):  # videos alone
         return []
-    name = method.set_name(place.name)
+    name = source.set_name(output_dir.name)
     count = min(len(image_set), args.limit or len(image_set))
-    outputs = method.outputs(image_set, place, args.save_dir, count)
-    done = set(ranks.gather(list(results.of(name)))[0])
-    own = [i for i in range(count) if image_set.names[i] not in done][ranks.rank :: ranks.world]
-    run = SetRun(method.restorer, image_set, outputs, scorer, args.num_workers, results.begin, stop)
+    outputs = source.outputs(image_set, output_dir, args.save_dir, count)
+    done = set(distributed.gather(list(results.of(name)))[0])
+    own = [i for i in range(count) if image_set.names[i] not in done][distributed.rank :: distributed.world_size]
+    run = SetRun(source.restorer, image_set, outputs, scorer, args.num_workers, results.begin, stop)
     problems: list[str] = []
     stopped = False
     try:
-        for i, row in tqdm(run(own), name, len(own), unit="image", dynamic_ncols=True, disable=not ranks.main):
+        for i, row in tqdm(run(own), name, len(own), unit="image", dynamic_ncols=True, disable=not distributed.is_main):
             if isinstance(row, UnreadableError):
                 problems.append(str(row))
                 tqdm.write(f"left out: {row}")
                 continue
             where = name_in(args.save_dir, outputs[i])
             named: Row = {"set": name, "image": image_set.names[i], "saved_as": where}
-            results.add(named | ({"weights": method.name} if method.name else {}) | row)
+            results.add(named | ({"weights": source.name} if source.name else {}) | row)
         stopped = bool(stop.requested)
     finally:  # neither an error nor a signal loses the scores before it
-        if not ranks.together:
+        if not distributed.is_distributed:
             _finish_set(name, image_set, count, [results.of(name)], problems, run.notes, results)
         else:
             results.write()
-    if ranks.together:
-        shares = ranks.gather((results.of(name), problems, run.notes, stopped))
+    if distributed.is_distributed:
+        shares = distributed.gather((results.of(name), problems, run.notes, stopped))
         problems = [problem for _, found, _, _ in shares for problem in found]
         notes = [note for _, _, found, _ in shares for note in found]
         stopped = any(each for *_, each in shares)
-        if ranks.main:
+        if distributed.is_main:
             _finish_set(name, image_set, count, [rows for rows, *_ in shares], problems, notes, results)
-        ranks.wait()
-        if not ranks.main:
-            results.hand_over()
+        distributed.barrier()
+        if not distributed.is_main:
+            results.merge_into()
     if stopped:
         print(f"{name}: {len(results.of(name)):,} of {count:,} images are done; --resume goes on")
         stop.end()

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import SPLITS, DatasetError, ImageSet, list_files, parse_source, pictures, survey
-from datasets.discovery.header_checks import told_together
+from datasets import SPLITS, DatasetError, ImageSet, list_files, parse_source, pictures, scan_dataset
+from datasets.discovery.header_checks import combine_problems
 from datasets.discovery.pairing import images_among
 from utils.common.errors import UserError, some
 from utils.common.files import exists
-from utils.testing.result_files import EarlierResults
+from utils.testing.result_files import PreviousRun
 from utils.video.encoder import output_name
 from utils.video.reader import is_video
 
 
-def find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
+def find_test_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
     """Return the image sets and pictures that --testset_dir names; of photographs no file is looked at yet.
 
     A folder that holds videos alone is a set without images.
@@ -39,17 +39,19 @@ def find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
 
 def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
     try:
-        image_set, problems = survey(folder, "test", kind, blur_dir, look_at_unpaired=False)
+        image_set, problems = scan_dataset(folder, "test", kind, blur_dir, look_at_unpaired=False)
     except DatasetError:
-        closed: dict[Path, str] = {}
-        files = list_files(folder, closed) if kind in (None, "unpaired") and folder.is_dir() else []
+        unreadable_dirs: dict[Path, str] = {}
+        files = list_files(folder, unreadable_dirs) if kind in (None, "unpaired") and folder.is_dir() else []
         if images_among(files) or not any(map(is_video, files)):
             raise
-        image_set = ImageSet("unpaired", folder, "videos at any depth", (), None, (), closed=tuple(closed.values()))
+        image_set = ImageSet(
+            "unpaired", folder, "videos at any depth", (), None, (), unreadable_dirs=tuple(unreadable_dirs.values())
+        )
         problems = []
     if problems:
         way_out = f"To restore all pictures of it, whatever the folders are called: unpaired={folder}"
-        raise UserError(told_together(problems, way_out if kind is None else ""))
+        raise UserError(combine_problems(problems, way_out if kind is None else ""))
     videos = len(_videos_in(image_set))
     note = f"{videos:,} video{'s are' if videos > 1 else ' is'} restored, too"
     return replace(image_set, notes=(*image_set.notes, note)) if videos and len(image_set) else image_set
@@ -58,16 +60,18 @@ def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
 def _videos_in(image_set: ImageSet) -> list[Path]:
     """Return the videos among somebody's own photographs, relative to their folder; data sets have none."""
     own = image_set.kind == "unpaired" and image_set.root.is_dir()
-    return [file for file in list_files(image_set.root, closed={}) if is_video(file)] if own else []
+    return [file for file in list_files(image_set.root, unreadable_dirs={}) if is_video(file)] if own else []
 
 
-def find_videos(sources: Sequence[str], image_sets: Sequence[ImageSet], places: Sequence[Path]) -> dict[Path, Path]:
+def find_videos(
+    sources: Sequence[str], image_sets: Sequence[ImageSet], output_dirs: Sequence[Path]
+) -> dict[Path, Path]:
     """Return the videos that --testset_dir names or that lie among photographs, each with its place in the results.
 
     Args:
         sources: as given to --testset_dir.
-        image_sets: what `find_sets` found in them.
-        places: where the restored images of each go, relative to the folder of results.
+        image_sets: what `find_test_sets` found in them.
+        output_dirs: where the restored images of each go, relative to the folder of results.
 
     Raises:
         UserError: two of them would be restored into one file.
@@ -79,13 +83,13 @@ def find_videos(sources: Sequence[str], image_sets: Sequence[ImageSet], places: 
             raise UserError(
                 f"{some(alike)} would all be restored as {name}; restore them in runs with a --save_dir each"
             )
-    for image_set, place in zip(image_sets, places, strict=True):
+    for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
         inside = _videos_in(image_set)
         names = [file.parent / output_name(file) for file in inside]
         if len(set(names)) < len(names):  # as pictures are then named
             names = [file.parent / f"{file.name}{name.suffix}" for file, name in zip(inside, names, strict=True)]
         for file, name in zip(inside, names, strict=True):
-            found.setdefault(image_set.root / file, place / name)
+            found.setdefault(image_set.root / file, output_dir / name)
     return found
 
 
@@ -123,13 +127,13 @@ def result_folders(image_sets: Sequence[ImageSet], save_dir: Path) -> list[Path]
     return folders
 
 
-def refuse_existing(
+def check_no_overwrite(
     image_sets: Sequence[ImageSet],
     folders: Sequence[Path],
     videos: Mapping[Path, Path],
     video_folder: Path,
     args: argparse.Namespace,
-    earlier: EarlierResults,
+    previous: PreviousRun,
 ) -> list[Path]:
     """Do not write over what an earlier run made unless asked to, and never over what is read.
 
@@ -139,7 +143,7 @@ def refuse_existing(
         videos: what is read, too, with the places of the restored ones
         video_folder: in this folder.
         args: has limit, overwrite and resume.
-        earlier: what the run goes on with; it may write again what that one made.
+        previous: what the run goes on with; it may write again what that one made.
 
     Returns:
         files that exist and may be written over.
@@ -166,7 +170,7 @@ def refuse_existing(
             raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
         if not exists(output):
             continue
-        if not (args.overwrite or (args.resume and earlier.made(output))):
+        if not (args.overwrite or (args.resume and previous.made(output))):
             raise UserError(
                 f"{output} exists already, and no results in {args.save_dir} name it; move it away, or give another "
                 "--save_dir, or --overwrite to replace it"

@@ -14,76 +14,80 @@ from utils.inference.restorer import Restorer
 from utils.report.figure_files import figure_files
 from utils.report.page import Source, write_report
 from utils.testing.inputs import output_names
-from utils.testing.result_files import EarlierResults
+from utils.testing.result_files import PreviousRun
 from utils.testing.results import Results
 from utils.testing.saved_results import SavedResults
-from utils.testing.sources import Method
+from utils.testing.sources import ResultSource
 
 FIGURES = "figures"
 
 
-def _figure_paths(image_set: ImageSet, place: Path, args: argparse.Namespace) -> list[Path]:
+def _figure_paths(image_set: ImageSet, output_dir: Path, args: argparse.Namespace) -> list[Path]:
     """Return what the figures of a set's first images begin with: folders and names of the restored images."""
     count = min(args.figures, args.limit or args.figures)
-    folder = args.save_dir / FIGURES / place.relative_to(args.save_dir)
+    folder = args.save_dir / FIGURES / output_dir.relative_to(args.save_dir)
     return [folder / Path(name).with_suffix("") for name in output_names(image_set.names)[:count]]
 
 
-def _networks(methods: Sequence[Method]) -> dict[str, DeblurringNet]:
+def _networks(sources: Sequence[ResultSource]) -> dict[str, DeblurringNet]:
     """Return the networks among methods by what stands above their figures."""
     return {
         _label(each): each.restorer.network
-        for each in methods
+        for each in sources
         if isinstance(each.restorer, Restorer) and isinstance(each.restorer.network, DeblurringNet)
     }
 
 
-def _label(method: Method) -> str:
-    return method.name or "restored"
+def _label(source: ResultSource) -> str:
+    return source.name or "restored"
 
 
-def refuse_figures(
-    methods: Sequence[Method],
+def check_no_figure_overwrite(
+    sources: Sequence[ResultSource],
     image_sets: Sequence[ImageSet],
-    places: Sequence[Path],
+    output_dirs: Sequence[Path],
     args: argparse.Namespace,
-    earlier: EarlierResults,
+    previous: PreviousRun,
 ) -> None:
     """Do not write figures over what is read, nor over those of another run.
 
     Args:
-        methods: what will restore the images.
+        sources: what will restore the images.
         image_sets: what is read.
-        places: each one's folder where there is one method alone.
+        output_dirs: each one's folder where there is one method alone.
         args: of D_testing.py.
-        earlier: what the run goes on with, with its figures.
+        previous: what the run goes on with, with its figures.
 
     Raises:
         UserError: a file would be written over.
     """
     inputs = {path.resolve() for image_set in image_sets for path in (*image_set.blurry, *(image_set.sharp or ()))}
-    names = list(_networks(methods))
-    for image_set, place in zip(image_sets, places, strict=True):
-        paths = _figure_paths(image_set, place, args)
-        saved = [each for each in methods if isinstance(each.restorer, SavedResults)]
-        for method in saved:
-            inputs |= {path.resolve() for path in method.outputs(image_set, place, args.save_dir, len(paths))}
+    names = list(_networks(sources))
+    for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
+        paths = _figure_paths(image_set, output_dir, args)
+        saved = [each for each in sources if isinstance(each.restorer, SavedResults)]
+        for source in saved:
+            inputs |= {path.resolve() for path in source.outputs(image_set, output_dir, args.save_dir, len(paths))}
         for path in (file for each in paths for file in figure_files(each, names)):
             if path.resolve() in inputs:
                 raise UserError(f"{path} is one of the files to restore; give a --save_dir elsewhere")
-            if exists(path) and not (args.overwrite or (args.resume and earlier.settings is not None)):
+            if exists(path) and not (args.overwrite or (args.resume and previous.settings is not None)):
                 raise UserError(f"{path} exists already; give --overwrite to replace it, or another --save_dir")
 
 
 def write_set_figures(
-    methods: Sequence[Method], image_set: ImageSet, place: Path, args: argparse.Namespace, device: torch.device
+    sources: Sequence[ResultSource],
+    image_set: ImageSet,
+    output_dir: Path,
+    args: argparse.Namespace,
+    device: torch.device,
 ) -> list[str]:
     """Write the figures of a set's first images, of those that all methods restored.
 
     Args:
-        methods: what restored the images.
+        sources: what restored the images.
         image_set: the set.
-        place: its folder where there is one method alone.
+        output_dir: its folder where there is one method alone.
         args: of D_testing.py.
         device: of the networks.
 
@@ -94,15 +98,15 @@ def write_set_figures(
         write_figures,  # matplotlib: half a second that runs without figures do not wait for
     )
 
-    paths, problems = _figure_paths(image_set, place, args), []
-    outputs = {_label(each): each.outputs(image_set, place, args.save_dir, len(paths)) for each in methods}
+    paths, problems = _figure_paths(image_set, output_dir, args), []
+    outputs = {_label(each): each.outputs(image_set, output_dir, args.save_dir, len(paths)) for each in sources}
     for i, path in enumerate(paths):
         restored = {label: files[i] for label, files in outputs.items()}
         if all(exists(file) for file in restored.values()):
             blurry, sharp = image_set.blurry[i], image_set.sharp[i] if image_set.sharp else None
             try:
                 write_figures(
-                    path, blurry, restored, sharp, _networks(methods), args.figure_blocks, device, args.precision
+                    path, blurry, restored, sharp, _networks(sources), args.figure_blocks, device, args.precision
                 )
             except UserError as error:
                 if not name_too_long(error):
@@ -112,19 +116,19 @@ def write_set_figures(
 
 
 def write_page(
-    methods: Sequence[Method], image_sets: Sequence[ImageSet], places: Sequence[Path], results: Results
+    sources: Sequence[ResultSource], image_sets: Sequence[ImageSet], output_dirs: Sequence[Path], results: Results
 ) -> None:
     """Write report.html beside the results.
 
     Args:
-        methods: what restored the images.
+        sources: what restored the images.
         image_sets: the sets.
-        places: each one's folder where there is one method alone.
+        output_dirs: each one's folder where there is one method alone.
         results: of all of them.
     """
-    sources: dict[tuple[str, str], Source] = {}
-    for image_set, place in zip(image_sets, places, strict=True):
+    pictures: dict[tuple[str, str], Source] = {}
+    for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
         sharp = image_set.sharp or [None] * len(image_set)
         for name, blurry, truth in zip(image_set.names, image_set.blurry, sharp, strict=True):
-            sources |= {(method.set_name(place.name), name): Source(blurry, truth) for method in methods}
-    write_report(results.folder, results.rows, results.sets, results.settings, sources, results.problems)
+            pictures |= {(source.set_name(output_dir.name), name): Source(blurry, truth) for source in sources}
+    write_report(results.folder, results.rows, results.sets, results.settings, pictures, results.problems)

@@ -79,7 +79,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
 
 @dataclass(frozen=True)
-class EarlierResults:
+class PreviousRun:
     """What --resume finds in a folder; nothing by default.
 
     Attributes:
@@ -104,7 +104,7 @@ class EarlierResults:
     def _names(self) -> frozenset[str]:
         return self.begun | self.sets.keys() | {str(row["saved_as"]) for row in self.rows}
 
-    def refuse_other(self, settings: dict[str, Any]) -> None:
+    def check_same_settings(self, settings: dict[str, Any]) -> None:
         """Raise `UserError` where the run had other settings, and name those that differ."""
         if self.settings is None:
             return
@@ -135,7 +135,7 @@ def _shown(name: str, value: Any) -> str:
     return "not given" if value is None else str(value)[:_DIGITS] if name.endswith("sha256") else str(value)
 
 
-def find_earlier(folder: Path, resume: bool, overwrite: bool) -> EarlierResults:
+def find_previous_run(folder: Path, resume: bool, overwrite: bool) -> PreviousRun:
     """Return what an earlier run left in a folder, where --resume asks for it.
 
     Raises:
@@ -149,7 +149,7 @@ def find_earlier(folder: Path, resume: bool, overwrite: bool) -> EarlierResults:
             "another --save_dir"
         )
     if overwrite or not found:
-        return EarlierResults(folder)
+        return PreviousRun(folder)
     tables = [path for path in (folder / TABLE, *tables) if path.exists()]
     read = folder / SUMMARY
     try:
@@ -164,4 +164,4 @@ def find_earlier(folder: Path, resume: bool, overwrite: bool) -> EarlierResults:
         begun = frozenset(json.loads(line) for text in texts for line in text.split("\n")[:-1])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"--resume: {read}, or a list beside it, is damaged ({error!r}); give --overwrite") from error
-    return EarlierResults(folder, settings, rows, sets, begun)
+    return PreviousRun(folder, settings, rows, sets, begun)

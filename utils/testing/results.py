@@ -16,7 +16,7 @@ from utils.testing.result_files import (
     RANK_TABLES,
     SUMMARY,
     TABLE,
-    EarlierResults,
+    PreviousRun,
     Row,
     is_whole,
     name_in,
@@ -36,7 +36,7 @@ class Results:
     Args:
         folder: where they lie.
         settings: what the results depend on, for the summary.
-        earlier: what the run goes on with, of the same settings; without any, what the folder holds is replaced.
+        previous: what the run goes on with, of the same settings; without any, what the folder holds is replaced.
         rank: of this process; 0 is the main one.
 
     Attributes:
@@ -49,7 +49,7 @@ class Results:
     """
 
     def __init__(
-        self, folder: Path, settings: dict[str, Any], earlier: EarlierResults | None = None, rank: int = 0
+        self, folder: Path, settings: dict[str, Any], previous: PreviousRun | None = None, rank: int = 0
     ) -> None:
         self.folder, self.settings, self.rank = folder, settings, rank
         self.table = folder / (RANK_TABLES.replace("*", str(rank)) if rank else TABLE)
@@ -62,16 +62,16 @@ class Results:
         self._written = -math.inf
         if rank:
             return
-        earlier = earlier or EarlierResults(folder)
-        self.rows = [row for row in earlier.rows if is_whole(folder / str(row["saved_as"]))]
-        self.sets = earlier.sets
+        previous = previous or PreviousRun(folder)
+        self.rows = [row for row in previous.rows if is_whole(folder / str(row["saved_as"]))]
+        self.sets = previous.sets
         if not self.rows:
             self.table.unlink(missing_ok=True)
         self.write()  # what rows are of is known from now on, whichever process is the first to have some
         begun = [path for path in folder.glob(BEGUN) if path != self._begun]
-        if earlier.begun:
+        if previous.begun:
             with atomic_write(self._begun) as path:
-                path.write_text("".join(f"{json.dumps(name)}\n" for name in sorted(earlier.begun)), encoding="utf-8")
+                path.write_text("".join(f"{json.dumps(name)}\n" for name in sorted(previous.begun)), encoding="utf-8")
         else:
             begun.append(self._begun)
         for path in (*folder.glob(RANK_TABLES), *begun):
@@ -103,7 +103,7 @@ class Results:
         """Let these be the rows of a set."""
         self.rows = [row for row in self.rows if row["set"] != name] + list(rows)
 
-    def hand_over(self) -> None:
+    def merge_into(self) -> None:
         """Forget the rows, which the main process has written now, and their files."""
         self.rows = []
         self.table.unlink(missing_ok=True)

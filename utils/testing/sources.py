@@ -20,7 +20,7 @@ from utils.testing.saved_results import SavedResults
 
 
 @dataclass(frozen=True)
-class Method:
+class ResultSource:
     """What makes the restored images of one table.
 
     Attributes:
@@ -37,25 +37,25 @@ class Method:
         """Return what a set is called in the results."""
         return f"{self.name}/{name}" if self.name else name
 
-    def outputs(self, image_set: ImageSet, place: Path, save_dir: Path, count: int) -> list[Path]:
+    def outputs(self, image_set: ImageSet, output_dir: Path, save_dir: Path, count: int) -> list[Path]:
         """Return where the restored pictures of a set's first `count` images are or will be.
 
         Args:
             image_set: the set.
-            place: its folder where there is one method alone.
-            save_dir: what `place` lies in.
+            output_dir: its folder where there is one method alone.
+            save_dir: what `output_dir` lies in.
             count: how many.
 
         Raises:
             UserError: another method's pictures are missing.
         """
         if isinstance(self.restorer, SavedResults):
-            return self.restorer.files(image_set, place.name, count)
-        folder = self.folder / place.relative_to(save_dir)
+            return self.restorer.files(image_set, output_dir.name, count)
+        folder = self.folder / output_dir.relative_to(save_dir)
         return [folder / name for name in output_names(image_set.names)[:count]]
 
 
-def find_methods(args: argparse.Namespace, device: torch.device) -> tuple[list[Method], dict[str, Any]]:
+def find_sources(args: argparse.Namespace, device: torch.device) -> tuple[list[ResultSource], dict[str, Any]]:
     """Return what makes the images to be scored, and what their scores depend on.
 
     Args:
@@ -67,14 +67,14 @@ def find_methods(args: argparse.Namespace, device: torch.device) -> tuple[list[M
     """
     if args.from_results:
         settings = {"from_results": str(args.from_results.resolve())}
-        return [Method("", SavedResults(args.from_results), args.save_dir)], settings
+        return [ResultSource("", SavedResults(args.from_results), args.save_dir)], settings
     set_precision(args.precision, device)
     names = [path.stem for path in args.weights]
     if len(set(names)) < len(names):
         names = ["_".join(path.with_suffix("").parts[-2:]) for path in args.weights]
     if len(set(names)) < len(names):
         raise UserError("--weights: two of the files have the same name and folder's name; copy one under another name")
-    methods: list[Method] = []
+    sources: list[ResultSource] = []
     networks: dict[str, dict[str, str]] = {}
     for name, path in zip(names, args.weights, strict=True):
         network = load_deblurring_net(path, device, args.modulation, args.deform_op)
@@ -96,7 +96,9 @@ def find_methods(args: argparse.Namespace, device: torch.device) -> tuple[list[M
             tqdm.write,
         )
         several = len(args.weights) > 1
-        methods.append(Method(name if several else "", restorer, args.save_dir / name if several else args.save_dir))
+        sources.append(
+            ResultSource(name if several else "", restorer, args.save_dir / name if several else args.save_dir)
+        )
         print(f"{path}: module 0 {modulation}; deformable convolutions {deform_op}; {args.precision} on {device}")
         networks[name] = {
             "weights": str(path),
@@ -104,7 +106,7 @@ def find_methods(args: argparse.Namespace, device: torch.device) -> tuple[list[M
             "modulation": modulation,
             "deform_op": deform_op,
         }
-    return methods, {
+    return sources, {
         "networks": networks,
         "precision": args.precision,
         "self_ensemble": args.self_ensemble,

@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from utils.common.files import atomic_write
 from utils.images.codecs import UnreadableError, to_uint8
-from utils.inference.evaluation import refuse_small
+from utils.inference.evaluation import check_min_size
 from utils.video.encoder import Encoder, FfmpegEncoder, OpenCVEncoder
 from utils.video.reader import VideoFile
 
 
 def restore_video(
-    restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: Path, say: Callable[[str], None]
+    restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: Path, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Restore a video's frames one after the other, decoding and encoding beside it; complete or not at all.
 
@@ -24,7 +24,7 @@ def restore_video(
         restorer: makes an H×W×3 float32 image in [0, 1] of a uint8 one.
         path: the video.
         output: where the restored one goes, see `output_name`.
-        say: gets a line on each thing that the restored video has not as the source has it.
+        log: gets a line on each thing that the restored video has not as the source has it.
 
     Returns:
         its height and width in px, frames, frames a second, and problems: that the source is incomplete.
@@ -38,14 +38,14 @@ def restore_video(
     first = next(frames, None)
     if first is None:
         raise UnreadableError(f"{path} holds no frame that can be decoded; replace or remove it")
-    refuse_small(path, first[1])
+    check_min_size(path, first[1])
     height, width = first[1].shape[:2]
     for line in _differences(video, height, width):
-        say(line)
+        log(line)
     count = 0
     with (
         atomic_write(output) as temporary,
-        _encoder(temporary, video, first, say) as encoder,
+        _encoder(temporary, video, first, log) as encoder,
         ThreadPoolExecutor(1) as writer,
     ):
         writing: Future[None] | None = None
@@ -67,11 +67,11 @@ def restore_video(
     }
 
 
-def _encoder(path: Path, video: VideoFile, first: tuple[float, np.ndarray], say: Callable[[str], None]) -> Encoder:
+def _encoder(path: Path, video: VideoFile, first: tuple[float, np.ndarray], log: Callable[[str], None]) -> Encoder:
     start, (height, width) = first[0], first[1].shape[:2]
     if video.probe is None:
         return OpenCVEncoder(path, video, height, width)
-    return FfmpegEncoder(path, video, height, width, start, say)
+    return FfmpegEncoder(path, video, height, width, start, log)
 
 
 def _differences(video: VideoFile, height: int, width: int) -> Iterator[str]:

@@ -11,17 +11,17 @@ from utils.common.signals import Interruption
 from utils.testing.result_files import name_in
 from utils.testing.results import Results
 from utils.testing.saved_results import SavedResults
-from utils.testing.sources import Method
+from utils.testing.sources import ResultSource
 from utils.testing.video_restoring import restore_video
 
 
 def run_videos(
-    method: Method, videos: Mapping[Path, Path], args: argparse.Namespace, results: Results, stop: Interruption
+    source: ResultSource, videos: Mapping[Path, Path], args: argparse.Namespace, results: Results, stop: Interruption
 ) -> tuple[list[str], list[str]]:
     """Restore videos, each to its place; a video that cannot be read or written does not keep the others from it.
 
     Args:
-        method: what restores them.
+        source: what restores them.
         videos: and their places in the method's folder.
         args: of D_testing.py.
         results: take their summaries; what they have already is not restored again.
@@ -37,11 +37,11 @@ def run_videos(
         if stop.requested:
             print("the video in hand is not kept: --resume begins it anew, and leaves what is finished as it is")
             stop.end()
-        assert not isinstance(method.restorer, SavedResults)  # they are of images alone
-        return method.restorer(frame)
+        assert not isinstance(source.restorer, SavedResults)  # they are of images alone
+        return source.restorer(frame)
 
-    for path, place in videos.items():
-        output = method.folder / place
+    for path, relative_output in videos.items():
+        output = source.folder / relative_output
         name = name_in(args.save_dir, output)
         if not (args.resume and output.exists() and name in results.sets):
             results.begin(output)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import CheckpointError, load_file, refuse_not_finite
+from models.checkpoint import CheckpointError, check_finite, load_file
 from utils.common.errors import UserError, some
 from utils.common.files import atomic_write, file_digest, save_tensors
 from utils.common.version import __version__
@@ -34,7 +34,7 @@ class Resumed:
     validated_on: str = ""
 
 
-class RunState:
+class CheckpointManager:
     """A folder of numbered states of one stage, the newest `keep` of them; each has its SHA-256 beside it.
 
     Args:
@@ -56,9 +56,9 @@ class RunState:
         path = self.folder / state_name(progress.step)
         if path == self._saved and not again:
             return path
-        refuse_not_finite(path, content["network"])
+        check_finite(path, content["network"])
         with atomic_write(path) as temporary:
-            save_tensors({"version": __version__, "progress": vars(progress), **content}, temporary)
+            save_tensors({"version": __version__, "progress": progress.to_file(), **content}, temporary)
             digest = file_digest(temporary)
             with atomic_write(_checksum_file(path)) as checksum:
                 checksum.write_text(f"{digest}  {path.name}\n")
@@ -81,15 +81,15 @@ class RunState:
             return []
         return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
-    def resume(self, which: str, learner: Learner, fixed: dict[str, Any], settings: dict[str, str]) -> "Resumed":
+    def resume(self, which: str, learner: Learner, must_match: dict[str, Any], may_change: dict[str, str]) -> "Resumed":
         """Bring the learner to where a stopped run was.
 
         Args:
             which: "none" starts anew; "auto" takes the newest whole state of this folder, if there is one; else the
                 path of a state or of a folder of states.
             learner: gets the state.
-            fixed: what must be as it was, by name.
-            settings: what may have changed; changes are listed.
+            must_match: what must be as it was, by name.
+            may_change: what may have changed; changes are listed.
 
         Raises:
             UserError: something that is fixed was different.
@@ -103,16 +103,16 @@ class RunState:
         if which != "auto" and not path.is_dir():
             found = path, load_state(path), []
         else:
-            found = (self if which == "auto" else RunState(path, self.keep)).newest()
+            found = (self if which == "auto" else CheckpointManager(path, self.keep)).newest()
         if found is None and which != "auto":
             raise CheckpointError(f"--resume {path}: no state step-*.pth there")
         if found is None:
             return Resumed(notes=[f"nothing to resume in {self.folder}: starting anew"])
         path, state, problems = found
-        _refuse_changes(path, state["fixed"], fixed)
+        _check_must_match(path, state["fixed"], must_match)
         learner.restore(state)
-        progress, before = Progress(**state["progress"]), state["settings"]
-        changed = [f"{name} {before.get(name)} -> {now}" for name, now in settings.items() if before.get(name) != now]
+        progress, before = Progress.from_file(state["progress"]), state["settings"]
+        changed = [f"{name} {before.get(name)} -> {now}" for name, now in may_change.items() if before.get(name) != now]
         notes = [
             *problems,
             f"resumed from {path}: step {progress.step:,}, epoch {progress.epoch + 1}",
@@ -120,11 +120,11 @@ class RunState:
         ]
         return Resumed(progress, notes, Path(state["log"]), state["sums"], state["validated_on"])
 
-    def refuse_other_data(self, frames: list[str]) -> None:
+    def check_same_data(self, frames: list[str]) -> None:
         """Raise UserError where the newest state is of other frames: before the stages that come first are trained."""
         if found := self.newest():
             path, state, _ = found
-            _refuse_changes(path, state["fixed"], {"data": frames})
+            _check_must_match(path, state["fixed"], {"data": frames})
 
     def newest(self) -> tuple[Path, dict[str, Any], list[str]] | None:
         """Return the newest state that is whole, its content, and what is wrong with newer ones; None without states.
@@ -172,7 +172,7 @@ def _checksum_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _refuse_changes(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_must_match(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     changed = [name for name, value in wanted.items() if found.get(name) != value]
     if "stage" in changed:  # what else differs follows from it
         changed = ["stage"]

@@ -9,10 +9,10 @@ from torch import Tensor
 from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
 from datasets.patches import LoadedBatch, SharedBatches, TrainingPatches, batches_of, training_loader
 from utils.runtime.device import Batch, to_device
-from utils.runtime.distributed import Ranks
+from utils.runtime.distributed import DistributedContext
 from utils.training.prefetch import Prefetch
 
-_IMAGES = ("blurry", "sharp", "paired")  # what of a batch goes to the device
+_IMAGES = ("blurry", "sharp", "has_sharp")  # what of a batch goes to the device
 
 
 class TrainingData:
@@ -21,21 +21,23 @@ class TrainingData:
     Args:
         image_sets: where the frames come from.
         args: the training script's arguments.
-        ranks: the processes that share each batch.
+        distributed: the processes that share each batch.
 
     Attributes:
         frames: how many an epoch has.
         batches: which frames make up a batch, and what they weigh.
     """
 
-    def __init__(self, image_sets: Sequence[ImageSet], args: argparse.Namespace, ranks: Ranks) -> None:
-        self._device = ranks.device
+    def __init__(
+        self, image_sets: Sequence[ImageSet], args: argparse.Namespace, distributed: DistributedContext
+    ) -> None:
+        self._device = distributed.device
         self._synthesis = BlurSynthesis(BlurSettings().changed(args.blur))
         cache = FrameCache(args.cache_dir) if args.cache_dir else None
         patches = TrainingPatches(image_sets, args.patch_size, cache, args.skip_bad_images, self._synthesis.margin)
         self.frames = len(patches)
-        self.batches = SharedBatches(self.frames, args.batch_size, args.seed, ranks.rank, ranks.world)
-        on_cuda = ranks.device.type == "cuda"
+        self.batches = SharedBatches(self.frames, args.batch_size, args.seed, distributed.rank, distributed.world_size)
+        on_cuda = distributed.device.type == "cuda"
         self._loader = training_loader(patches, self.batches, args.num_workers, pin_memory=on_cuda)
 
     def epoch(self, epoch: int, start: int) -> Prefetch[LoadedBatch, tuple[LoadedBatch, Batch]]:
@@ -54,7 +56,7 @@ class TrainingData:
         photographs, seeds = loaded.get("photograph"), loaded.get("seed")
         if isinstance(photographs, Tensor) and isinstance(seeds, Tensor):
             blurry, sharp = self._synthesis(photographs.to(self._device, non_blocking=True), seeds)
-            pairs = {"blurry": blurry, "sharp": sharp, "paired": blurry.new_ones(len(blurry))}
+            pairs = {"blurry": blurry, "sharp": sharp, "has_sharp": blurry.new_ones(len(blurry))}
             images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
         layout = torch.channels_last
         return loaded, {n: i.contiguous(memory_format=layout) if i.dim() == 4 else i for n, i in images.items()}

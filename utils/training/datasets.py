@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from datasets import ImageSet, find_images, parse_source, quick_check
 from utils.common.errors import UserError
 from utils.images.codecs import inspect_image
-from utils.metrics.numpy_metrics import SMALLEST
+from utils.metrics.numpy_metrics import MIN_SCORED_SIDE
 
 _TIMES = re.compile(r"(?:(\d+)\*)?(.*)", re.DOTALL)
 
 
-def find_sets(sources: Sequence[str], split: str, args: argparse.Namespace, flag: str) -> list[ImageSet]:
+def find_training_sets(sources: Sequence[str], split: str, args: argparse.Namespace, flag: str) -> list[ImageSet]:
     """Return the image sets that a flag names, one that is written N*[KIND=]PATH N times, and print what was found.
 
     Args:
@@ -40,7 +40,7 @@ def find_sets(sources: Sequence[str], split: str, args: argparse.Namespace, flag
     return image_sets
 
 
-def refuse_unscorable(image_set: ImageSet) -> None:
+def check_scorable(image_set: ImageSet) -> None:
     """Refuse a set for --valset_dir that has no ground truth, or images too small for the metrics.
 
     Raises:
@@ -50,13 +50,14 @@ def refuse_unscorable(image_set: ImageSet) -> None:
         raise UserError(f"--valset_dir {image_set.root} has no sharp images to validate against")
     for path in image_set.blurry:
         info = inspect_image(path)
-        if min(info.height, info.width) < SMALLEST:
+        if min(info.height, info.width) < MIN_SCORED_SIDE:
             raise UserError(
-                f"--valset_dir: {path} is {info.width}×{info.height} px; SSIM needs at least {SMALLEST}×{SMALLEST}"
+                f"--valset_dir: {path} is {info.width}×{info.height} px; SSIM needs at least "
+                f"{MIN_SCORED_SIDE}×{MIN_SCORED_SIDE}"
             )
 
 
-def refuse_files_among_inputs(image_sets: Sequence[ImageSet], args: argparse.Namespace) -> None:
+def check_outputs_outside_inputs(image_sets: Sequence[ImageSet], args: argparse.Namespace) -> None:
     """Refuse to write where a set of images at any depth would take what is written for images.
 
     Raises:

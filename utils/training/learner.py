@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
-from utils.runtime.distributed import Ranks
+from utils.runtime.distributed import DistributedContext
 
 Part = TypeVar("Part")
 
@@ -33,7 +33,7 @@ class _Average(AveragedModel):
         self._followed: list[Tensor] = list(network.parameters())
 
     @torch.no_grad()
-    def follow(self) -> None:
+    def update(self) -> None:
         """Take the network's weights of now into the average."""
         count = int(self.n_averaged)
         decay = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
@@ -48,7 +48,7 @@ class Learner:
     Args:
         network: on its device.
         lr: learning rate.
-        ranks: the processes that train it.
+        distributed: the processes that train it.
         precision: one of `utils.runtime.precision.PRECISIONS`.
         clip_grad: largest norm of the gradient; None for no limit.
         ema_decay: of the weights' exponential moving average, in [0, 1); 0 for none. Less in the first steps.
@@ -58,21 +58,21 @@ class Learner:
         self,
         network: nn.Module,
         lr: float,
-        ranks: Ranks,
+        distributed: DistributedContext,
         precision: str = "fp32",
         clip_grad: float | None = None,
         ema_decay: float = 0.0,
     ) -> None:
         self.network = network
-        self.parallel = ranks.wrap(network)
+        self.parallel = distributed.wrap(network)
         self.clip_grad = clip_grad
         self.average = _Average(network, ema_decay) if ema_decay else None
-        on_cuda = ranks.device.type == "cuda"
-        rate = torch.tensor(lr, device=ranks.device) if on_cuda else lr  # a recorded step reads it from the GPU
+        on_cuda = distributed.device.type == "cuda"
+        rate = torch.tensor(lr, device=distributed.device) if on_cuda else lr  # a recorded step reads it from the GPU
         self.optimizer = torch.optim.Adam(network.parameters(), rate, fused=on_cuda, capturable=on_cuda)
         self.scales_loss = precision == "fp16"
         # Also without scaling: the scaler is what leaves out a step, on the GPU without asking the CPU.
-        self.scaler = GradScaler(ranks.device.type, init_scale=65536.0 if self.scales_loss else 1.0)
+        self.scaler = GradScaler(distributed.device.type, init_scale=65536.0 if self.scales_loss else 1.0)
 
     def step(self, parts: Sequence[Part], loss_of: Callable[[nn.Module, Part], Tensor]) -> Tensor:
         """Change the weights so that the sum of the parts' losses falls.
@@ -103,10 +103,10 @@ class Learner:
             return nullcontext()
         return self.parallel.no_sync()
 
-    def follow(self) -> None:
+    def update_average(self) -> None:
         """Let the average of the weights, where there is one, take in the weights of now."""
         if self.average is not None:
-            self.average.follow()
+            self.average.update()
 
     @property
     def result(self) -> nn.Module:

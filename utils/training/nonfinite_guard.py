@@ -8,12 +8,12 @@ from utils.common.errors import UserError, some
 _FILES_SHOWN = 48
 
 
-class BadSteps:
+class NonFiniteGuard:
     """How many steps left the weights as they were.
 
     Attributes:
         total: in this run.
-        in_a_row: up to now.
+        consecutive: up to now.
 
     Args:
         limit: so many in a row end the run.
@@ -21,12 +21,12 @@ class BadSteps:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.total = self.in_a_row = 0
+        self.total = self.consecutive = 0
 
     def is_bad(self, losses: dict[str, float], norm: float) -> bool:
         """Count a step: bad where one of its losses, or the norm of its gradient, is not finite."""
         bad = not all(map(math.isfinite, [*losses.values(), norm]))
-        self.in_a_row = self.in_a_row + 1 if bad else 0
+        self.consecutive = self.consecutive + 1 if bad else 0
         self.total += bad
         return bad
 
@@ -44,9 +44,9 @@ class BadSteps:
         """
         what = ", ".join(f"{name} {value:g}" for name, value in losses.items())
         where = f"step {step:,}: loss {what}, gradient norm {norm:g} on {some(names, _FILES_SHOWN)}"
-        if self.in_a_row >= self.limit:
+        if self.consecutive >= self.limit:
             raise UserError(
-                f"{self.in_a_row} steps in a row without finite losses and gradients, the last {where}. Weights and "
+                f"{self.consecutive} steps in a row without finite losses and gradients, the last {where}. Weights and "
                 "states on disk are as they were before them. Lower --lr, give --clip_grad, or look for broken images "
                 "with `python -m tools.check_data`"
             )

@@ -5,7 +5,9 @@ import math
 import re
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
+_IN_FILES = {"samples_seen": "position"}
 _EVERY = re.compile(r"(\d+(?:\.\d+)?)\s*(min|epochs?|steps?)")
 
 
@@ -16,29 +18,39 @@ class Progress:
     Attributes:
         step: optimiser steps done.
         epoch: epochs completed.
-        position: frames of the next epoch that have been used.
+        samples_seen: frames of the next epoch that have been used.
         validated: the step after which the network was last validated.
         best_psnr: of all validations, in dB.
     """
 
     step: int = 0
     epoch: int = 0
-    position: int = 0
+    samples_seen: int = 0
     validated: int = 0
     best_psnr: float = -math.inf
+
+    def to_file(self) -> dict[str, int | float]:
+        """Return what a state file holds of it, under the names that files have had from the first."""
+        return {_IN_FILES.get(name, name): value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_file(cls, content: dict[str, Any]) -> "Progress":
+        """Return what `to_file` gave."""
+        in_code = {name: ours for ours, name in _IN_FILES.items()}
+        return cls(**{in_code.get(name, name): value for name, value in content.items()})
 
     def advance(self, used: int, frames: int) -> None:
         """Count a step on `used` frames of an epoch's `frames`."""
         self.step += 1
-        self.position += used
-        if self.position == frames:
-            self.epoch, self.position = self.epoch + 1, 0
+        self.samples_seen += used
+        if self.samples_seen == frames:
+            self.epoch, self.samples_seen = self.epoch + 1, 0
 
     def last_step(self, frames: int, batch_size: int, epochs: int) -> int:
         """Return the step with which the last of so many epochs of so many frames will end."""
         if self.epoch >= epochs:
             return self.step
-        rest_of_this_epoch = math.ceil((frames - self.position) / batch_size)
+        rest_of_this_epoch = math.ceil((frames - self.samples_seen) / batch_size)
         return self.step + rest_of_this_epoch + (epochs - self.epoch - 1) * math.ceil(frames / batch_size)
 
 
@@ -80,5 +92,5 @@ class SaveEvery:
             self._last = time.monotonic()
             return True
         if self.unit == "epoch":
-            return progress.position == 0 and progress.epoch % self.amount == 0
+            return progress.samples_seen == 0 and progress.epoch % self.amount == 0
         return progress.step % self.amount == 0

@@ -15,16 +15,16 @@ import torchvision
 
 from datasets import ImageSet
 from utils.common.version import __version__
-from utils.runtime.distributed import Ranks
+from utils.runtime.distributed import DistributedContext
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def provenance(
-    args: argparse.Namespace, image_sets: Sequence[ImageSet], ranks: Ranks, deform_op: str
+    args: argparse.Namespace, image_sets: Sequence[ImageSet], distributed: DistributedContext, deform_op: str
 ) -> dict[str, Any]:
     """Return all that a run can be repeated from; of each image set the count and the SHA-256 of the list of images."""
-    on_cuda = ranks.device.type == "cuda"
+    on_cuda = distributed.device.type == "cuda"
     return {
         "command": sys.argv,
         "arguments": vars(args),
@@ -38,8 +38,10 @@ def provenance(
             "cuda": torch.version.cuda if on_cuda else None,
             "cudnn": torch.backends.cudnn.version() if on_cuda else None,
         },
-        "device": torch.cuda.get_device_name(ranks.device) if on_cuda else f"cpu, {torch.get_num_threads()} threads",
-        "processes": ranks.world,
+        "device": torch.cuda.get_device_name(distributed.device)
+        if on_cuda
+        else f"cpu, {torch.get_num_threads()} threads",
+        "processes": distributed.world_size,
         "deform_op": deform_op,
         "data": [
             {

@@ -14,14 +14,14 @@ from models import DeblurringNet, ReblurringNet
 from models.checkpoint import STAGE_FILES, best_file, save_network
 from utils.common.errors import UserError
 from utils.common.signals import interruption
-from utils.runtime.cuda_graph import Captured
+from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.device import Batch, pick_deform_op
-from utils.runtime.distributed import Ranks
+from utils.runtime.distributed import DistributedContext
 from utils.runtime.precision import autocast
-from utils.training.checkpointing import RunState, states_folder
+from utils.training.checkpointing import CheckpointManager, states_folder
 from utils.training.data import TrainingData
 from utils.training.learner import Learner
-from utils.training.nonfinite_guard import BadSteps
+from utils.training.nonfinite_guard import NonFiniteGuard
 from utils.training.provenance import frame_list, list_digest, provenance
 from utils.training.run_log import NoRunLog, RunLog, new_run_folder
 from utils.training.validation import validate
@@ -44,7 +44,7 @@ class Trainer:
         lr: learning rate of the first epochs.
         image_sets: what it is trained on.
         validation_sets: what it is validated on, with ground truth; may be empty.
-        ranks: the processes that train it.
+        distributed: the processes that train it.
         sources: SHA-256 of the networks that the stage began with, by name. The reblurring network is part of the
             loss, so that it must be the same where a run goes on; another deblurring network is logged.
     """
@@ -58,49 +58,53 @@ class Trainer:
         lr: float,
         image_sets: Sequence[ImageSet],
         validation_sets: Sequence[ImageSet],
-        ranks: Ranks,
+        distributed: DistributedContext,
         sources: dict[str, str],
     ) -> None:
-        self.stage, self.args, self.ranks, self.losses, self.base_lr = stage, args, ranks, losses, lr
+        self.stage, self.args, self.distributed, self.losses, self.base_lr = stage, args, distributed, losses, lr
         self.image_sets, self.validation_sets = image_sets, validation_sets
         self.output = args.output_dir / STAGE_FILES[stage]
         # PyTorch's types lack memory_format.
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         network.train()
-        self.learner = Learner(network, lr, ranks, args.precision, args.clip_grad, args.ema_decay)
+        self.learner = Learner(network, lr, distributed, args.precision, args.clip_grad, args.ema_decay)
 
-        self.data = TrainingData(image_sets, args, ranks)
-        on_cuda = ranks.device.type == "cuda"
+        self.data = TrainingData(image_sets, args, distributed)
+        on_cuda = distributed.device.type == "cuda"
         width = args.width if stage == "reblur" else network.arguments["width"]
-        self.deform_op = pick_deform_op(args.deform_op, ranks.device, width)
+        self.deform_op = pick_deform_op(args.deform_op, distributed.device, width)
         self.recorded = on_cuda and self.deform_op == "fused" and not args.eager
-        warmup = _WARMUP_STEPS_TOGETHER if ranks.together else _WARMUP_STEPS
-        self.run_step = Captured(self._step, warmup) if self.recorded else self._step
+        warmup = _WARMUP_STEPS_TOGETHER if distributed.is_distributed else _WARMUP_STEPS
+        self.run_step = CudaGraph(self._step, warmup) if self.recorded else self._step
         self.loss_names: list[str] = []
 
-        self.states = RunState(states_folder(args.output_dir, stage), args.keep)
-        self.fixed = {"stage": stage, "architecture": network.arguments, "data": frame_list(image_sets)}
+        self.states = CheckpointManager(states_folder(args.output_dir, stage), args.keep)
+        self.must_match = {"stage": stage, "architecture": network.arguments, "data": frame_list(image_sets)}
         if stage == "finetune":
-            self.fixed["reblurring_weights"] = sources["reblurring_weights"]
-        self.settings = {name: str(value) for name, value in vars(args).items() if name not in ("resume", "overwrite")}
-        self.settings |= {"processes": str(ranks.world)} | {f"{name} SHA-256": each for name, each in sources.items()}
+            self.must_match["reblurring_weights"] = sources["reblurring_weights"]
+        self.may_change = {
+            name: str(value) for name, value in vars(args).items() if name not in ("resume", "overwrite")
+        }
+        self.may_change |= {"processes": str(distributed.world_size)} | {
+            f"{name} SHA-256": each for name, each in sources.items()
+        }
         self.validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
-        self.resumed = self.states.resume(args.resume, self.learner, self.fixed, self.settings)
+        self.resumed = self.states.resume(args.resume, self.learner, self.must_match, self.may_change)
         self.progress = self.resumed.progress
         steps = self.progress.last_step(self.data.frames, args.batch_size, args.n_epochs)
         self.last_step = min(steps, args.max_steps or sys.maxsize)
-        if len(set(ranks.gather(self.progress.step))) > 1:
+        if len(set(distributed.gather(self.progress.step))) > 1:
             raise UserError(
                 f"--resume: the nodes found different states in {self.states.folder}; --output_dir should be on a disk "
                 "that all of them share"
             )
-        if ranks.main:
+        if distributed.is_main:
             self.states.clear(from_step=-1 if args.resume == "none" else self.progress.step)
             if args.resume == "none":
                 best_file(self.output).unlink(missing_ok=True)
         if self.resumed.validated_on != self.validated_on or not best_file(self.output).exists():
             self.progress.best_psnr = -math.inf  # of other images, or of a network that is not here
-        self.bad_steps = BadSteps(args.max_bad_steps)
+        self.nonfinite_guard = NonFiniteGuard(args.max_bad_steps)
         self.left_out: set[str] = set()
         self.stopping = False  # what all ranks know of; each hears signals by itself
 
@@ -116,59 +120,59 @@ class Trainer:
             try:
                 self._train()
             except UserError:  # a broken image, in training or validation: the steps before it are sound
-                if not self.bad_steps.in_a_row:
+                if not self.nonfinite_guard.consecutive:
                     self._save_state()
                     self.log.line(f"state saved after step {self.progress.step:,}; --resume auto goes on")
                 raise
             trained = self.progress.step > first_step
             if trained:
                 self._save_state()
-            self.ranks.wait()  # before any of them ends, and torchrun ends the others
+            self.distributed.barrier()  # before any of them ends, and torchrun ends the others
             if self.stopping:
                 kept = f"; the network so far is in {self.output}, --resume auto goes on" if trained else ""
                 self.log.line(f"interrupted after step {self.progress.step:,}{kept}")
                 self.stop.end()
-            self._say_what_was_written(trained)
+            self._log_outputs(trained)
 
     def _train(self) -> None:
         while True:
             self._validate_if_due()
-            self.stopping = any(self.ranks.gather(self.stopping or self.stop.requested is not None))
+            self.stopping = any(self.distributed.gather(self.stopping or self.stop.requested is not None))
             if self.stopping or self.progress.step >= self.last_step:
                 return
             self._epoch()
 
-    def _say_what_was_written(self, trained: bool) -> None:
+    def _log_outputs(self, trained: bool) -> None:
         if trained:
             self.log.line(f"wrote {self.output}; log in {self.log.folder}")
             return
         done = f"nothing left to train: {self.progress.step:,} steps are done, {self.last_step:,} were asked for"
-        if self.ranks.main and not self.output.exists():
+        if self.distributed.is_main and not self.output.exists():
             save_network(self.output, self._network_to_keep, self.stage, self.progress.epoch)
             self.log.line(f"{done}; wrote {self.output}")
         else:
             self.log.line(f"{done}; {self.output} stays")
 
     def _open_log(self) -> RunLog | NoRunLog:
-        if not self.ranks.main:
+        if not self.distributed.is_main:
             return NoRunLog()
         folder = self.resumed.log
         if folder is None or not folder.is_dir() or folder.parent.resolve() != self.args.log_dir.resolve():
             folder = new_run_folder(self.args.log_dir, self.stage)
-        record = provenance(self.args, [*self.image_sets, *self.validation_sets], self.ranks, self.deform_op)
+        record = provenance(self.args, [*self.image_sets, *self.validation_sets], self.distributed, self.deform_op)
         return RunLog(folder, self.stage, record, self.last_step, self.progress.step, self.resumed.sums)
 
     def _announce(self) -> None:
         for note in self.resumed.notes:
             self.log.line(note)
-        args, world = self.args, self.ranks.world
+        args, world = self.args, self.distributed.world_size
         parts = (f", {world} processes" if world > 1 else "") + (
             f", {args.accumulate} parts" if args.accumulate > 1 else ""
         )
         self.log.line(
             f"{self.data.frames:,} frames, {self.last_step:,} steps of {args.batch_size} patches of "
             f"{args.patch_size}×{args.patch_size} px{parts}, learning rate {self.base_lr:g}, {args.precision} on "
-            f"{self.ranks.device}, deformable convolutions {self.deform_op}"
+            f"{self.distributed.device}, deformable convolutions {self.deform_op}"
         )
 
     def _epoch(self) -> None:
@@ -176,38 +180,38 @@ class Trainer:
         progress = self.progress
         images: Batch = {}
         restored: Tensor | None = None
-        upcoming = self.data.epoch(progress.epoch, progress.position)
+        upcoming = self.data.epoch(progress.epoch, progress.samples_seen)
         for loaded, on_device in self.log.batches(upcoming):
-            if self.stop.requested is not None and not self.ranks.together:
+            if self.stop.requested is not None and not self.distributed.is_distributed:
                 self.stopping = True
                 break
             images = on_device
             lr = self._learning_rate()
             self.learner.set_learning_rate(lr)
-            weight = torch.tensor(self.data.batches.weight(progress.position), device=self.ranks.device)
+            weight = torch.tensor(self.data.batches.weight(progress.samples_seen), device=self.distributed.device)
             restored, numbers = self.run_step(weight=weight, **images)
             upcoming.prepare_next()  # before the GPU is waited for
             names, problems = loaded["name"], loaded["broken"]
             assert isinstance(names, list)
             assert isinstance(problems, list)
             stop_asked, broken = self.stop.requested is not None, [text for text in problems if text]
-            *values, stops, breaks = self.ranks.totals(numbers, stop_asked, len(broken))
-            progress.advance(self.data.batches.size(progress.position), self.data.frames)
+            *values, stops, breaks = self.distributed.all_reduce_sum(numbers, stop_asked, len(broken))
+            progress.advance(self.data.batches.size(progress.samples_seen), self.data.frames)
             if breaks:
                 self._count_broken(broken)
-            self._after_step([value / self.ranks.world for value in values], names, lr)
+            self._after_step([value / self.distributed.world_size for value in values], names, lr)
             self.stopping = stops > 0
             if self.stopping or progress.step == self.last_step:
                 break
-            if progress.position:
+            if progress.samples_seen:
                 self._save_state_if_due()
         if restored is not None:  # there was a step
             # The network before the state: a run killed in between writes it again when resumed.
-            if self.ranks.main and not self._in_doubt:
+            if self.distributed.is_main and not self._has_recent_nonfinite_step:
                 save_network(self.output, self._network_to_keep, self.stage, progress.epoch)
             columns = {"blurry": images["blurry"], f"{self.stage} output": restored, "sharp": images["sharp"]}
-            counts = {"steps skipped": self.bad_steps.total, "images left out": len(self.left_out)}
-            complete = progress.position == 0
+            counts = {"steps skipped": self.nonfinite_guard.total, "images left out": len(self.left_out)}
+            complete = progress.samples_seen == 0
             self.log.epoch(progress.epoch + (not complete), complete, progress.step, columns, counts)
             self._save_state_if_due()
 
@@ -222,7 +226,7 @@ class Trainer:
 
         Args:
             weight: of each image, see `SharedBatches.weight`.
-            batch: `blurry`, `sharp` and `paired`.
+            batch: `blurry`, `sharp` and `has_sharp`.
 
         Returns:
             the network's output, and this rank's part in the losses, the total first, and the gradient's norm.
@@ -231,7 +235,7 @@ class Trainer:
         losses: list[Tensor] = []
 
         def loss_of(network: nn.Module, part: Batch) -> Tensor:
-            with autocast(self.args.precision, self.ranks.device):
+            with autocast(self.args.precision, self.distributed.device):
                 output, total, each = self.losses(network, part)
             named = {"total": total, **each}
             self.loss_names = list(named)
@@ -250,29 +254,29 @@ class Trainer:
     def _after_step(self, values: list[float], names: list[str], lr: float) -> None:
         """Log a step, or count it as skipped: `values` are the losses and the gradient's norm."""
         losses, norm = dict(zip(self.loss_names, values, strict=False)), values[-1]
-        if self.bad_steps.is_bad(losses, norm):
-            files = [name for each in self.ranks.gather(names) for name in each]
-            self.log.skipped(self.bad_steps.report(self.progress.step, losses, norm, files))
+        if self.nonfinite_guard.is_bad(losses, norm):
+            files = [name for each in self.distributed.gather(names) for name in each]
+            self.log.skipped(self.nonfinite_guard.report(self.progress.step, losses, norm, files))
         else:
-            self.learner.follow()
+            self.learner.update_average()
             self.log.step(self.progress.step, losses, norm, lr)
 
     def _count_broken(self, broken: list[str]) -> None:
-        for text in (text for each in self.ranks.gather(broken) for text in each if text not in self.left_out):
+        for text in (text for each in self.distributed.gather(broken) for text in each if text not in self.left_out):
             self.left_out.add(text)
             self.log.line(f"left out wherever it comes up: {text}")
 
     def _validate_if_due(self) -> None:
         """Score the network after every --val_every epochs and after the last step, each time once."""
         progress = self.progress
-        ended = progress.position == 0 and progress.epoch % self.args.val_every == 0
+        ended = progress.samples_seen == 0 and progress.epoch % self.args.val_every == 0
         due = 0 < progress.step != progress.validated and (ended or progress.step >= self.last_step)
         if not self.validation_sets or not due or self.stopping:
             return
         result = validate(
             self.learner.result,
             self.validation_sets,
-            self.ranks,
+            self.distributed,
             self.args.precision,
             reblurs=self.stage == "reblur",
             recorded=self.recorded,
@@ -283,7 +287,7 @@ class Trainer:
             return
         best = result.means["psnr"] > progress.best_psnr
         progress.validated, progress.best_psnr = progress.step, max(result.means["psnr"], progress.best_psnr)
-        if best and self.ranks.main:
+        if best and self.distributed.is_main:
             save_network(best_file(self.output), self._network_to_keep, self.stage, progress.epoch)
         self.log.validation(progress.step, result.means, result.strips, best)
         self._save_state(again=True)
@@ -295,18 +299,18 @@ class Trainer:
         return network
 
     @property
-    def _in_doubt(self) -> bool:
+    def _has_recent_nonfinite_step(self) -> bool:
         """Whether weights may have diverged, so that they should not replace earlier ones yet."""
-        return self.bad_steps.in_a_row > 0 and not self.stopping and self.progress.step < self.last_step
+        return self.nonfinite_guard.consecutive > 0 and not self.stopping and self.progress.step < self.last_step
 
     def _save_state_if_due(self) -> None:
-        if not self._in_doubt and self.args.save_every.due(self.progress):
+        if not self._has_recent_nonfinite_step and self.args.save_every.due(self.progress):
             self._save_state()
 
     def _save_state(self, again: bool = False) -> None:
-        if self.ranks.main:
+        if self.distributed.is_main:
             assert self.log.folder is not None  # the main rank logs
             log = str(self.log.folder.absolute())
-            content = {"fixed": self.fixed, "settings": self.settings, "log": log, "sums": self.log.sums}
+            content = {"fixed": self.must_match, "settings": self.may_change, "log": log, "sums": self.log.sums}
             content |= {"validated_on": self.validated_on, **self.learner.state()}
             self.states.save(self.progress, content, again)

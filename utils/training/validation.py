@@ -8,12 +8,12 @@ import numpy as np
 from torch import nn
 
 from datasets import ImageSet
-from models.ops import forget_packed
+from models.ops import forget_kernel_weights
 from utils.images.codecs import side_by_side, to_uint8
 from utils.inference.evaluation import Decoded, decode, restore, score_both
 from utils.metrics.scorer import Scorer
-from utils.runtime.cuda_graph import Captured
-from utils.runtime.distributed import Ranks
+from utils.runtime.cuda_graph import CudaGraph
+from utils.runtime.distributed import DistributedContext
 
 METRICS = ("psnr", "psnr_float", "ssim")
 
@@ -29,7 +29,7 @@ class Validation:
 def validate(
     network: nn.Module,
     image_sets: Sequence[ImageSet],
-    ranks: Ranks,
+    distributed: DistributedContext,
     precision: str,
     *,
     reblurs: bool,
@@ -41,7 +41,7 @@ def validate(
     Args:
         network: on the rank's device.
         image_sets: with ground truth.
-        ranks: each of them restores every world-th image, none of them twice.
+        distributed: each of them restores every world-th image, none of them twice.
         precision: one of `utils.runtime.precision.PRECISIONS`.
         reblurs: the network makes the blurry image of both, not the sharp one of the blurry.
         recorded: replay a recording of the network where several images of a size follow one another.
@@ -53,28 +53,28 @@ def validate(
     Raises:
         UserError: an image cannot be read or scored.
     """
-    forget_packed(network.parameters())
-    forward = Captured(network, warmup=1) if recorded else network
-    scorer = Scorer(METRICS, ranks.device)
+    forget_kernel_weights(network.parameters())
+    forward = CudaGraph(network, warmup=1) if recorded else network
+    scorer = Scorer(METRICS, distributed.device)
     images = [(image_set, i) for image_set in image_sets for i in range(len(image_set))]
     own: list[tuple[int, dict[str, float]]] = []
     strips: dict[str, np.ndarray] = {}
-    for place in range(ranks.rank, len(images), ranks.world):
+    for position in range(distributed.rank, len(images), distributed.world_size):
         if stopping():
             break
-        image_set, i = images[place]
+        image_set, i = images[position]
         image = decode(image_set, i)
         assert image.sharp is not None  # sets without ground truth are refused
         others = [image.sharp] if reblurs else []
-        output = restore(forward, image.blurry.pixels, ranks.device, precision, *others)
-        own.append((place, score_both(scorer, image, output, str(image_set.blurry[i]), reblurs)[1]))
+        output = restore(forward, image.blurry.pixels, distributed.device, precision, *others)
+        own.append((position, score_both(scorer, image, output, str(image_set.blurry[i]), reblurs)[1]))
         if i == 0:
             strips[f"{image_set.root.name}: {image_set.names[0]}"] = _strip(image, output)
-    gathered = ranks.gather((own, strips))
+    gathered = distributed.gather((own, strips))
     scores = dict(pair for scored, _ in gathered for pair in scored)
     if len(scores) < len(images):
         return None
-    means = {name: fmean(scores[place][name] for place in sorted(scores)) for name in METRICS}
+    means = {name: fmean(scores[position][name] for position in sorted(scores)) for name in METRICS}
     return Validation(means, {name: strip for _, found in gathered for name, strip in found.items()})
 
 

@@ -78,14 +78,14 @@ class FfmpegEncoder(Encoder):
         height: of its frames in px.
         width: of its frames in px.
         start: seconds from the source's start at which its first frame is shown.
-        say: gets a line on sound that has to be encoded again.
+        log: gets a line on sound that has to be encoded again.
 
     Raises:
         UserError: ffmpeg cannot write it.
     """
 
     def __init__(
-        self, path: Path, source: VideoFile, height: int, width: int, start: float, say: Callable[[str], None]
+        self, path: Path, source: VideoFile, height: int, width: int, start: float, log: Callable[[str], None]
     ) -> None:
         self._last = -1
         found = source.probe
@@ -96,10 +96,10 @@ class FfmpegEncoder(Encoder):
         tags = {"colorspace": colours.matrix, "color_primaries": colours.primaries, "color_trc": colours.transfer}
         tags = {name: value for name, value in tags.items() if value}
         # Both the frames and the encoder are told: versions of ffmpeg differ in which of them counts.
-        told = "".join(f":{name}={value}" for name, value in tags.items())
+        tag_options = "".join(f":{name}={value}" for name, value in tags.items())
         filters = (
             f"scale=out_color_matrix={matrix}:out_range={colours.range}:{SCALING},format={pixels},"
-            f"setparams=range={colours.range}{told},setsar={found.aspect.numerator}/{found.aspect.denominator}"
+            f"setparams=range={colours.range}{tag_options},setsar={found.aspect.numerator}/{found.aspect.denominator}"
         )
         rate = f"{found.rate.numerator}/{found.rate.denominator}"
         name, passthrough = keep_times()
@@ -109,7 +109,7 @@ class FfmpegEncoder(Encoder):
         offset = 0 if found.constant else start  # ffmpeg lets every input begin at 0
         command = [
             "ffmpeg", "-loglevel", "error", "-y", "-itsoffset", f"{offset:.6f}", "-f", "matroska", "-i", "pipe:0",
-            "-i", file_url(source.path), "-map", "0:v", *_sound_options(found, source.path, path.suffix, say),
+            "-i", file_url(source.path), "-map", "0:v", *_sound_options(found, source.path, path.suffix, log),
             "-map_metadata", "1",
             "-vf", filters, *times, "-c:v", "libx264", "-crf", _QUALITY, "-color_range", colours.range, *tagged,
             file_url(path),
@@ -151,7 +151,7 @@ class FfmpegEncoder(Encoder):
             self._messages.close()
 
 
-def _sound_options(found: Probe, source: Path, suffix: str, say: Callable[[str], None]) -> list[str]:
+def _sound_options(found: Probe, source: Path, suffix: str, log: Callable[[str], None]) -> list[str]:
     """Return ffmpeg's options for the sound tracks: copied where the container takes them, else encoded again."""
     options: list[str] = []
     for sound in found.sounds:
@@ -160,11 +160,11 @@ def _sound_options(found: Probe, source: Path, suffix: str, say: Callable[[str],
         again += [["aac", "-b:a", _AAC_BITS]]
         fitting = next((each for each in (["copy"], *again) if _takes(source, sound, suffix, each)), None)
         if fitting is None:
-            say(f"{source}: its {sound.codec} sound can neither be copied into {suffix} nor decoded; it is left out")
+            log(f"{source}: its {sound.codec} sound can neither be copied into {suffix} nor decoded; it is left out")
             continue
         if fitting != ["copy"]:
             loss = "" if fitting[0] == "aac" else " without loss"
-            say(f"{source}: {suffix} takes no {sound.codec} sound, which is encoded as {fitting[0].upper()}{loss}")
+            log(f"{source}: {suffix} takes no {sound.codec} sound, which is encoded as {fitting[0].upper()}{loss}")
         place = options.count("-map")
         codec, *more = fitting
         options += ["-map", f"1:{sound.stream}", f"-c:a:{place}", codec]

@@ -112,8 +112,8 @@ def have_ffmpeg() -> bool:
 @functools.cache
 def keep_times() -> tuple[str, str]:
     """Return the option that lets ffmpeg neither drop nor double frames, whose name depends on its version."""
-    told = subprocess.run(["ffmpeg", "-hide_banner", "-h", "long"], capture_output=True, check=False).stdout
-    return ("-fps_mode" if b"-fps_mode" in told else "-vsync"), "passthrough"
+    found_by_probe = subprocess.run(["ffmpeg", "-hide_banner", "-h", "long"], capture_output=True, check=False).stdout
+    return ("-fps_mode" if b"-fps_mode" in found_by_probe else "-vsync"), "passthrough"
 
 
 def file_url(path: Path) -> str:
@@ -127,8 +127,8 @@ def probe(path: Path) -> Probe:
     Raises:
         UnreadableError: no video, or one without frame rate or size.
     """
-    told = json.loads(_ffprobe(path, "-show_streams", "-show_format", "-of", "json") or "{}")
-    streams = told.get("streams", [])
+    found_by_probe = json.loads(_ffprobe(path, "-show_streams", "-show_format", "-of", "json") or "{}")
+    streams = found_by_probe.get("streams", [])
     pictures = [
         each
         for each in streams
@@ -143,18 +143,18 @@ def probe(path: Path) -> Probe:
         height, width, aspect = width, height, 1 / aspect
     rate = rates[0].limit_denominator(1001)
     times, dropped, span = _packets(path, stream["index"])
-    start, length = (_seconds(told["format"].get(name)) for name in ("start_time", "duration"))
+    start, length = (_seconds(found_by_probe["format"].get(name)) for name in ("start_time", "duration"))
     times = [time - start for time in times]
     constant = _constant(times, rate, float(_ratio(stream, "time_base") or 0))
     if not constant and times[-1] > times[0]:
         mean = Fraction(len(times) - 1) / Fraction(times[-1] - times[0])
         rate = rate if 0.9 < mean / rate < 1.1 else mean.limit_denominator(1001)  # headers may tell another one
     announced = _number(stream.get("nb_frames")) - dropped
-    tells = not set(_TELL_THEIR_LENGTH).isdisjoint(told["format"]["format_name"].split(","))
+    tells = not set(_TELL_THEIR_LENGTH).isdisjoint(found_by_probe["format"]["format_name"].split(","))
     likely = round((length - min(times, default=0)) * rate) if tells else len(times)
     # AVI also counts frames that were dropped, and a picture of two fields may be counted twice.
     whole_pictures = stream.get("field_order", "unknown") in ("progressive", "unknown")
-    counted = announced > 0 and whole_pictures and "avi" not in told["format"]["format_name"]
+    counted = announced > 0 and whole_pictures and "avi" not in found_by_probe["format"]["format_name"]
     found = Probe(
         stream["index"],
         height,
@@ -241,7 +241,7 @@ def _constant(times: list[float], rate: Fraction, tick: float) -> bool:
 
 def _colours(stream: dict[str, Any]) -> Colours:
     full = stream.get("color_range") == "pc" or stream.get("pix_fmt", "").startswith("yuvj")
-    primaries, transfer = (_told(stream.get(name)) for name in ("color_primaries", "color_transfer"))
+    primaries, transfer = (_known(stream.get(name)) for name in ("color_primaries", "color_transfer"))
     if (matrix := stream.get("color_space")) not in _MATRICES:
         hd = stream["width"] >= _HD_WIDTH or stream["height"] >= _HD_HEIGHT
         matrix = "bt709" if hd else "smpte170m"
@@ -249,7 +249,7 @@ def _colours(stream: dict[str, Any]) -> Colours:
     return Colours(matrix, full, primaries, transfer)
 
 
-def _told(value: str | None) -> str | None:
+def _known(value: str | None) -> str | None:
     return None if value in (None, "unknown", "unspecified", "reserved") else value
 
 

@@ -77,16 +77,15 @@ class VideoFile:
         """Return, once all frames were decoded, what is to be said where the file announces more of them."""
         fewer = self._decoded < min(self.count - 2, 0.99 * self.count)
         of = f"{self._decoded:,} of {self.count:,}" if self.count > self._decoded else f"only {self._decoded:,}"
-        told = f"{of} frames can be decoded; expected all of them, copy or download the file again"
+        message = f"{of} frames can be decoded; expected all of them, copy or download the file again"
         if self.probe is None:
             if fewer and self.path.suffix.lower() in _COUNT_THEIR_FRAMES:
-                return (
-                    f"{self.path} ends early, or was cut without encoding it again: {told}, or install ffmpeg to know"
-                )
+                cause = "ends early, or was cut without encoding it again"
+                return f"{self.path} {cause}: {message}, or install ffmpeg to know"
         elif self.probe.cut or (self.probe.last or 0) - self._last > self.probe.slack():
-            return f"{self.path} ends early: {told}"
+            return f"{self.path} ends early: {message}"
         elif fewer and self.probe.counted:
-            return f"{self.path} is damaged: {told}"
+            return f"{self.path} is damaged: {message}"
         return None
 
     def _by_opencv(self) -> Iterator[tuple[float, np.ndarray]]:

@@ -21,7 +21,7 @@ from models.ops.aspdc_sum.triton_launch import (
     nhwc,
     product_precision,
 )
-from models.ops.common.kernel_weights import packed
+from models.ops.common.kernel_weights import kernel_weights
 
 
 @torch.library.custom_op("aspdc::fused_sum", mutates_args=())
@@ -121,7 +121,7 @@ def fused_sum_triton(
     if f.dtype not in DTYPES:
         raise TypeError(f"f should be float32, bfloat16, float16 or float64, got {f.dtype}")
     coordinates = torch.promote_types(f.dtype, torch.float32)
-    weight, bias = packed("sum", [*weights, *biases], f.dtype, lambda: pack(weights, biases, f.dtype))
+    weight, bias = kernel_weights("sum", [*weights, *biases], f.dtype, lambda: pack(weights, biases, f.dtype))
     return product(
         f,
         *(each.to(coordinates) for each in maps),

@@ -12,7 +12,7 @@ Packed = TypeVar("Packed")
 _KEPT: MutableMapping[Tensor, dict[str, tuple[object, Any]]] = WeakTensorKeyDictionary()
 
 
-def packed(form: str, sources: Sequence[Tensor], dtype: torch.dtype, build: Callable[[], Packed]) -> Packed:
+def kernel_weights(form: str, sources: Sequence[Tensor], dtype: torch.dtype, build: Callable[[], Packed]) -> Packed:
     """Return `build()`, or what it returned last time where nothing has changed and no gradient is wanted.
 
     Args:
@@ -31,7 +31,7 @@ def packed(form: str, sources: Sequence[Tensor], dtype: torch.dtype, build: Call
     return forms[form][1]
 
 
-def forget_packed(parameters: Iterable[Tensor]) -> None:
+def forget_kernel_weights(parameters: Iterable[Tensor]) -> None:
     """Drop what is kept for these parameters: a replayed recording changes them where PyTorch does not see it."""
     for parameter in parameters:
         _KEPT.pop(parameter, None)

@@ -20,11 +20,11 @@ def _apart(x: Tensor) -> bool:
     return x.is_cuda and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def beside(work: Callable[[], First], x: Tensor) -> First:
+def on_side_stream(work: Callable[[], First], x: Tensor) -> First:
     """Return `work()`, which runs beside what is enqueued from now on, where x is on CUDA and no gradient is wanted.
 
-    Its result may be used after `join`. Until then the caller keeps what the work reads: memory that is freed may be
-    taken by work on the first stream while the second still reads it.
+    Its result may be used after `wait_side_stream`. Until then the caller keeps what the work reads: memory that is
+    freed may be taken by work on the first stream while the second still reads it.
     """
     if not _apart(x):
         return work()
@@ -34,15 +34,15 @@ def beside(work: Callable[[], First], x: Tensor) -> First:
         return work()
 
 
-def join(x: Tensor) -> None:
-    """Let everything enqueued from now on wait for the work that `beside` started."""
+def wait_side_stream(x: Tensor) -> None:
+    """Let everything enqueued from now on wait for the work that `on_side_stream` started."""
     if _apart(x):
         torch.cuda.current_stream(x.device).wait_stream(_second_stream(x.device))
 
 
-def overlapped(first: Callable[[], First], second: Callable[[], Second], x: Tensor) -> tuple[First, Second]:
+def run_concurrently(first: Callable[[], First], second: Callable[[], Second], x: Tensor) -> tuple[First, Second]:
     """Return `first()` and `second()`, which run beside each other where x is on CUDA and no gradient is wanted."""
-    one = beside(first, x)
+    one = on_side_stream(first, x)
     two = second()
-    join(x)
+    wait_side_stream(x)
     return one, two

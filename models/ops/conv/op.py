@@ -88,7 +88,7 @@ def convolution(
     weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
-    ready: Tensor,
+    kernel_weight: Tensor,
     stride: int,
     padding: int,
     dilation: int,
@@ -96,11 +96,11 @@ def convolution(
     slope: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    return conv_launch(x, ready, bias, residual, stride, padding, dilation, transposed, slope, dtype)
+    return conv_launch(x, kernel_weight, bias, residual, stride, padding, dilation, transposed, slope, dtype)
 
 
 @convolution.register_fake
-def _(x, weight, bias, residual, ready, stride, padding, dilation, transposed, slope, dtype):
+def _(x, weight, bias, residual, kernel_weight, stride, padding, dilation, transposed, slope, dtype):
     n, _, h, w = x.shape
     if transposed:
         return nhwc(n, 2 * h, 2 * w, weight.shape[1], x, dtype)
@@ -122,9 +122,9 @@ def input_grad(
     if transposed:  # the gradient of a transposed convolution is a convolution, and the other way round
         return conv_launch(g, kernel_form(weight), None, None, stride, padding, dilation, False, 1.0, g.dtype)
     if stride == 1:
-        ready = kernel_form(weight.flip(2, 3).transpose(0, 1))
+        kernel_weight = kernel_form(weight.flip(2, 3).transpose(0, 1))
         padding = dilation * (weight.shape[2] - 1) - padding
-        return conv_launch(g, ready, None, None, 1, padding, dilation, False, 1.0, g.dtype)
+        return conv_launch(g, kernel_weight, None, None, 1, padding, dilation, False, 1.0, g.dtype)
     if (stride, padding, dilation, weight.shape[2]) != (2, 1, 1, 3):
         raise ValueError(f"stride {stride} goes with 3×3 kernels and padding 1, not {tuple(weight.shape)}, {padding}")
     whole = conv_launch(g, phase_weight(weight), None, None, 1, 0, 1, True, 1.0, g.dtype)
@@ -147,12 +147,12 @@ def _backward(ctx, g):
     activation = out[0] if out else None
     through, bias_grad = activation_grad(g, activation, ctx.slope, cout + extra, x.dtype, need_bias)
     through = through if through.numel() else g
-    place = ctx.stride, ctx.padding, ctx.dilation, ctx.transposed
-    dx = input_grad(through, weight, *x.shape[2:], *place) if need_x else None
+    geometry = ctx.stride, ctx.padding, ctx.dilation, ctx.transposed
+    dx = input_grad(through, weight, *x.shape[2:], *geometry) if need_x else None
     dweight = None
     if need_weight:
         output_padding = [int(ctx.transposed)] * 2
-        stride, padding, dilation = ([each] * 2 for each in place[:3])
+        stride, padding, dilation = ([each] * 2 for each in geometry[:3])
         _, dweight, _ = torch.ops.aten.convolution_backward(
             through, x, weight, None, stride, padding, dilation, ctx.transposed, output_padding, 1, [False, True, False]
         )

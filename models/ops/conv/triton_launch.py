@@ -49,7 +49,7 @@ def kernel_form(weight: Tensor, transposed: bool = False) -> Tensor:
 
 def conv_launch(
     x: Tensor,
-    ready: Tensor,
+    kernel_weight: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
     stride: int,
@@ -59,10 +59,10 @@ def conv_launch(
     slope: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Return LReLU(conv(x) + residual) in channels_last memory; `ready` is the weight's `kernel_form`."""
+    """Return LReLU(conv(x) + residual) in channels_last memory; `kernel_weight` is the weight's `kernel_form`."""
     x = x.contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
-    outputs, side = ready.shape[0], math.isqrt(ready.shape[1] // c)
+    outputs, side = kernel_weight.shape[0], math.isqrt(kernel_weight.shape[1] // c)
     if transposed:
         stride, padding, out_h, out_w = 1, 0, h, w
     else:
@@ -77,13 +77,13 @@ def conv_launch(
     tiles_x, tiles_y = triton.cdiv(out_w, cfg["TW"]), triton.cdiv(out_h, cfg["TH"])
     bn = padded_power(outputs, 16, 128)
     widest = 64 if short else 32  # 128 bytes
-    bk = min(widest, c & -c) if c % 16 == 0 else padded_power(ready.shape[1], 16, widest)
+    bk = min(widest, c & -c) if c % 16 == 0 else padded_power(kernel_weight.shape[1], 16, widest)
     copied = c % 16 == 0 and c >= 64
     with on(x):
         launcher(conv_kernel, (n * tiles_x * tiles_y, triton.cdiv(outputs, bn)))(
             x,
-            TensorDescriptor.from_tensor(ready, [bn, bk]) if copied else ready,
-            ready if bias is None else bias,
+            TensorDescriptor.from_tensor(kernel_weight, [bn, bk]) if copied else kernel_weight,
+            kernel_weight if bias is None else bias,
             out if residual is None else residual,
             out,
             h,

@@ -17,7 +17,7 @@ def reflect(i, size):
 
 
 @triton.jit
-def place(P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
+def locate(P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
     """(pixel numbers, n, y, x, channels, pixel exists?, value exists?) of a program's BP pixels."""
     p = tl.program_id(0).to(tl.int64) * BP + tl.arange(0, BP)
     ch = tl.arange(0, BC)[None, :]
@@ -28,7 +28,7 @@ def place(P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
 @triton.jit(do_not_specialize=PLAIN)
 def filter_kernel(x, kernel, out, P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
     """out[p] = sum over taps k of kernel[p, k] * x[reflected p + k]."""
-    p, n, py, px, ch, live, real = place(P, H, W, C, BC, BP)
+    p, n, py, px, ch, live, real = locate(P, H, W, C, BC, BP)
     acc = tl.zeros((BP, BC), dtype=tl.float32)
     for k in tl.static_range(9):
         q = (n * H + reflect(py + k // 3 - 1, H)) * W + reflect(px + k % 3 - 1, W)
@@ -47,7 +47,7 @@ def filter_backward_kernel(
     first row reads the second through the tap above it (d = 3), the last the last but one through the tap below it
     (d = 4).
     """
-    p, n, py, px, ch, live, real = place(P, H, W, C, BC, BP)
+    p, n, py, px, ch, live, real = locate(P, H, W, C, BC, BP)
     grad = tl.load(g + p[:, None] * C + ch, mask=real, other=0.0).to(tl.float32)
     for k in tl.static_range(9):
         q = (n * H + reflect(py + k // 3 - 1, H)) * W + reflect(px + k % 3 - 1, W)

@@ -9,7 +9,7 @@ from models import DeblurringNet
 from models.aspdc import resolve_aspdc_op
 from models.ops import _device_problem, fused_sum, use_fused_operations
 from models.ops.aspdc_sum import cpu as fused_cpu
-from tests.support.aspdc_cases import MODULES, make_case, relative_error, straight
+from tests.support.aspdc_cases import MODULES, baseline, make_case, relative_error
 from utils.common.errors import UserError
 from utils.runtime.device import pick_deform_op
 
@@ -38,7 +38,7 @@ def test_outputs_and_gradients_equal_torchvisions(options):
     # At whole pixels the offset's gradient is one of two one-sided ones, and both back ends take the upper.
     exact = {name: tensor.double().requires_grad_() for name, tensor in case.items()}
     case = {name: tensor.requires_grad_() for name, tensor in case.items()}
-    ours, theirs = fused(case), straight(exact)
+    ours, theirs = fused(case), baseline(exact)
     assert relative_error(ours, theirs) < 1e-5
     cotangent = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
     gradients = zip(
@@ -78,7 +78,7 @@ def test_short_types_keep_their_precision(dtype, limit):
     short = {name: tensor if "map" in name else tensor.to(dtype) for name, tensor in case.items()}
     ours = fused(short)
     assert ours.dtype == dtype
-    assert relative_error(ours.float(), straight(case)) < limit
+    assert relative_error(ours.float(), baseline(case)) < limit
 
 
 def test_result_is_channels_last_and_repeats_to_the_bit():

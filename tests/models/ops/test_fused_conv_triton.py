@@ -8,7 +8,7 @@ from tests.support.triton_device import DEVICE  # skips this file where the kern
 
 # isort: split
 from models.aspdc import ASPDC, read_as_released
-from models.blocks import JoinedConvolution
+from models.blocks import ChunkedConv
 from models.ops.conv.op import convolution, predictions
 from models.ops.conv.triton_launch import kernel_form, predict_form
 from models.ops.dynamic_filter.op import filtered
@@ -120,7 +120,7 @@ def test_a_convolution_of_channels_that_arrive_in_parts(monkeypatch):
     monkeypatch.setattr("models.ops.fused_conv_type", lambda x, layer: x.dtype)
     layer = torch.nn.Conv2d(48, 16, 3, padding=1).to(DEVICE)
     parts = [torch.randn(1, 16, 5, 6).to(DEVICE, memory_format=CHANNELS_LAST) for _ in range(3)]
-    joined = JoinedConvolution(layer)
+    joined = ChunkedConv(layer)
     with torch.no_grad():
         for part in parts:
             joined.add(part)

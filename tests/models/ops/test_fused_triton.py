@@ -7,7 +7,7 @@ from tests.support.triton_device import DEVICE, GPU  # skips this file where the
 
 # isort: split
 from models.ops.aspdc_sum.op import fused_sum_triton, product
-from tests.support.aspdc_cases import MODULES, make_case, relative_error, straight
+from tests.support.aspdc_cases import MODULES, baseline, make_case, relative_error
 
 
 def fused(case):
@@ -44,7 +44,7 @@ def test_outputs_and_gradients_equal_torchvisions(options, deterministic):
     case = make_case(**options)
     exact = {name: tensor.double().requires_grad_() for name, tensor in case.items()}
     case = {name: tensor.requires_grad_() for name, tensor in channels_last(case).items()}
-    ours, theirs = fused(case), straight(exact)
+    ours, theirs = fused(case), baseline(exact)
     assert relative_error(ours.cpu(), theirs) < 1e-5
     cotangent = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
     gradients = zip(
@@ -63,7 +63,7 @@ def test_short_types_keep_their_precision(dtype, limit):
     short = {name: tensor if "map" in name else tensor.to(dtype) for name, tensor in channels_last(case).items()}
     ours = fused(short)
     assert ours.dtype == dtype
-    assert relative_error(ours.float().cpu(), straight(case)) < limit
+    assert relative_error(ours.float().cpu(), baseline(case)) < limit
 
 
 @pytest.mark.slow
@@ -138,4 +138,4 @@ def test_refuses_what_the_kernels_cannot_do(change, error, message):
 def test_networks_size_on_a_gpu(dtype):
     case = make_case(channels=128, out=128, height=45, width=80, reach=3.0)
     ours = fused({k: v if "map" in k else v.to(dtype) for k, v in channels_last(case).items()})
-    assert relative_error(ours.float().cpu(), straight(case)) < (1e-5 if dtype == torch.float32 else 2e-2)
+    assert relative_error(ours.float().cpu(), baseline(case)) < (1e-5 if dtype == torch.float32 else 2e-2)

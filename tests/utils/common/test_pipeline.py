@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from utils.common.pipeline import overlapped
+from utils.common.pipeline import run_pipeline
 
 
 def test_results_come_in_order_and_no_more_is_under_way_than_allowed():
@@ -34,7 +34,7 @@ def test_results_come_in_order_and_no_more_is_under_way_than_allowed():
         assert threading.get_ident() == caller
         return loaded + 1
 
-    found = list(overlapped(range(10), load_item, work, store, threads=3, size=lambda item: sizes[item], budget=5))
+    found = list(run_pipeline(range(10), load_item, work, store, threads=3, size=lambda item: sizes[item], budget=5))
     assert found == [(i, (i, i * 10, i * 10 + 1)) for i in range(10)]
     assert 3 < most <= 5  # several at a time
 
@@ -50,7 +50,7 @@ def test_loading_goes_no_further_ahead_than_its_threads_need():
     def work(item, _loaded):
         ahead.append(len(taken) - item)
 
-    list(overlapped(items(), lambda item: item, work, lambda *_: None, threads=3, size=lambda _: 1, budget=1000))
+    list(run_pipeline(items(), lambda item: item, work, lambda *_: None, threads=3, size=lambda _: 1, budget=1000))
     assert 3 < max(ahead) <= 2 * 3 + 1
 
 
@@ -60,7 +60,7 @@ def test_what_was_worked_on_is_stored_when_it_stops():
     def work(item, loaded):
         worked.append(item)
 
-    steps = overlapped(
+    steps = run_pipeline(
         range(100), lambda item: item, work, lambda item, *_: stored.append(item) or time.sleep(0.02),
         threads=2, size=lambda _: 1, budget=9, stop=lambda: len(worked) >= 4,
     )  # fmt: skip
@@ -79,7 +79,7 @@ def test_an_error_ends_the_rest(broken):
 
         return run
 
-    steps = overlapped(range(100), step("load"), step("work"), step("store"), threads=2, size=lambda _: 1, budget=6)
+    steps = run_pipeline(range(100), step("load"), step("work"), step("store"), threads=2, size=lambda _: 1, budget=6)
     with pytest.raises(OSError, match="disk full"):
         list(steps)
     assert len(begun) < 60

@@ -15,7 +15,7 @@ from tests.support.samples import ROOT, SAMPLE, load
 from utils.common.errors import UserError
 from utils.inference.evaluation import restore
 from utils.inference.restorer import Restorer
-from utils.inference.tiling import GRID, SMALLEST, Tiling, parse_tile, restore_in_tiles
+from utils.inference.tiling import GRID, MIN_TILE, Tiling, parse_tile, restore_in_tiles
 
 CPU = torch.device("cpu")
 
@@ -96,7 +96,7 @@ def test_too_little_memory_makes_tiles_smaller_and_is_an_error_where_they_were_c
         return network(x)
 
     image, lines = load(SAMPLE)[:300, :400], []
-    restorer = Restorer(limited, 4, CPU, tile="auto", say=lines.append)
+    restorer = Restorer(limited, 4, CPU, tile="auto", log=lines.append)
     result = restorer(image)
     assert restorer.tiling.size == 200
     assert lines == ["memory does not suffice for 400×300 px: going on with tiles of 200 px"]
@@ -108,7 +108,7 @@ def test_too_little_memory_makes_tiles_smaller_and_is_an_error_where_they_were_c
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(UserError, match="even in the smallest tiles"):
-        Restorer(hopeless, 4, CPU, tile="auto", say=lines.append)(image)
+        Restorer(hopeless, 4, CPU, tile="auto", log=lines.append)(image)
 
     def broken(x):
         raise RuntimeError("something else")
@@ -142,7 +142,7 @@ for tile in ("auto", None):
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     lines = result.stdout.split("\n")
     assert result.returncode == 0, result.stderr
-    assert SMALLEST <= int(lines[0]) < 600
+    assert MIN_TILE <= int(lines[0]) < 600
     assert "(700, 900, 3)" in lines
     assert lines[-3:-1] == ["None", "UserError"]
 

@@ -15,7 +15,7 @@ import torch
 from tests.support.samples import SAMPLE, load, save
 from utils.common.errors import UserError
 from utils.metrics.numpy_metrics import METRICS, score
-from utils.metrics.perceptual import SMALLEST, Perceptual
+from utils.metrics.perceptual import MIN_SIDES, Perceptual
 from utils.metrics.scorer import DEFAULT, KNOWN, Scorer, parse_metrics
 from utils.metrics.torch_metrics import score_on
 
@@ -152,7 +152,7 @@ def test_values_are_pyiqas_of_the_saved_pictures(weights, pair, tmp_path):
 @needs_pyiqa
 @pytest.mark.parametrize("name", ["lpips", "niqe"])
 def test_small_and_wrong_images_are_refused(name, weights, pair):
-    metric, least = Perceptual(name, CPU), SMALLEST[name]
+    metric, least = Perceptual(name, CPU), MIN_SIDES[name]
     blurry, sharp = (image[:least, :least] for image in pair)
     assert metric(blurry, sharp) > 0
     with pytest.raises(ValueError, match=f"{name.upper()} needs at least {least}×{least} px, got {least - 1}×{least}"):

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from utils.runtime.distributed import ranks_together
+from utils.runtime.distributed import init_distributed
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")]
 
@@ -26,8 +26,8 @@ def test_the_watch_over_the_others_ends_before_the_process_does(monkeypatch):
 
     monkeypatch.setattr(torch.distributed.Store, "check", slow_check)
     before = set(threading.enumerate())
-    with ranks_together("cpu") as ranks:
+    with init_distributed("cpu") as distributed:
         assert asked.wait(60)
-        assert ranks.together
+        assert distributed.is_distributed
         assert set(threading.enumerate()) - before
     assert not set(threading.enumerate()) - before

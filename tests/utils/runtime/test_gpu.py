@@ -15,8 +15,8 @@ from tests.support.samples import ROOT, SAMPLE, SAMPLES, load
 from utils.inference.evaluation import restore
 from utils.inference.restorer import Restorer
 from utils.metrics.numpy_metrics import psnr_float
-from utils.runtime.cuda_graph import Captured
-from utils.runtime.distributed import Ranks
+from utils.runtime.cuda_graph import CudaGraph
+from utils.runtime.distributed import DistributedContext
 from utils.runtime.precision import autocast, set_precision
 from utils.training.learner import Learner
 
@@ -99,7 +99,7 @@ def autocast_call(network, precision, *tensors):
 
 def test_a_recorded_network_gives_the_same_image_at_every_size():
     deblurring, _ = networks()
-    recorded = Captured(deblurring, warmup=1)
+    recorded = CudaGraph(deblurring, warmup=1)
     large, small = load(SAMPLE)[:120, :160], load(SAMPLE)[50:101, 7:98]
     for image in (large, large, large, small, large, small, small, small, large[::-1].copy()):
         expected = restore(deblurring, image, GPU)
@@ -129,7 +129,7 @@ def test_a_gpu_with_little_memory_takes_tiles():
     total = torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**28) / total)
     try:
-        restored = Restorer(deblurring, 32, GPU, tile="auto", recorded=True, say=lines.append)(picture)
+        restored = Restorer(deblurring, 32, GPU, tile="auto", recorded=True, log=lines.append)(picture)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert any("going on with tiles" in line for line in lines)
@@ -138,7 +138,7 @@ def test_a_gpu_with_little_memory_takes_tiles():
 
 def learner_and_step(precision, recorded, **options):
     deblurring, _ = networks(4)
-    learner = Learner(deblurring, 1e-3, Ranks(GPU), precision, **options)
+    learner = Learner(deblurring, 1e-3, DistributedContext(GPU), precision, **options)
     criterion = NormalizedMSELoss().to(GPU)
 
     def loss_of(network, images):
@@ -154,7 +154,7 @@ def learner_and_step(precision, recorded, **options):
 
         return learner.step([(blurry, sharp)], kept), losses[0].detach()
 
-    return learner, Captured(step, warmup=2) if recorded else step
+    return learner, CudaGraph(step, warmup=2) if recorded else step
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

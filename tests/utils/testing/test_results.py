@@ -23,9 +23,9 @@ from utils.common import files
 from utils.common.errors import Terminated, UserError
 from utils.common.signals import Interruption
 from utils.testing import dataset_run, videos
-from utils.testing.result_files import find_earlier
+from utils.testing.result_files import find_previous_run
 from utils.testing.results import Results
-from utils.testing.sources import Method
+from utils.testing.sources import ResultSource
 
 FILES = ("results.csv", "summary.json", "report.html")
 
@@ -177,7 +177,7 @@ def test_what_a_stopped_run_was_to_replace_is_replaced_when_it_goes_on(tmp_path,
 def test_a_list_cut_in_its_last_line_is_read_up_to_there(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     (tmp_path / "unfinished-rank1.jsonl").write_text('"photos/a.png"\n"photos/b')
-    earlier = find_earlier(tmp_path, resume=True, overwrite=False)
+    earlier = find_previous_run(tmp_path, resume=True, overwrite=False)
     assert earlier.made(tmp_path / "photos" / "a.png")
     assert not earlier.made(tmp_path / "photos" / "b.png")
 
@@ -217,7 +217,7 @@ def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
 
     monkeypatch.setattr(videos, "restore_video", video)
     args = D_testing.parse_args(["--testset_dir", "a.mp4", "--save_dir", str(tmp_path)])
-    method = Method("", lambda frame: frame, tmp_path)
+    method = ResultSource("", lambda frame: frame, tmp_path)
     with pytest.raises(Terminated):
         videos.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, args, Results(tmp_path, {}), stop)
 

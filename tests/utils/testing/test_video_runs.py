@@ -13,7 +13,7 @@ import D_testing
 from tests.support.samples import SAMPLE, load, save, save_all
 from utils.common.errors import UserError
 from utils.testing import videos
-from utils.testing.inputs import find_sets, find_videos, result_folders
+from utils.testing.inputs import find_test_sets, find_videos, result_folders
 from utils.testing.video_restoring import restore_video
 from utils.video.reader import VideoFile
 
@@ -45,7 +45,7 @@ def run(tmp_path, small_networks):
 def places(*sources):
     """Return where the videos of sources go, relative to the folder of results, by their paths."""
     texts = [str(source) for source in sources]
-    image_sets = find_sets(texts, "blur")
+    image_sets = find_test_sets(texts, "blur")
     return find_videos(texts, image_sets, [path.relative_to("out") for path in result_folders(image_sets, Path("out"))])
 
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from utils.runtime.distributed import Ranks
+from utils.runtime.distributed import DistributedContext
 from utils.training.learner import Learner
 
-CPU = Ranks(torch.device("cpu"))
+CPU = DistributedContext(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
@@ -37,7 +37,7 @@ def test_every_random_state_comes_back():
 
     import numpy as np
 
-    learner = Learner(torch.nn.Linear(2, 2), 1e-3, Ranks(torch.device("cpu")))
+    learner = Learner(torch.nn.Linear(2, 2), 1e-3, DistributedContext(torch.device("cpu")))
     state = learner.state()
     first = [python_random.random(), np.random.rand(), torch.rand(1).item()]
     learner.restore(state)
