@@ -1,21 +1,20 @@
 """Training data: random patches of the frames of one or more image sets."""
 
 import atexit
-import math
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datasets.augmentation import PairAugmentation
 from datasets.discovery.layouts import ImageSet
 from datasets.frame_cache import FrameCache
+from datasets.sampler import Draw, SharedBatches
 from utils.common.errors import UserError
 from utils.images.codecs import read_image, to_tensor
 
@@ -23,7 +22,6 @@ from utils.images.codecs import read_image, to_tensor
 # those of the recipe have twice the Laplacian variance of GoPro's sharp frames, enlarged by 1.25 the same spectrum.
 ENLARGEMENT = 1.5
 
-Draw = tuple[int, int]  # which frame, and the seed of everything random about its patch
 Item = dict[str, Tensor | str | int]  # see `TrainingPatches`
 LoadedBatch = dict[str, Tensor | list[str]]  # see `collate`
 
@@ -90,58 +88,6 @@ class TrainingPatches(Dataset):
             "sharp": torch.zeros_like(blurry_patch) if sharp is None else to_tensor(sharp),
             "has_sharp": torch.tensor(float(sharp_path is not None)),
         }
-
-
-class SharedBatches(Sampler[list[Draw]]):
-    """Every frame once an epoch in random order, each with a seed of its own, in batches that ranks share out.
-
-    Order and seeds follow from `seed` and the epoch alone, so neither the number of workers nor that of ranks changes
-    anything. Set `epoch` before each epoch, and `start` to leave out the frames that an interrupted one has used.
-
-    Args:
-        length: number of frames.
-        batch_size: frames of a step, over all ranks.
-        seed: of order and patches.
-        rank: which part of each batch is wanted.
-        world: how many parts there are; they differ by one frame at most.
-    """
-
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.length = length
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world = world
-        self.epoch = 0
-        self.start = 0
-
-    def __len__(self) -> int:
-        return math.ceil((self.length - self.start) / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(self.length).tolist()
-        draws = list(zip(order, rng.integers(2**32, size=self.length).tolist(), strict=True))
-        for position in range(self.start, self.length, self.batch_size):
-            batch = draws[position : position + self.batch_size]
-            first, last = self._part(len(batch))
-            yield batch[first:last] or batch[:1]
-
-    def size(self, position: int) -> int:
-        """Return how many frames the batch has, over all ranks, that begins at so many frames of the epoch."""
-        return min(self.batch_size, self.length - position)
-
-    def weight(self, position: int) -> float:
-        """Return the weight of each frame of this rank's part in the batch at `position`.
-
-        With these weights the mean over ranks of each rank's sum is the mean over the batch. A batch of fewer frames
-        than ranks leaves some without: they get one that others have, too, with weight 0.
-        """
-        first, last = self._part(self.size(position))
-        return self.world / self.size(position) if last > first else 0.0
-
-    def _part(self, size: int) -> tuple[int, int]:
-        return self.rank * size // self.world, (self.rank + 1) * size // self.world
 
 
 def collate(items: Sequence[Item]) -> LoadedBatch:

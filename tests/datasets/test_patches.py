@@ -10,7 +10,8 @@ import torch
 
 from datasets import find_images
 from datasets.augmentation import PairAugmentation
-from datasets.patches import SharedBatches, TrainingPatches, training_loader
+from datasets.patches import TrainingPatches, training_loader
+from datasets.sampler import SharedBatches
 from tests.support.samples import ROOT, SAMPLES, load, save
 from utils.common.errors import UserError
 
@@ -184,7 +185,8 @@ def test_workers_end_before_what_is_registered_for_them_at_exit():
 import atexit, multiprocessing
 from torch.utils.data import DataLoader
 from datasets import find_images
-from datasets.patches import SharedBatches, TrainingPatches, batches_of, training_loader
+from datasets.patches import TrainingPatches, batches_of, training_loader
+from datasets.sampler import SharedBatches
 started = DataLoader.__iter__
 def start(self):
     iterator = started(self)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from datasets import BlurSynthesis, find_images, parse_source
-from datasets.patches import SharedBatches, TrainingPatches, training_loader
+from datasets.patches import TrainingPatches, training_loader
+from datasets.sampler import SharedBatches
 from tests.support.samples import SAMPLES, load, save
 from tests.support.training import same, train, values, weights
 from utils.common.errors import UserError

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
-from datasets.patches import LoadedBatch, SharedBatches, TrainingPatches, batches_of, training_loader
+from datasets.patches import LoadedBatch, TrainingPatches, batches_of, training_loader
+from datasets.sampler import SharedBatches
 from utils.runtime.device import Batch, to_device
 from utils.runtime.distributed import DistributedContext
 from utils.training.prefetch import Prefetch
