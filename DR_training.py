@@ -249,6 +249,8 @@ def main(args: argparse.Namespace) -> None:
             check_outputs(stages, args)
         image_sets = find_training_sets(args.trainset_dir, "train", args, "--trainset_dir")
         validation_sets = find_training_sets(args.valset_dir, "test", args, "--valset_dir")
+        if args.blur and not any(image_set.synthetic for image_set in image_sets):
+            raise UserError("--blur is of photographs, and no sharp=PATH is among --trainset_dir")
         if stages != ["finetune"] and not any(image_set.paired for image_set in image_sets):
             raise UserError(f"--stage {args.stage} needs sharp images, and none of the data sets has any")
         for image_set in validation_sets:

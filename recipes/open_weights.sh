@@ -1,27 +1,45 @@
 #!/usr/bin/env bash
 # A slice of training of the bundled networks: so many minutes, from where the slice before it ended. Deblurring and
-# reblurring run side by side, each on a GPU of its own where there are two. Afterwards OUT/NF.pth and OUT/R.pth are what
-# was reached (fp16: a slice begins with a new optimiser and a warm-up), and OUT/history.csv has a row for each: steps,
-# learning rate, data, commit, PSNR on held-out pairs by set, worst picture. A slice that was stopped goes on.
+# reblurring run side by side, each on a GPU of its own where there are two. Afterwards OUT/NF.pth and OUT/R.pth are
+# what was reached (fp16: a slice begins with a new optimiser and a warm-up), and OUT/history.csv has a row for each:
+# steps, learning rate, settings, commit, PSNR on held-out pairs by set, worst picture. A slice that was stopped goes on.
 #
 #   MINUTES=10 bash recipes/open_weights.sh DATA OUT
 #
-# DATA: sharp/ and sharp_extra/, photographs; GOPRO_sample/train, pairs_extra/{gopro,gopro_gamma,reds}, sequences of real
-# pairs. From what the first slice starts: START, REBLUR_START (files; default: new networks) and the steps that they
-# have seen, START_STEPS, REBLUR_START_STEPS. The learning rate begins at LR and REBLUR_LR and is halved every HALVE_EVERY
-# epochs (reblurring, whose steps are shorter: twice as many), about three times a slice on a GPU that takes 48 steps/s.
-# For trials: STAGES="deblur"; STEPS, at which a slice ends before its MINUTES are over; BLUR="share_still=0.2" or "", see
-# DR_training.py --blur; TRAINSET, data sets in the place of the mix below, with the folder of its links, OUT/data,
-# written as LINKS; FLAGS, for both stages; NAME, what the history calls the slice; COMMIT, where git does not know it.
+# DATA: sharp/ and sharp_extra/, photographs; sequences of real pairs, each with blur/ and sharp/ and files named by
+# digits: GOPRO_sample/train/GOPR0372_07_00, pairs_extra/gopro/GOPR0477_11_00, pairs_extra/gopro_gamma/{GOPR0374_11_00,
+# GOPR0384_11_02}, pairs_extra/reds/{000,001,003,020,val}. PYTHON: the interpreter (default: python), such as
+# .venv/bin/python. From what the first slice starts: START, REBLUR_START (files; default: new networks) and the steps
+# that they have seen, START_STEPS, REBLUR_START_STEPS. The learning rate begins at LR and REBLUR_LR and is halved every
+# HALVE_EVERY epochs (reblurring, whose steps are shorter: twice as many), about three times a slice on a GPU that takes
+# 48 steps/s. For trials: STAGES="deblur"; STEPS, at which a slice ends before its MINUTES are over;
+# BLUR="share_still=0.2" or "", see DR_training.py --blur; TRAINSET, data sets in the place of the mix below, with the
+# folder of its links, OUT/data, written as LINKS; FLAGS, for both stages; NAME, what the history calls the slice;
+# COMMIT, where git does not know it.
 # shellcheck disable=SC2086  # PYTHON, START and flags are several words
 set -euo pipefail
+if [ $# != 2 ]; then
+    echo "usage: bash recipes/open_weights.sh DATA OUT (the head of the script says what they hold)" >&2
+    exit 2
+fi
+for stage in ${STAGES:-}; do
+    case $stage in deblur | reblur) ;; *) echo "STAGES: expected deblur or reblur, found $stage" >&2; exit 2 ;; esac
+done
 data=$(realpath "$1") out=$(realpath -m "$2")
+START=${START:+$(realpath "$START")} REBLUR_START=${REBLUR_START:+$(realpath "$REBLUR_START")}
+HISTORY=$(realpath -m "${HISTORY:-$out/history.csv}")
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python} STAGES=${STAGES:-deblur reblur} MINUTES=${MINUTES:-10}
 BLUR=${BLUR-share_still=0.2 share_frames=0.5}  # what helped, see docs/results.md
-HALVE_EVERY=${HALVE_EVERY:-$(((MINUTES + 2) / 3))} HISTORY=${HISTORY:-$out/history.csv}
+HALVE_EVERY=${HALVE_EVERY:-$(awk "BEGIN { n = int(($MINUTES + 2) / 3); print (n > 1 ? n : 1) }")}
 links=$out/data
 mkdir -p "$out" "$(dirname "$HISTORY")"
+exec 9> "$out/lock"
+if ! flock --nonblock 9; then
+    echo "another slice is running in $out; wait for its end, or give another OUT" >&2
+    exit 2
+fi
+rm -rf "$links"  # links of an earlier slice, to what DATA may not hold any more
 
 link_sequence() {  # FROM TO [CONDITION]: links to a sequence's pairs, those whose number i (from 0) meets the condition
     local side
@@ -32,7 +50,8 @@ link_sequence() {  # FROM TO [CONDITION]: links to a sequence's pairs, those who
     done
 }
 
-# Held out, never trained on: a REDS sequence, one of GoPro with gamma, every third pair of one with nearly sharp frames.
+# Held out, never trained on: a REDS sequence, one of GoPro with gamma, every third pair of one with nearly sharp
+# frames.
 link_sequence pairs_extra/reds/003 validation/reds_003
 link_sequence pairs_extra/gopro_gamma/GOPR0384_11_02 validation/gopro_gamma
 link_sequence pairs_extra/gopro/GOPR0477_11_00 validation/gopro_0477 'i % 3 == 0'
@@ -60,19 +79,32 @@ row() {  # STAGE FILE and more: scores a network and adds a row to the history, 
 }
 
 slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
-    local stage=$1 result=$out/$2.pth file=$3 start=$4 lr=$6 epochs=$7 device=$8 number work status=0
-    [ ! -e "$result" ] || start=$result
+    local stage=$1 result=$out/$2.pth file=$3 start=$4 lr=$6 epochs=$7 device=$8 number work training status=0
+    if [ -e "$result" ]; then
+        [ -z "$start" ] || echo "$stage: goes on from $result, not from $start"
+        start=$result
+    fi
     if [ -n "$start" ] && ! grep -qs ",$stage," "$HISTORY"; then row "$stage" "$start" --steps "$5" --name start; fi
     number=$(grep -c ",$stage," "$HISTORY" 2> /dev/null || true)
     number=${number:-0}
     work=$out/$stage-$number
-    [ -z "$start" ] || start="--${stage}ring_weights $start"
-    timeout --signal TERM --kill-after 120 "${MINUTES}m" $PYTHON DR_training.py --stage "$stage" $start \
+    local from=()
+    [ -z "$start" ] || from=("--${stage}ring_weights" "$start")
+    timeout --signal TERM --kill-after 120 "${MINUTES}m" $PYTHON DR_training.py --stage "$stage" "${from[@]}" \
         --trainset_dir "${mix[@]}" ${BLUR:+--blur $BLUR} --cache_dir "$out/cache" --output_dir "$work" \
         --log_dir "$work/log" --lr "$lr" --n_steps "$epochs" --warmup_steps 1000 --ema_decay 0.9995 --clip_grad 0.3 \
         --precision bf16 --seed "$number" --save_every 5min --keep 1 --resume auto --device "$device" \
-        ${STEPS:+--max_steps $STEPS} ${FLAGS:-} || status=$?
-    if [ $status != 0 ] && [ $status != 124 ]; then return $status; fi  # 124: the time was over, and what it had is saved
+        ${STEPS:+--max_steps $STEPS} ${FLAGS:-} &
+    training=$!
+    trap 'kill -TERM "$training" 2> /dev/null' TERM  # timeout passes it on, and the training saves what it has
+    wait "$training" || status=$?
+    if kill -0 "$training" 2> /dev/null; then  # a signal ended the wait, not the training
+        wait "$training" || true
+        echo "$stage: stopped; the same command goes on with this slice" >&2
+        return 143
+    fi
+    # 124: the time was over, and what the training had is saved.
+    if [ $status != 0 ] && [ $status != 124 ]; then return $status; fi
     rm -f "$result.new"
     $PYTHON -m tools.halve "$work/$file" "$result.new"
     row "$stage" "$result.new" --run "$work" --lr "$lr, halved every $epochs epochs" --name "${NAME:-$number}" \
@@ -90,9 +122,12 @@ for stage in $STAGES; do
             "$HALVE_EVERY" "${DEVICE:-${devices[0]}}" & ;;
         reblur) slice reblur R ReBlurringNet.pth "${REBLUR_START:-}" "${REBLUR_START_STEPS:-0}" "${REBLUR_LR:-2e-4}" \
             "$((2 * HALVE_EVERY))" "${DEVICE:-${devices[1]}}" & ;;
-        *) echo "STAGES: expected deblur or reblur, found $stage" >&2; exit 2 ;;
     esac
     running+=($!)
 done
-for job in "${running[@]}"; do wait "$job" || failed=1; done
+trap 'kill -TERM "${running[@]}" 2> /dev/null' TERM INT
+for job in "${running[@]}"; do
+    wait "$job" || failed=1
+    while kill -0 "$job" 2> /dev/null; do wait "$job" || failed=1; done  # a signal ends wait, not the slice
+done
 exit $failed

@@ -29,6 +29,12 @@ from utils.runtime.device import pick_device
 
 __all__ = ["BlurSettings", "BlurSynthesis", "main", "parse_args"]
 
+# What the two variants are, so that their partner is one and the same.
+_FIXED = (
+    *("share_linear", "share_gamma", "gamma", "contrast", "brightness"),
+    *("share_highlights", "highlights", "share_jpeg", "quality"),
+)
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
@@ -64,6 +70,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--count and --long_side should be at least 1")
     if args.resume and args.overwrite:
         parser.error("--resume goes on with earlier pairs, --overwrite replaces them: give one of the two")
+    if args.blur and args.from_video:
+        parser.error("--blur is of photographs; a clip's pairs are the mean of its own frames")
+    if fixed := [change for change in args.blur if change.partition("=")[0] in _FIXED]:
+        parser.error(f"--blur {fixed[0]}: both of GoPro's variants are written, without highlights and JPEG")
     return args
 
 
@@ -102,7 +112,7 @@ def main(args: argparse.Namespace) -> None:
         check_writable(args.out_dir, "OUT_DIR")
         smallest = 2 * BlurSettings().margin + MIN_SIZE
         problems += from_photographs(
-            args.sharp_dir, folder, synthesise, smallest, args.count, args.seed, args.long_side
+            args.sharp_dir, folder, synthesise, smallest, args.count, args.seed, args.long_side, args.blur
         )
     for source in args.from_video:
         check_writable(args.out_dir, "OUT_DIR")

@@ -48,7 +48,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=PRECISIONS, default="fp32", help="number format of products (default: fp32)")
     add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, ... (default: auto)")
     # fmt: on
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.steps < 0:
+        parser.error("--steps should be 0 or more")
+    names = [folder.resolve().name for folder in args.valset_dir]
+    if len(set(names)) < len(names):
+        parser.error("--valset_dir: the sets stand in the table by their folders' names, which should differ")
+    return args
+
+
+def read_rows(table: Path) -> list[Row]:
+    """Return a history's rows.
+
+    Raises:
+        UserError: it cannot be read, or is no history.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if bad := next((i for i, row in enumerate(rows, 2) if None in row or not row["steps_in_all"].isdigit()), None):
+            raise UserError(f"{table}, row {bad}: expected a number of steps_in_all and a value a column; mend the row")
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
+        raise UserError(f"{table} is no history of training ({error!r}); give another file") from error
+    return rows
 
 
 def steps_of(run: Path, stage: str) -> int:
@@ -99,10 +121,7 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         UserError: a network, a set, a run or the table cannot be read.
     """
-    rows: list[Row] = []
-    if args.history.exists():
-        with args.history.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+    rows = read_rows(args.history) if args.history.exists() else []
     before = [int(row["steps_in_all"]) for row in rows if row["stage"] == args.stage]
     steps = steps_of(args.run, args.stage) if args.run else args.steps
     row = {

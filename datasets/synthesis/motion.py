@@ -30,7 +30,7 @@ class MotionSettings:
         highest_frequency: Hz, of the camera's motion.
         extent: px, median of the path's length during the exposure (mean over the image), log-normal.
         spread: standard deviation of the extent's natural logarithm.
-        share_still: of images over which the camera hardly moves.
+        share_still: of images over which the camera hardly moves; regions that move by themselves stay.
         still_extent: px, the most that it moves then; uniform from 0.
         share_frames: of images that are the mean of a few frames of a video, as GoPro's are, however far apart.
         frames: fewest and most of them; both odd.
@@ -83,6 +83,8 @@ class MotionSettings:
         for name in ("exposure", "focal_length", "region_radius"):
             if min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} should be above 0, not {getattr(self, name)}")
+        if min(*self.frame, self.spread, self.region_extent) < 0 or min(self.frame) == 0:
+            raise ValueError("spread should be at least 0, and frame a height and a width in px")
         if min(self.extent, self.still_extent, self.region_extent) < 0 or min(self.step, self.highest_frequency) <= 0:
             raise ValueError("extents should be at least 0, step and highest_frequency above 0")
 

@@ -35,9 +35,9 @@ class PairFolder:
     def __init__(self, root: Path, resume: bool, overwrite: bool) -> None:
         self.root, self._resume, self._overwrite = root, resume, overwrite
         self.written = 0
-        self._settings: dict[str, int | list[int]] = {}
+        self._settings: dict[str, int | list[int] | str] = {}
 
-    def begin(self, sequence: str, settings: dict[str, int | list[int]]) -> None:
+    def begin(self, sequence: str, settings: dict[str, int | list[int] | str]) -> None:
         """Let settings be those of the pairs that follow.
 
         Raises:
@@ -96,6 +96,7 @@ def from_photographs(
     count: int,
     seed: int,
     long_side: int,
+    blur: Sequence[str] = (),
 ) -> list[str]:
     """Write pairs made of each photograph below a folder, in a sequence of its name; return what was left out, and why.
 
@@ -107,6 +108,7 @@ def from_photographs(
         count: pairs of each photograph.
         seed: of all that is random; a photograph's own follow from it, its name and the pair's number.
         long_side: px: larger photographs are reduced to it by area.
+        blur: changes of the blur's settings, which the pairs of a sequence share.
 
     Raises:
         UserError: no photographs there, or pairs of theirs already; a file cannot be written.
@@ -122,7 +124,8 @@ def from_photographs(
     folder.check_no_overwrite(sequences)
     problems = []
     for file, sequence in tqdm(list(zip(files, sequences, strict=True)), desc=str(source), dynamic_ncols=True):
-        folder.begin(sequence, {"long_side": long_side, "seed": seed})
+        changes = {"blur": " ".join(blur)} if blur else {}
+        folder.begin(sequence, {"long_side": long_side, "seed": seed, **changes})
         numbers = [number for number in range(count) if folder.wants(sequence, number)]
         if not numbers:
             continue

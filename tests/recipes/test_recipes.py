@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,53 @@ def test_a_row_needs_a_run_that_has_a_state(tmp_path, small_networks):
     with pytest.raises(UserError, match=r"holds no state of stage deblur: expected the --output_dir of its run"):
         training_history.main(args)
     assert not (tmp_path / "h.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_slice_that_is_stopped_leaves_nothing_running_and_goes_on(data, tmp_path):
+    out, command = tmp_path / "out with space", ["bash", str(ROOT / "recipes" / "open_weights.sh")]
+    variables = {"PYTHON": sys.executable, "DEVICE": "cpu", "FLAGS": TINY, "STAGES": "deblur", "MINUTES": "9.5"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    first = subprocess.Popen([*command, data, out], env=environment, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if list(out.glob("deblur-0/states/deblur/step-*.pth")) or first.poll() is not None:
+            break
+        time.sleep(0.1)
+    refused = run("open_weights.sh", data, out, FLAGS=TINY, STAGES="deblur")
+    assert (refused.returncode, "another slice is running" in refused.stderr) == (2, True)
+    time.sleep(2)
+    first.terminate()
+    _, said = first.communicate(timeout=120)  # ends only when nothing holds stderr any more
+    assert (first.returncode, "the same command goes on with this slice" in said) == (1, True), said[-2000:]
+    assert not (out / "history.csv").exists()
+    (state,) = out.glob("deblur-0/states/deblur/step-*.pth")
+    done = int(state.stem.partition("-")[2])
+    result = run("open_weights.sh", data, out, FLAGS=TINY, STAGES="deblur", STEPS=str(done + 2))
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert [(row["slice"], row["steps"]) for row in rows(out / "history.csv")] == [("0", str(done + 2))]
+    result = run("open_weights.sh", data, out, FLAGS=TINY, STAGES="deblur", STEPS="1", START="elsewhere.pth")
+    assert (result.returncode, "NF.pth, not from" in result.stdout) == (0, True), result.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "is no history of training"),
+        ("stage,steps_in_all\ndeblur,\n", "row 2: expected a number of steps_in_all"),
+        ("stage,steps_in_all\ndeblur,3,4,5\n", "row 2"),
+        ("stage,steps_in_all\ndeblur\n", "is no history of training"),
+        ("\udcff", "is no history of training"),
+    ],
+)
+def test_a_table_that_is_no_history_is_refused(tmp_path, text, message):
+    table = tmp_path / "history.csv"
+    table.write_text(text, errors="surrogateescape")
+    with pytest.raises(UserError, match=message):
+        training_history.read_rows(table)
+
+
+@pytest.mark.parametrize("more", [["--steps", "-1"], ["--valset_dir", "a/val", "b/val"]])
+def test_arguments_that_make_no_sense_are_refused(more, capsys):
+    with pytest.raises(SystemExit):
+        training_history.parse_args(["h.csv", "deblur", "NF.pth", "--valset_dir", "x", *more])
+    assert "should" in capsys.readouterr().err
