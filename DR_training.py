@@ -51,8 +51,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
              "ground truth take part in finetune only, through the consistency term. sharp=PATH: photographs that are "
              "blurred as they are used. 3*PATH: every frame three times an epoch")
     add("--blur", nargs="+", default=[], metavar="NAME=VALUE",
-        help="settings of the blur of sharp= photographs that are to be other than in MotionSettings and "
-             "SensorSettings, such as share_still=0.2 extent=12 frames=7,13")
+        help="settings of the blur of sharp= photographs that are to be other than in datasets/synthesis/motion.py and "
+             "sensor.py, which explain them: share_still=0.2 extent=12 frames=7,13 (default: none)")
     add("--blur_dir", default="blur",
         help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
     add("--valset_dir", nargs="+", default=[], metavar="[KIND=]PATH",

@@ -108,7 +108,7 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
     rm -f "$result.new"
     $PYTHON -m tools.halve "$work/$file" "$result.new"
     row "$stage" "$result.new" --run "$work" --lr "$lr, halved every $epochs epochs" --name "${NAME:-$number}" \
-        --data "${BLUR:-} ${FLAGS:-}"
+        --data "$(for set in "${mix[@]}"; do printf '%s*%s ' "${set%%\**}" "${set##*/}"; done)${BLUR:-} ${FLAGS:-}"
     mv "$result.new" "$result"
     rm -r "$work/states"
 }

@@ -52,7 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--frames", type=int, nargs=2, default=(7, 13), metavar=("LOW", "HIGH"),
         help="of a clip, averaged to a blurry one: an odd number in this range (default: GoPro's 7 13)")
     add("--blur", nargs="+", default=[], metavar="NAME=VALUE",
-        help="of photographs: settings of the blur that are to be other than in MotionSettings and SensorSettings")
+        help="of photographs: settings of the blur that are to be other than in datasets/synthesis/ (default: none)")
     add("--count", type=int, default=1, help="pairs of each photograph (default: 1)")
     add("--long_side", type=int, default=1280, help="px; larger photographs are reduced to it (default: 1280)")
     add("--seed", type=int, default=0, help="of everything random (default: 0)")

@@ -63,7 +63,8 @@ def _parsed(change: str, text: str, present: float | tuple[float, ...]) -> float
     ordered = not pair or (len(values) == 2 and values[0] <= values[1])
     if len(values) != 1 + pair or not ordered or not all(np.isfinite(values)) or (share and not 0 <= values[0] <= 1):
         what = "a number from 0 to 1" if share else "LOW,HIGH" if pair else "a number"
-        raise UserError(f"{change}: expected {what} of the kind of {present}")
+        example = ",".join(map(str, present)) if isinstance(present, tuple) else present
+        raise UserError(f"{change}: expected {what}, such as {example}")
     return tuple(values) if pair else values[0]
 
 

@@ -80,13 +80,13 @@ class MotionSettings:
             low, high = getattr(self, name)
             if not (3 <= low <= high and low % 2 == high % 2 == 1):
                 raise ValueError(f"{name} should be two odd numbers from 3 up, the lower one first, not {low},{high}")
-        for name in ("exposure", "focal_length", "region_radius"):
-            if min(getattr(self, name)) <= 0:
+        for name in ("exposure", "highest_frequency", "frame", "focal_length", "region_radius", "step"):
+            if np.min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} should be above 0, not {getattr(self, name)}")
-        if min(*self.frame, self.spread, self.region_extent) < 0 or min(self.frame) == 0:
-            raise ValueError("spread should be at least 0, and frame a height and a width in px")
-        if min(self.extent, self.still_extent, self.region_extent) < 0 or min(self.step, self.highest_frequency) <= 0:
-            raise ValueError("extents should be at least 0, step and highest_frequency above 0")
+        sizes = ("extent", "still_extent", "spread", "roll", "translation", "tilt")
+        for name in (*sizes, "region_edge", "region_extent", "region_turn", "region_growth"):
+            if np.min(getattr(self, name)) < 0:
+                raise ValueError(f"{name} should be at least 0, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def draw_motion(seeds: Sequence[int], height: int, width: int, margin: int, sett
     objects = _Objects(seeds, height, width, margin, settings)
     speed = scale * steps.max(axis=(1, 2)) * (_MOMENTS - 1) + objects.speed.max(axis=1)
     fewest, most = settings.sub_frames
-    slowing = np.minimum(1.0, (most - 1) * settings.step / (_SAFETY * speed))
+    slowing = np.minimum(1.0, (most - 1) * settings.step / (_SAFETY * np.maximum(speed, 1e-9)))  # 0: nothing moves
     halves = np.ceil(_SAFETY * slowing * speed / settings.step / 2 - 1e-9).astype(np.int64)
     counts = 2 * np.maximum(halves, (fewest - 1) // 2) + 1
     low, high = settings.frames

@@ -64,6 +64,7 @@ def test_a_slice_goes_on_from_the_one_before_and_never_trains_on_what_is_held_ou
     steps = [(row["slice"], row["steps"], row["steps_in_all"]) for row in (first, second)]
     assert steps == [("0", "3", "3"), ("1", "2", "5")]
     assert (first["lr"], reblur["lr"]) == ("1e-4, halved every 4 epochs", "2e-4, halved every 8 epochs")
+    assert first["data"].startswith("24*sharp 24*sharp_extra 12*frames 36*gopro_0372 72*gopro_0477 ")
     assert ("share_still" in first["data"], "share_still" in second["data"]) == (True, False)
     assert first["worst"].partition("/")[0] in ("reds_003", "gopro_gamma", "gopro_0477")
     assert float(first["gopro_0477_input"]) == pytest.approx(psnr(load(PAIR[0]), load(PAIR[1])), abs=0.001)

@@ -195,6 +195,14 @@ def lengths_of(found, height, width, margin, limit):
     return [each for each in lengths if each < limit], [each for each in lengths if each >= limit]
 
 
+def test_nothing_need_move(recwarn):
+    for motion in (replace(STILL, extent=0.0, region_extent=0.0), replace(STILL, share_still=1.0, still_extent=0.0)):
+        found = draw_motion(range(3), 60, 80, 4, motion)
+        assert np.abs(found.camera - np.eye(3)).max() < 1e-9
+        assert set(found.counts) == {motion.sub_frames[0]}
+    assert not recwarn.list
+
+
 def test_a_share_of_images_is_the_mean_of_a_few_frames():
     motion = MotionSettings(extent=40.0, spread=0.1, share_with_regions=0.0, frames=(7, 11))
     smooth = draw_motion(range(200), 120, 160, 10, motion)
@@ -318,11 +326,14 @@ def test_settings_are_changed_by_name():
         ("extent=", "extent=: expected a number"),
         ("frames=8,12", "frames=8,12: frames should be two odd numbers from 3 up"),
         ("exposure=0,1", "exposure=0,1: exposure should be above 0"),
-        ("extent=-1", "extent=-1: extents should be at least 0"),
+        ("extent=-1", "extent=-1: extent should be at least 0"),
+        ("frame=0,0", "frame=0,0: frame should be above 0"),
+        ("spread=-1", "spread=-1: spread should be at least 0"),
+        ("region_edge=-3,-1", "region_edge should be at least 0"),
         ("shot=0,1e-4", "shot=0,1e-4: shot should be above 0"),
         ("frames=7", "frames=7: expected LOW,HIGH"),
         ("frames=13,7", "frames=13,7: expected LOW,HIGH"),
-        ("frames=7.5,9", r"expected LOW,HIGH of the kind of \(7, 13\)"),
+        ("frames=7.5,9", "expected LOW,HIGH, such as 7,13"),
         ("shot=1e-6,nan", "shot=1e-6,nan: expected LOW,HIGH"),
     ],
 )
