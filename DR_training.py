@@ -21,14 +21,15 @@ from torch import Tensor, nn
 from datasets import BlurSettings, FrameCache, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet
-from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
 from models.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net
-from utils.common.errors import UserError, user_errors_end_the_program
+from models.ops.back_ends import DEFORM_OPS
+from utils.common.errors import UserError
 from utils.common.files import check_writable, file_digest
 from utils.runtime.device import Batch, pick_deform_op
 from utils.runtime.distributed import init_distributed
 from utils.runtime.precision import PRECISIONS, set_deterministic, set_precision
+from utils.runtime.program_end import user_errors_end_the_program
 from utils.training.checkpointing import CheckpointManager, state_name, states_folder
 from utils.training.datasets import check_outputs_outside_inputs, check_scorable, find_training_sets
 from utils.training.progress import SaveEvery
@@ -83,7 +84,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto",
         help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...; with torchrun auto gives each "
              "process a GPU of its own")
-    add("--deform_op", choices=ASPDC_OPS, default="auto",
+    add("--deform_op", choices=DEFORM_OPS, default="auto",
         help="back end of the deformable convolutions; auto is fused on the CPU and on GPUs from Hopper on, elsewhere "
              "mmcv if installed, else torchvision")
     add("--precision", choices=PRECISIONS, default="fp32",
@@ -167,7 +168,9 @@ def reblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[Reblur
         return reblurred, loss, {"reblur": loss}
 
     given = args.reblurring_weights
-    return (load_reblurring_net(given) if given else ReblurringNet(args.width // 2)).to(device), losses
+    if given:
+        return load_reblurring_net(given, device, args.deform_op), losses
+    return ReblurringNet(args.width // 2, args.deform_op).to(device), losses
 
 
 def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[DeblurringNet, StageLosses]:
@@ -199,7 +202,7 @@ def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[Debl
     """λA·L(D(blurry), sharp) + λB·L(R(blurry, D(blurry)), blurry) with R frozen; the first term only where paired."""
     reblurring_weights, deblurring_weights = weight_files("finetune", args).values()
     criterion = NormalizedMSELoss(reduction="none").to(device)
-    consistency = ReblurringConsistencyLoss(load_reblurring_net(reblurring_weights))
+    consistency = ReblurringConsistencyLoss(load_reblurring_net(reblurring_weights, deform_op=args.deform_op))
     # PyTorch's types lack memory_format.
     consistency.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 

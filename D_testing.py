@@ -13,12 +13,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from datasets import ImageSet, parse_source
-from models.aspdc import ASPDC_OPS, MODULATIONS
+from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED
-from utils.common.errors import UserError, user_errors_end_the_program
+from models.ops.back_ends import DEFORM_OPS
+from utils.common.errors import UserError
 from utils.common.files import check_writable, lock_output_dir, remove_stale
 from utils.common.signals import interruption, sigterm_as_exception
 from utils.common.version import __version__
+from utils.inference.restorer import Restorer
 from utils.inference.tiling import GRID, parse_tile
 from utils.metrics.scorer import Scorer, parse_metrics
 from utils.report.figure_files import parse_blocks
@@ -26,6 +28,7 @@ from utils.report.page import FILES
 from utils.report.rows import PAGE
 from utils.runtime.distributed import init_distributed
 from utils.runtime.precision import PRECISIONS
+from utils.runtime.program_end import user_errors_end_the_program
 from utils.testing.dataset_table import run_set
 from utils.testing.inputs import check_no_overwrite, find_test_sets, find_videos, parse_folder, result_folders
 from utils.testing.presentation import FIGURES, check_no_figure_overwrite, write_page, write_set_figures
@@ -57,7 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto",
         help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...; with torchrun auto gives each "
              "process a GPU of its own")
-    add("--deform_op", choices=ASPDC_OPS, default="auto",
+    add("--deform_op", choices=DEFORM_OPS, default="auto",
         help="back end of the deformable convolutions; auto is fused on the CPU and on GPUs from Hopper on, elsewhere "
              "mmcv if installed, else torchvision")
     add("--metrics", type=parse_metrics, default="default", metavar="NAMES",
@@ -144,6 +147,9 @@ def main(args: argparse.Namespace) -> None:
             previous = find_previous_run(args.save_dir, args.resume, args.overwrite)
         scorer = Scorer(args.metrics, distributed.device)
         sources, settings = find_sources(args, distributed.device)
+        for source in sources:
+            if isinstance(source.restorer, Restorer):
+                until_the_end.enter_context(source.restorer)
         image_sets = find_test_sets(args.testset_dir, args.blur_dir)
         output_dirs = result_folders(image_sets, args.save_dir)
         videos = find_videos(

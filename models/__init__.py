@@ -1,10 +1,11 @@
 """The two networks of ASPDC, the parts that make them, and what reads them from files."""
 
-from models.aspdc import AFIM, ASPDC, ASPDCMaps, DeformableModule
-from models.checkpoint import load_deblurring_net, load_reblurring_net
-from models.deblurring_net import DeblurringNet
-from models.ops.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d
-from models.reblurring_net import ReblurringNet
+from .aspdc import AFIM, ASPDC, ASPDCMaps, DeformableModule
+from .checkpoint import load_deblurring_net, load_reblurring_net
+from .deblurring_net import DeblurringNet
+from .ops.common.kernel_weights import cached_kernel_weights
+from .ops.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d
+from .reblurring_net import ReblurringNet
 
 __all__ = [
     "AFIM",
@@ -14,6 +15,7 @@ __all__ = [
     "DeformableModule",
     "ModulatedDeformConv2d",
     "ReblurringNet",
+    "cached_kernel_weights",
     "load_deblurring_net",
     "load_reblurring_net",
     "modulated_deform_conv2d",

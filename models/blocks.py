@@ -1,13 +1,17 @@
 """Building blocks that both networks share: convolutions, residual blocks, initialisation, padding."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.ops import fused_conv, fused_conv_type, fused_part, on_side_stream, wait_side_stream, weight_and_bias
+from .ops.common.block import Block
+from .ops.common.kernel_weights import kernel_weights
+from .ops.conv.op import chunk_weights, fused_chunked_conv, fused_conv, kernel_dtype
+from .ops.conv.weights import conv_weights
 
 LRELU_SLOPE = 0.1
 MIN_SIZE = 8  # px; reflection needs more pixels than it adds, and the reblurring network adds up to 7
@@ -30,95 +34,96 @@ else:
     ModuleList = nn.ModuleList
 
 
-def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution with bias that keeps the size at stride 1: (N, in, H, W) -> (N, out, H, W)."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2)
+def numbered(layers: Mapping[int, nn.Module]) -> OrderedDict[str, nn.Module]:
+    """Return the layers of an `nn.Sequential` under the numbers that they have in checkpoints.
 
-
-def upsample(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    """Return a transposed convolution that doubles the size: (N, in, H, W) -> (N, out, 2H, 2W)."""
-    return nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
-
-
-def leaky_relu() -> nn.LeakyReLU:
-    """Return the activation of both networks: leaky ReLU of slope 0.1."""
-    return nn.LeakyReLU(LRELU_SLOPE, inplace=True)
-
-
-def convolve(
-    x: Tensor,
-    layer: nn.Conv2d | nn.ConvTranspose2d,
-    activate: bool = False,
-    residual: Tensor | None = None,
-    output_fp32: bool = False,
-) -> Tensor:
-    """Return LReLU(layer(x) + residual), of which the activation and the addition are optional.
-
-    On CUDA that is one operation, see `models.ops.fused_conv`, and `output_fp32` leaves its result in fp32.
+    There a convolution, the activation after it and a residual block have a number each; here a block computes the
+    first two.
     """
-    if fused_conv_type(x, layer) is not None:
-        slope, dtype = LRELU_SLOPE if activate else 1.0, torch.float32 if output_fp32 else None
-        return fused_conv(x, weight_and_bias(layer), layer, slope, residual, dtype)
-    y = layer(x)
-    if residual is not None:
-        y = residual + y
-    return F.leaky_relu(y, LRELU_SLOPE, inplace=True) if activate else y
+    return OrderedDict((str(number), layer) for number, layer in layers.items())
 
 
-class ChunkedConv:
-    """LReLU(layer(x)), where x are the channels of several tensors, (N, C, H, W) each, that arrive one after another.
+class Conv(Block, nn.Conv2d):
+    """A convolution with bias that keeps the size at stride 1: (N, in, H, W) -> (N, out, H/stride, W/stride).
 
-    On CUDA and without gradients each part is convolved as it comes, beside the work on the next one.
+    Args:
+        in_channels: of the input.
+        out_channels: of the result.
+        kernel_size: odd.
+        stride: step between outputs.
+        output_fp32: leave the kernel's result in fp32 where the products are of a 16-bit type.
     """
 
-    def __init__(self, layer: nn.Conv2d) -> None:
-        self._layer = layer
-        self._parts: list[Tensor] = []
-        self._total: Tensor | None = None
+    slope = 1.0  # of the leaky ReLU after it; 1 is none
 
-    def add(self, part: Tensor) -> None:
-        """Take the next part."""
-        index = len(self._parts)
-        self._parts.append(part)
-        if not torch.is_grad_enabled() and fused_conv_type(part, self._layer) is not None:
-            self._total = on_side_stream(lambda: fused_part(part, self._layer, index, self._total, LRELU_SLOPE), part)
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, output_fp32: bool = False
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, kernel_size // 2)
+        self.output_fp32 = output_fp32
 
-    def result(self) -> Tensor:
-        """Return the result, once all parts are there."""
-        if self._total is None:
-            return convolve(torch.cat(self._parts, dim=1), self._layer, activate=True)
-        wait_side_stream(self._total)
-        return self._total
-
-
-class Chain(nn.Sequential):
-    """A sequence of layers that computes a convolution or residual block and the activation after it in one call."""
-
-    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] (PyTorch's has `input`)
-        """Return the last layer's output."""
-        layers = list(self)
-        for layer, following in zip(layers, [*layers[1:], None], strict=True):
-            activate = isinstance(following, nn.LeakyReLU)
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                x = convolve(x, layer, activate, output_fp32=isinstance(following, nn.Softmax))
-            elif isinstance(layer, ResBlock):
-                x = layer(x, activate)
-            elif not isinstance(layer, nn.LeakyReLU):
-                x = layer(x)
-        return x
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (PyTorch's has `input` alone)
+        self, x: Tensor, residual: Tensor | None = None
+    ) -> Tensor:
+        """Return LReLU(convolution of x + residual), of which the activation and the addition are optional."""
+        dtype = kernel_dtype(self.deform_op, x, self)
+        if dtype is None:
+            y = super().forward(x)
+            y = y if residual is None else residual + y
+            return y if self.slope == 1.0 else F.leaky_relu(y, self.slope, inplace=True)
+        weights = kernel_weights(self, dtype, lambda: conv_weights([self], dtype))
+        return fused_conv(x, weights, self, self.slope, residual, torch.float32 if self.output_fp32 else None)
 
 
-class ResBlock(nn.Module):
-    """x + conv3(LReLU(conv3(x))) without normalisation; (N, C, H, W) -> (N, C, H, W)."""
+class ConvLReLU(Conv):
+    """LReLU(conv(x))."""
 
-    def __init__(self, channels: int) -> None:
+    slope = LRELU_SLOPE
+
+
+class UpsampleLReLU(Block, nn.ConvTranspose2d):
+    """LReLU of a transposed convolution that doubles the size: (N, in, H, W) -> (N, out, 2H, 2W)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] (as `Conv.forward`)
+        """Return the result."""
+        dtype = kernel_dtype(self.deform_op, x, self)
+        if dtype is None:
+            return F.leaky_relu(super().forward(x), LRELU_SLOPE, inplace=True)
+        weights = kernel_weights(self, dtype, lambda: conv_weights([self], dtype))
+        return fused_conv(x, weights, self, LRELU_SLOPE)
+
+
+class ChunkedConv(ConvLReLU):
+    """LReLU(conv(x)), where x are the channels of several tensors, (N, C, H, W) each."""
+
+    def forward(self, x: Sequence[Tensor]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] (of one)
+        """Return the result, (N, out, H, W)."""
+        dtype = kernel_dtype(self.deform_op, x[0], self)
+        if dtype is None or torch.is_grad_enabled():
+            return super().forward(torch.cat(list(x), dim=1))
+        weights = kernel_weights(self, ("chunks", dtype), lambda: chunk_weights(self, len(x), dtype))
+        return fused_chunked_conv(x, weights, self, self.slope)
+
+
+class ResBlock(Block):
+    """x + conv3(LReLU(conv3(x))) without normalisation; (N, C, H, W) -> (N, C, H, W).
+
+    Args:
+        channels: C.
+        activate: take the result through one more LReLU.
+    """
+
+    def __init__(self, channels: int, activate: bool = False) -> None:
         super().__init__()
-        self.conv1 = conv(channels, channels)
-        self.conv2 = conv(channels, channels)
+        self.conv1 = ConvLReLU(channels, channels)
+        self.conv2 = (ConvLReLU if activate else Conv)(channels, channels)
 
-    def forward(self, x: Tensor, activate: bool = False) -> Tensor:
-        """Return x plus its residual, both (N, C, H, W), through one more LReLU where asked for."""
-        return convolve(convolve(x, self.conv1, activate=True), self.conv2, activate, residual=x)
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus its residual."""
+        return self.conv2(self.conv1(x), residual=x)
 
 
 def init_weights(network: nn.Module) -> None:

@@ -1,6 +1,10 @@
-"""Checkpoints: one network in one file, ours or the authors' released format."""
+"""Network files, ours or in the authors' released format: what is in them, and how they are read.
+
+Like the rest of this package it needs nothing outside, so that other projects can load it under a name of their own.
+"""
 
 import pickle
+import textwrap
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -10,12 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from models.deblurring_net import DeblurringNet
-from models.reblurring_net import ReblurringNet
-from models.released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
-from utils.common.errors import UserError, some
-from utils.common.files import atomic_write, save_tensors
-from utils.common.version import __version__
+from .deblurring_net import DeblurringNet
+from .reblurring_net import ReblurringNet
+from .released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
 
 STAGE_FILES = {"reblur": "ReBlurringNet.pth", "deblur": "DeblurringNet_NF.pth", "finetune": "DeblurringNet_FT.pth"}
 BUNDLED = Path(__file__).resolve().parents[1] / "final_model" / STAGE_FILES["deblur"]
@@ -26,7 +27,7 @@ _LOADERS = {DEBLURRING_KEY: "load_deblurring_net", REBLURRING_KEY: "load_reblurr
 Network = TypeVar("Network", DeblurringNet, ReblurringNet)
 
 
-class CheckpointError(UserError):
+class CheckpointError(Exception):
     """A checkpoint that cannot be used; the message says which, why, and what to do."""
 
 
@@ -39,40 +40,28 @@ class _Checkpoint:
     version: str
 
 
-def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str, epoch: int) -> None:
-    """Write a network's weights with all that `load_*` needs, complete or not at all.
+def network_file(network: DeblurringNet | ReblurringNet, stage: str, epoch: int, version: str) -> dict[str, Any]:
+    """Return the content of a network's file: its weights with all that `load_*` needs.
 
     Args:
-        path: the file to write; an existing one is replaced.
         network: either network, on any device.
         stage: the training stage that made the weights.
         epoch: how many of its epochs were completed.
-
-    Raises:
-        UserError: the file cannot be written, or weights are not finite; an old file is kept.
+        version: of the program that writes it.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    check_finite(path, state)
-    checkpoint = {
-        "version": __version__,
-        "stage": stage,
-        "epoch": epoch,
-        "arguments": dict(network.arguments),
-        _KEYS[type(network)]: state,
-    }
-    with atomic_write(path) as temporary:
-        save_tensors(checkpoint, temporary)
-
-
-def best_file(output: Path) -> Path:
-    """Return where the network with the best validation lies beside the last one."""
-    return output.with_name(f"{output.stem}_best{output.suffix}")
+    arguments = dict(network.arguments)
+    return {"version": version, "stage": stage, "epoch": epoch, "arguments": arguments, _KEYS[type(network)]: state}
 
 
 def check_finite(path: Path, state: dict[str, Tensor]) -> None:
     """Raise `CheckpointError` rather than let weights that are not finite be written to `path`."""
     if broken := _not_finite(state):
-        raise CheckpointError(f"{path} was not written: {len(broken)} tensors are not finite ({some(broken, 3)})")
+        raise CheckpointError(f"{path} was not written: {len(broken)} tensors are not finite ({_listed(broken)})")
+
+
+def _listed(names: list[str]) -> str:
+    return textwrap.shorten(", ".join(names), 120, placeholder=" ...")
 
 
 def _not_finite(state: dict[str, Tensor]) -> list[str]:
@@ -89,7 +78,7 @@ def load_deblurring_net(
         device: where to put the network.
         modulation: reading of module 0; "auto" is what the file was trained for: as recorded in ours, "released" in
             the released format. "aligned" or "released" override it.
-        deform_op: back end of the deformable convolutions.
+        deform_op: back end, see `DeblurringNet`.
 
     Raises:
         CheckpointError: no such file, or one that does not hold this network.
@@ -101,20 +90,26 @@ def load_deblurring_net(
     return _build(DeblurringNet, Path(path), checkpoint, arguments | {"deform_op": deform_op}).to(device)
 
 
-def load_reblurring_net(path: Path | str, device: torch.device | str = "cpu") -> ReblurringNet:
+def load_reblurring_net(path: Path | str, device: torch.device | str = "cpu", deform_op: str = "auto") -> ReblurringNet:
     """Return the reblurring network of a checkpoint of ours, or in the released format, in eval mode.
+
+    Args:
+        path: the file.
+        device: where to put the network.
+        deform_op: back end, see `ReblurringNet`.
 
     Raises:
         CheckpointError: no such file, or one that does not hold this network.
     """
     checkpoint = _read(Path(path), REBLURRING_KEY)
-    return _build(ReblurringNet, Path(path), checkpoint, checkpoint.arguments or {}).to(device)
+    arguments = (checkpoint.arguments or {}) | {"deform_op": deform_op}
+    return _build(ReblurringNet, Path(path), checkpoint, arguments).to(device)
 
 
 def _read(path: Path, key: str) -> _Checkpoint:
     content = load_file(path)
     if not isinstance(content, dict) or not any(isinstance(content.get(known), dict) for known in _WHAT):
-        found = some(sorted(map(str, content))) if isinstance(content, dict) else type(content).__name__
+        found = _listed(sorted(map(str, content))) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
             f"{path} is not a checkpoint of ASPDC: expected a dict with {DEBLURRING_KEY} or {REBLURRING_KEY}, "
             f"found {found}"
@@ -128,7 +123,7 @@ def _read(path: Path, key: str) -> _Checkpoint:
     if not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in content[key].values()):
         raise CheckpointError(f"{path} was changed by hand: {key} holds something other than floating-point tensors")
     if broken := _not_finite(content[key]):
-        raise CheckpointError(f"{path} holds weights that are not finite ({some(broken, 3)}): its training diverged")
+        raise CheckpointError(f"{path} holds weights that are not finite ({_listed(broken)}): its training diverged")
     if "arguments" in content:
         if not isinstance(content["arguments"], dict):
             raise CheckpointError(f"{path} was changed by hand: its arguments are no dict")
@@ -180,8 +175,7 @@ def _build(kind: type[Network], path: Path, checkpoint: _Checkpoint, arguments: 
         network = kind(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} was written by version {checkpoint.version} for a network that this version ({__version__}) "
-            f"cannot build: {error}"
+            f"{path} was written by version {checkpoint.version} for a network that this version cannot build: {error}"
         ) from error
     expected = network.state_dict()
     problems = {
@@ -193,7 +187,7 @@ def _build(kind: type[Network], path: Path, checkpoint: _Checkpoint, arguments: 
             if name in expected and tensor.shape != expected[name].shape
         ],
     }
-    listed = [f"{len(names)} {what} ({some(names, 3)})" for what, names in problems.items() if names]
+    listed = [f"{len(names)} {what} ({_listed(names)})" for what, names in problems.items() if names]
     if listed:
         raise CheckpointError(
             f"{path} does not fit the {_WHAT[_KEYS[kind]]} network: tensors {'; '.join(listed)}; "

@@ -1,37 +1,39 @@
 """The deblurring network (paper, figure 2): 15,016,503 parameters, 64.3 GMACs at 256×256."""
 
 from collections.abc import Iterable
+from functools import partial
 
 from torch import Tensor, nn
 
-from models.aspdc import ASPDC, ASPDC_OPS, MODULATIONS, ASPDCMaps
-from models.blocks import (
-    Chain,
+from .aspdc import ASPDC, MODULATIONS, ASPDCMaps
+from .blocks import (
     ChunkedConv,
+    Conv,
+    ConvLReLU,
     ModuleList,
     ResBlock,
+    UpsampleLReLU,
     check_images,
-    conv,
-    convolve,
     crop_like,
     init_weights,
-    leaky_relu,
+    numbered,
     pad_to_stride,
-    upsample,
 )
+from .ops.back_ends import check_deform_op
+from .ops.common.block import Block
 
 STRIDE = 4
 BLOCKS = 6
 
 
-class DeblurringNet(nn.Module):
+class DeblurringNet(Block):
     """Blurry image to sharp image: convolutional head, six ASPDC blocks at a quarter of the size, fusion, tail.
 
     Args:
         width: channels at full size; 2·width at half and 4·width at a quarter. 32 is the paper's.
         modulation: how module 0 of each ASPDC reads its modulation map: "aligned" as the paper means it and as we
             train, "released" for the authors' checkpoints.
-        deform_op: back end of the deformable convolutions, one of `models.aspdc.ASPDC_OPS`.
+        deform_op: back end of the deformable convolutions, one of `models.ops.back_ends.DEFORM_OPS`.
 
     Raises:
         ValueError: an argument that is none of these.
@@ -43,33 +45,30 @@ class DeblurringNet(nn.Module):
             raise ValueError(f"width should be at least 1, got {width}")
         if modulation not in MODULATIONS:
             raise ValueError(f"modulation should be one of {', '.join(MODULATIONS)}, got {modulation!r}")
-        if deform_op not in ASPDC_OPS:
-            raise ValueError(f"deform_op should be one of {', '.join(ASPDC_OPS)}, got {deform_op!r}")
+        check_deform_op(deform_op)
         self.arguments = {"width": width, "modulation": modulation}  # what a checkpoint needs to rebuild the network
         channels = 4 * width
-        self.head = Chain(
-            conv(3, width),
-            leaky_relu(),
-            ResBlock(width),
-            ResBlock(width),
-            conv(width, 2 * width, stride=2),
-            leaky_relu(),
-            conv(2 * width, channels, stride=2),
-            leaky_relu(),
-        )
-        self.res_blocks = ModuleList(Chain(ResBlock(channels), ResBlock(channels)) for _ in range(BLOCKS))
-        self.aspdcs = ModuleList(ASPDC(channels, modulation, deform_op) for _ in range(BLOCKS))
-        self.fusion = Chain(conv(BLOCKS * channels, channels), leaky_relu())
-        self.tail = Chain(
-            upsample(channels, 2 * width),
-            leaky_relu(),
-            upsample(2 * width, width),
-            leaky_relu(),
-            conv(width, 3),
-        )
+        head = {
+            0: ConvLReLU(3, width),
+            2: ResBlock(width),
+            3: ResBlock(width),
+            4: ConvLReLU(width, 2 * width, stride=2),
+            6: ConvLReLU(2 * width, channels, stride=2),
+        }
+        self.head = nn.Sequential(numbered(head))
+        self.res_blocks = ModuleList(nn.Sequential(ResBlock(channels), ResBlock(channels)) for _ in range(BLOCKS))
+        self.aspdcs = ModuleList(ASPDC(channels, modulation) for _ in range(BLOCKS))
+        self.fusion = nn.Sequential(numbered({0: ChunkedConv(BLOCKS * channels, channels)}))
+        tail = {
+            0: UpsampleLReLU(channels, 2 * width),
+            2: UpsampleLReLU(2 * width, width),
+            4: Conv(width, 3, output_fp32=True),
+        }
+        self.tail = nn.Sequential(numbered(tail))
         # In the released reading the unpadded modulation map of module 0 needs a feature map larger than 2×2.
         self.smallest = 3 * STRIDE if modulation == "released" else STRIDE
         init_weights(self)
+        self.deform_op = deform_op
 
     def forward(self, blurry: Tensor) -> Tensor:
         """Return the deblurred image.
@@ -83,7 +82,15 @@ class DeblurringNet(nn.Module):
         Raises:
             ValueError: another shape or type.
         """
-        return self.forward_with_maps(blurry, ())[0]
+        check_images([blurry], ["blurry"])
+        padded = pad_to_stride(blurry, STRIDE, self.smallest)
+        x = self.head(padded)  # (N, 4·width, H/4, W/4)
+        refined = []
+        for res_blocks, aspdc in zip(self.res_blocks, self.aspdcs, strict=True):
+            x = aspdc(res_blocks(x))  # (N, 4·width, H/4, W/4)
+            refined.append(x)
+        x = self.fusion(refined)  # (N, 4·width, H/4, W/4)
+        return crop_like(padded + self.tail(x), blurry)
 
     def forward_with_maps(self, blurry: Tensor, blocks: Iterable[int]) -> tuple[Tensor, dict[int, ASPDCMaps]]:
         """Return `forward`'s result and what the chosen ASPDCs (0 to 5, in order of use) attended to.
@@ -94,18 +101,14 @@ class DeblurringNet(nn.Module):
         blocks = set(blocks)
         if not blocks <= set(range(BLOCKS)):
             raise ValueError(f"blocks should be from 0 to {BLOCKS - 1}, got {sorted(blocks)}")
-        check_images([blurry], ["blurry"])
-        padded = pad_to_stride(blurry, STRIDE, self.smallest)
-        x = self.head(padded)  # (N, 4·width, H/4, W/4)
-        joining, last = self.fusion[0], self.tail[-1]
-        assert isinstance(joining, nn.Conv2d)
-        assert isinstance(last, nn.Conv2d)
-        fusion, maps = ChunkedConv(joining), {}
-        for i, (res_blocks, aspdc) in enumerate(zip(self.res_blocks, self.aspdcs, strict=True)):
-            if i in blocks:
-                x, maps[i] = aspdc.forward_with_maps(res_blocks(x))
-            else:
-                x = aspdc(res_blocks(x))
-            fusion.add(x)
-        x = fusion.result()  # (N, 4·width, H/4, W/4)
-        return crop_like(convolve(self.tail[:-1](x), last, residual=padded, output_fp32=True), blurry), maps
+        maps: dict[int, ASPDCMaps] = {}
+
+        def keep_maps(aspdc: ASPDC, inputs: tuple[Tensor], block: int) -> None:
+            maps[block] = aspdc.maps(*inputs)
+
+        hooks = [self.aspdcs[i].register_forward_pre_hook(partial(keep_maps, block=i)) for i in blocks]
+        try:
+            return self(blurry), maps
+        finally:
+            for hook in hooks:
+                hook.remove()

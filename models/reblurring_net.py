@@ -1,54 +1,43 @@
 """The reblurring network (paper, figure 4): 998,802 parameters; maps a sharp image back to its blurry partner."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from models.blocks import (
-    Chain,
+from .blocks import (
+    Conv,
+    ConvLReLU,
     ModuleList,
     ResBlock,
+    UpsampleLReLU,
     check_images,
-    conv,
-    convolve,
     crop_like,
     init_weights,
-    leaky_relu,
+    numbered,
     pad_to_stride,
-    upsample,
 )
-from models.ops import fused_filter, fused_filter_possible
+from .ops.common.block import Block
+from .ops.dynamic_filter.op import filtered, kernel_possible
+from .ops.dynamic_filter.reference import KERNEL_SIZE, dynamic_filter
 
 STRIDE = 8
 MIN_FILTERED_SIDE = 16  # px; the filters at an eighth of the size reflect their border, which takes two pixels
 LEVELS = 3
-KERNEL_SIZE = 3
 
 
-def dynamic_filter(x: Tensor, kernel: Tensor) -> Tensor:
-    """Filter every pixel with a 3×3 kernel of its own, the same for all channels; reflected borders.
+class DynamicFilter(Block):
+    """Filter every pixel of x, (N, C, H, W), with a 3×3 kernel of its own, (N, 9, H, W); reflected borders."""
 
-    Args:
-        x: (N, C, H, W).
-        kernel: (N, 9, H, W), row-major taps.
-
-    Returns:
-        (N, C, H, W).
-    """
-    if fused_filter_possible(x):
-        return fused_filter(x, kernel)
-    height, width = x.shape[-2:]
-    padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
-    windows = (padded[..., i : i + height, j : j + width] for i in range(KERNEL_SIZE) for j in range(KERNEL_SIZE))
-    total = sum(kernel[:, k : k + 1] * window for k, window in enumerate(windows))
-    assert isinstance(total, Tensor)  # not the 0 of an empty sum
-    return total
+    def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """Return x filtered, (N, C, H, W)."""
+        if not kernel_possible(self.deform_op, x):
+            return dynamic_filter(x, kernel)
+        return filtered(x, kernel)
 
 
-class ReblurringNet(nn.Module):
+class ReblurringNet(Block):
     """(blurry, sharp) to reblurred: one encoder-decoder with shared weights that runs twice.
 
     The upper pass reads both images and predicts a kernel per stage and pixel. The lower pass reads the sharp image
@@ -56,9 +45,14 @@ class ReblurringNet(nn.Module):
 
     Args:
         width: channels at full size, doubled at each of the three levels. 16 is the paper's.
+        deform_op: back end, one of `models.ops.back_ends.DEFORM_OPS`; it says what computes the convolutions and
+            filters, since this network has no deformable convolutions.
+
+    Raises:
+        ValueError: an argument that is none of these.
     """
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 16, deform_op: str = "auto") -> None:
         super().__init__()
         if width < 1:
             raise ValueError(f"width should be at least 1, got {width}")
@@ -66,17 +60,19 @@ class ReblurringNet(nn.Module):
         channels = [width << level for level in range(LEVELS + 1)]
         steps_down = list(pairwise(channels))
         steps_up = [(deep, shallow) for shallow, deep in reversed(steps_down)]
-        self.head = Chain(conv(6, width), leaky_relu())
+        self.head = nn.Sequential(numbered({0: ConvLReLU(6, width)}))
         self.encoders = ModuleList(
-            Chain(conv(shallow, deep, stride=2), ResBlock(deep), leaky_relu()) for shallow, deep in steps_down
+            nn.Sequential(Conv(shallow, deep, stride=2), ResBlock(deep, activate=True)) for shallow, deep in steps_down
         )
         self.decoders = ModuleList(
-            Chain(ResBlock(deep), upsample(deep, shallow), leaky_relu()) for deep, shallow in steps_up
+            nn.Sequential(ResBlock(deep), UpsampleLReLU(deep, shallow)) for deep, shallow in steps_up
         )
         stages = [width, *(deep for _, deep in steps_down), *(shallow for _, shallow in steps_up)]
-        self.kernel_convs = ModuleList(conv(stage, KERNEL_SIZE**2) for stage in stages)
-        self.tail = conv(width, 3)
+        self.kernel_convs = ModuleList(Conv(stage, KERNEL_SIZE**2) for stage in stages)
+        self.tail = Conv(width, 3)
+        self.filter = DynamicFilter()
         init_weights(self)
+        self.deform_op = deform_op
 
     def forward(self, blurry: Tensor, sharp: Tensor) -> Tensor:
         """Return the sharp image blurred as the blurry one is.
@@ -93,25 +89,34 @@ class ReblurringNet(nn.Module):
         """
         check_images([blurry, sharp], ["blurry", "sharp"])
         padded_blurry, padded_sharp = (pad_to_stride(image, STRIDE, MIN_FILTERED_SIDE) for image in (blurry, sharp))
-        kernels: list[Tensor] = []
+        upper = self._stages(padded_blurry, padded_sharp)
+        kernels = [torch.softmax(conv(x), dim=1) for conv, x in zip(self.kernel_convs, upper, strict=True)]
+        x = padded_sharp
+        for x in self._stages(padded_sharp, padded_sharp, kernels):  # noqa: B007 the last one's output counts
+            pass
+        return crop_like(self.tail(x), blurry)
 
-        def predict_kernel(stage: int, x: Tensor) -> Tensor:
-            kernels.append(torch.softmax(convolve(x, self.kernel_convs[stage]), dim=1))
-            return x
+    def _stages(self, first: Tensor, second: Tensor, kernels: Sequence[Tensor] | None = None) -> Iterator[Tensor]:
+        """Yield the outputs of the seven stages, filtered with the kernels, if any, before the next stage reads them.
 
-        self._run(padded_blurry, padded_sharp, predict_kernel)
-        features = self._run(padded_sharp, padded_sharp, lambda stage, x: dynamic_filter(x, kernels[stage]))
-        return crop_like(convolve(features, self.tail), blurry)
+        Args:
+            first: (N, 3, H, W).
+            second: shape of `first`.
+            kernels: (N, 9, ...) for each stage.
+        """
 
-    def _run(self, first: Tensor, second: Tensor, at_stage: Callable[[int, Tensor], Tensor]) -> Tensor:
-        """Run the encoder-decoder; `at_stage(stage, output)` may replace each of the seven stages' outputs."""
-        x = at_stage(0, self.head(torch.cat([first, second], dim=1)))  # (N, width, H, W)
+        def filtered_output(stage: int, x: Tensor) -> Tensor:
+            return x if kernels is None else self.filter(x, kernels[stage])
+
+        x = filtered_output(0, self.head(torch.cat([first, second], dim=1)))  # (N, width, H, W)
+        yield x
         encoded = []
         for level, encoder in enumerate(self.encoders):
-            x = at_stage(1 + level, encoder(x))  # (N, 2·width, H/2, W/2) down to (N, 8·width, H/8, W/8)
+            x = filtered_output(1 + level, encoder(x))  # (N, 2·width, H/2, W/2) down to (N, 8·width, H/8, W/8)
+            yield x
             encoded.append(x)
         skips = [*reversed(encoded[:-1]), None]  # enc2's output joins dec3's, enc1's joins dec2's
         for level, (decoder, skip) in enumerate(zip(self.decoders, skips, strict=True)):
             x = decoder(x)  # (N, 4·width, H/4, W/4) up to (N, width, H, W)
-            x = at_stage(1 + LEVELS + level, x if skip is None else x + skip)
-        return x
+            x = filtered_output(1 + LEVELS + level, x if skip is None else x + skip)
+            yield x

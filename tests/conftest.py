@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 
 from models import DeblurringNet, ReblurringNet
-from models.checkpoint import save_network
-from models.ops.deform_conv import _mmcv_problem
+from models.ops.back_ends import mmcv_problem
 from tests.support.networks import SMALL_WIDTH
 from tests.support.samples import ROOT, SAMPLE
 from utils.runtime.precision import set_precision
+from utils.training.network_files import save_network
 
 SHARED = ROOT.parent / "shared"
 GOLDEN_CASES = (("seed0_1x64x96", 0), ("seed1_2x48x32", 1))
@@ -72,14 +72,14 @@ def golden(request, shared):
 
 @pytest.fixture(params=["torchvision", "mmcv"])
 def deform_op(request) -> str:
-    if request.param == "mmcv" and (problem := _mmcv_problem("cpu")):
+    if request.param == "mmcv" and (problem := mmcv_problem("cpu")):
         pytest.skip(problem)
     return request.param
 
 
 @pytest.fixture(params=["torchvision", "mmcv", "fused"])
 def aspdc_op(request) -> str:
-    if request.param == "mmcv" and (problem := _mmcv_problem("cpu")):
+    if request.param == "mmcv" and (problem := mmcv_problem("cpu")):
         pytest.skip(problem)
     return request.param
 

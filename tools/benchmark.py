@@ -18,13 +18,13 @@ from statistics import median
 
 import torch
 
-from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
+from models.ops.back_ends import DEFORM_OPS
 from tools.benchmark_work import WORKS, Configuration, baseline_configuration
-from utils.common.errors import user_errors_end_the_program
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
 from utils.runtime.precision import PRECISIONS, set_precision
+from utils.runtime.program_end import user_errors_end_the_program
 
 WIDTH = 32  # of the deblurring network
 WARMUP_RUNS = 3  # of each configuration: compilation, choice of algorithms, recording
@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--work", choices=WORKS, required=True, help="what to measure")
     add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, ...")
     add("--precision", choices=PRECISIONS, default="fp32", help="of the named configuration")
-    add("--deform_op", choices=ASPDC_OPS, default="auto", help="of the named configuration")
+    add("--deform_op", choices=DEFORM_OPS, default="auto", help="of the named configuration")
     add("--size", type=int, nargs=2, default=(720, 1280), metavar=("H", "W"),
         help="height and width in px of the images or patches")
     add("--batch", type=int, default=1, help="images at a time; for data, samples")

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,7 @@ from torch import nn
 from datasets import FrameCache, find_images
 from datasets.patches import TrainingPatches
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
-from models import DeblurringNet, ReblurringNet
-from models.ops import use_fused_operations
+from models import DeblurringNet, ReblurringNet, cached_kernel_weights
 from utils.images.codecs import read_image, to_tensor
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.distributed import DistributedContext
@@ -33,8 +33,7 @@ class Configuration:
     channels_last: bool
 
     def set_flags(self, device: torch.device) -> None:
-        """Set the process's TF32 flags, and whether it uses fused operations, as this configuration wants them."""
-        use_fused_operations(self.deform_op == "fused")
+        """Set the process's TF32 flags as this configuration wants them."""
         if self.precision is None:  # the defaults of PyTorch
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = True
@@ -76,37 +75,35 @@ def _images(
     ]
 
 
+def _forward(configuration: Configuration, network: nn.Module, images: list[torch.Tensor], device: torch.device) -> Run:
+    forward = configuration.recorded(network, device)
+    weights = ExitStack()
+    weights.enter_context(cached_kernel_weights(network))
+
+    @torch.inference_mode()
+    def run(weights: ExitStack = weights) -> None:  # holds them as long as the recording
+        with autocast(configuration.precision or "fp32", device):
+            forward(*images)
+
+    return run
+
+
 def deblur(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
     """Restore a batch with the deblurring network."""
     network = configuration.prepare(DeblurringNet(deform_op=configuration.deform_op).eval(), device)
-    (blurry,) = _images(configuration, 1, batch, size, device)
-    forward = configuration.recorded(network, device)
-
-    @torch.inference_mode()
-    def run() -> None:
-        with autocast(configuration.precision or "fp32", device):
-            forward(blurry)
-
-    return run
+    return _forward(configuration, network, _images(configuration, 1, batch, size, device), device)
 
 
 def reblur(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
     """Blur a batch with the reblurring network."""
-    network = configuration.prepare(ReblurringNet().eval(), device)
-    blurry, sharp = _images(configuration, 2, batch, size, device)
-    forward = configuration.recorded(network, device)
-
-    @torch.inference_mode()
-    def run() -> None:
-        with autocast(configuration.precision or "fp32", device):
-            forward(blurry, sharp)
-
-    return run
+    network = configuration.prepare(ReblurringNet(deform_op=configuration.deform_op).eval(), device)
+    return _forward(configuration, network, _images(configuration, 2, batch, size, device), device)
 
 
 def _training_step(configuration: Configuration, batch: int, size: Size, device: torch.device, finetune: bool) -> Run:
     network = configuration.prepare(DeblurringNet(deform_op=configuration.deform_op), device)
-    consistency = configuration.prepare(ReblurringConsistencyLoss(ReblurringNet()), device)
+    reblurring = ReblurringNet(deform_op=configuration.deform_op)
+    consistency = configuration.prepare(ReblurringConsistencyLoss(reblurring), device)
     criterion = NormalizedMSELoss().to(device)
     precision = configuration.precision or "fp32"
     blurry, sharp = _images(configuration, 2, batch, size, device)

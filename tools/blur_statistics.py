@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from datasets.discovery.layouts import find_images
 from datasets.discovery.pairing import SPLITS
-from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.images.codecs import read_image
 from utils.metrics.numpy_metrics import psnr
+from utils.runtime.program_end import user_errors_end_the_program
 
 TILE = 256  # px
 LENGTHS = (0.0, 0.7, *(2 ** (k / 3) for k in range(19)))  # px, up to 64

@@ -30,8 +30,9 @@ from datasets.discovery.pixel_checks import (
     measure_pair,
     quick_check,
 )
-from utils.common.errors import USAGE_STATUS, UserError, user_errors_end_the_program
+from utils.common.errors import USAGE_STATUS, UserError
 from utils.images.codecs import read_image
+from utils.runtime.program_end import user_errors_end_the_program
 
 __all__ = ["Report", "check_folder", "main", "parse_args", "quick_check"]
 

@@ -28,10 +28,11 @@ from tools.export_formats import (
     Metadata,
     OperatorMissingError,
 )
-from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.errors import UserError
 from utils.common.files import atomic_write, check_writable, file_digest
 from utils.common.version import __version__
 from utils.images.codecs import read_image, to_tensor
+from utils.runtime.program_end import user_errors_end_the_program
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 SMALLEST_CHECKED = 64  # px; then the part that is checked has other sizes than what was recorded

@@ -10,8 +10,9 @@ import torch
 
 from models.checkpoint import check_finite, load_file
 from models.released_names import DEBLURRING_KEY, REBLURRING_KEY
-from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.errors import UserError
 from utils.common.files import atomic_write, file_digest, save_tensors
+from utils.runtime.program_end import user_errors_end_the_program
 
 
 def halve(source: Path, target: Path) -> float:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from models import DeblurringNet, ReblurringNet
-from models.aspdc import ASPDC_OPS
 from models.blocks import MIN_SIZE
-from utils.common.errors import user_errors_end_the_program
+from models.ops.back_ends import DEFORM_OPS
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
 from utils.runtime.precision import PRECISIONS, autocast, set_precision
+from utils.runtime.program_end import user_errors_end_the_program
 
 NETWORKS = ("deblur", "reblur")
 INPUTS = {"deblur": 1, "reblur": 2}
@@ -51,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--size", type=int, nargs=2, metavar=("H", "W"), help="of the input (default: 256×256, then 720×1280)")
     add("--width", type=int, help="channels at full size (default: the paper's)")
     add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
-    add("--deform_op", choices=ASPDC_OPS, default="auto", help="back end of the deformable convolutions")
+    add("--deform_op", choices=DEFORM_OPS, default="auto", help="back end of the deformable convolutions")
     add("--precision", choices=PRECISIONS, default="fp32", help="number format of convolutions and products")
     add("--no_time", action="store_true", help="count only; nothing is run at full size")
     # fmt: on
@@ -68,7 +68,7 @@ def build(network: str, width: int | None, deform_op: str = "auto") -> nn.Module
     if network == "deblur":
         built = DeblurringNet(deform_op=deform_op) if width is None else DeblurringNet(width, deform_op=deform_op)
     else:
-        built = ReblurringNet() if width is None else ReblurringNet(width)
+        built = ReblurringNet(deform_op=deform_op) if width is None else ReblurringNet(width, deform_op)
     return built.eval()
 
 

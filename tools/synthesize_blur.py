@@ -22,10 +22,11 @@ from datasets.synthesis.blur import BlurSettings, BlurSynthesis
 from datasets.synthesis.sensor import SensorSettings
 from datasets.synthesis.writer import PairFolder, Pictures, from_photographs, from_video
 from models.blocks import MIN_SIZE
-from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.errors import UserError
 from utils.common.files import check_writable
 from utils.images.codecs import to_float_image, to_tensor, to_uint8
 from utils.runtime.device import pick_device
+from utils.runtime.program_end import user_errors_end_the_program
 
 __all__ = ["BlurSettings", "BlurSynthesis", "main", "parse_args"]
 

@@ -16,12 +16,13 @@ from statistics import fmean
 
 from datasets import find_images
 from models.checkpoint import load_deblurring_net, load_reblurring_net
-from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.inference.evaluation import decode, restore, score_both
 from utils.metrics.scorer import Scorer
 from utils.runtime.device import pick_device
 from utils.runtime.precision import PRECISIONS
+from utils.runtime.program_end import user_errors_end_the_program
 from utils.training.checkpointing import CheckpointManager, states_folder
 from utils.training.provenance import git_commit
 

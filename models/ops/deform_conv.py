@@ -1,55 +1,17 @@
 """Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019, eq. 1) on interchangeable back ends.
 
 The back ends give the same numbers. mmcv's (mmcv-full 1.x or mmcv 2.x) is used where it is installed, torchvision's
-otherwise. A further one is a name in `DEFORM_OPS` and a branch at the end of `modulated_deform_conv2d`; one that fuses
-the four convolutions of an ASPDC has its place in `models.aspdc.ASPDC`.
+otherwise; see `models.ops.back_ends`.
 """
-
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-DEFORM_OPS = ("auto", "mmcv", "torchvision")
+from .back_ends import resolve_single_op
+from .common.block import Block
 
 Pair = tuple[int, int]  # vertical, horizontal
-
-
-@cache
-def _mmcv_problem(device_type: str) -> str | None:
-    """Return why mmcv's op cannot run on this kind of device, or None where it can."""
-    try:
-        from mmcv.ops import (  # pyright: ignore[reportMissingImports] (optional)
-            get_compiling_cuda_version,
-            modulated_deform_conv2d,  # noqa: F401
-        )
-    except ImportError as error:
-        return f"mmcv's ops cannot be imported ({error}); `make mmcv` builds them"
-    if device_type == "cuda" and get_compiling_cuda_version() == "not available":
-        return "this mmcv was built without CUDA"
-    return None
-
-
-def resolve_deform_op(deform_op: str, device: torch.device | str) -> str:
-    """Return the name of the back end that `deform_op` means on `device`: "mmcv" or "torchvision".
-
-    Args:
-        deform_op: one of `DEFORM_OPS`; "auto" is mmcv where it can be used, else torchvision.
-        device: where the tensors lie.
-
-    Raises:
-        ValueError: unknown name.
-        RuntimeError: mmcv was asked for by name and cannot run here; the message says why.
-    """
-    if deform_op not in DEFORM_OPS:
-        raise ValueError(f"deform_op should be one of {', '.join(DEFORM_OPS)}, got {deform_op!r}")
-    if deform_op == "torchvision":
-        return deform_op
-    problem = _mmcv_problem(torch.device(device).type)
-    if problem and deform_op == "mmcv":
-        raise RuntimeError(f"deform_op mmcv is not usable: {problem}")
-    return "torchvision" if problem else "mmcv"
 
 
 def _check(
@@ -129,7 +91,7 @@ def modulated_deform_conv2d(
         dilation: distance between taps.
         groups: blocks of channels that are convolved apart.
         deform_groups: blocks of input channels with offsets and modulations of their own.
-        deform_op: the back end, one of `DEFORM_OPS`.
+        deform_op: the back end, one of `models.ops.back_ends.DEFORM_OPS`.
 
     Returns:
         (N, out, H', W').
@@ -143,7 +105,7 @@ def modulated_deform_conv2d(
     _check(input, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups)
     # Of NaN both back ends make an index and read somewhere in memory.
     offset = torch.where(offset.isnan(), torch.zeros_like(offset), offset)
-    if resolve_deform_op(deform_op, input.device) == "torchvision":
+    if resolve_single_op(deform_op, input.device) == "torchvision":
         # Two seconds to import, with PyTorch's compiler: not for those who use another back end.
         from torchvision.ops import deform_conv2d
 
@@ -156,7 +118,7 @@ def modulated_deform_conv2d(
     return mmcv_op(*tensors, bias, stride, padding, dilation, groups, deform_groups)
 
 
-class ModulatedDeformConv2d(nn.Conv2d):
+class ModulatedDeformConv2d(Block, nn.Conv2d):
     """The weights of a modulated deformable convolution; the offsets and the modulation come with each call.
 
     Parameters (`weight`, `bias`) and arguments have mmcv's names. The initialisation is that of `nn.Conv2d`.
@@ -177,8 +139,6 @@ class ModulatedDeformConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.deform_groups = deform_groups
-        if deform_op == "torchvision":
-            import torchvision.ops  # noqa: F401 not when it is used first, which a recording may be (torch.jit.trace)
         self.deform_op = deform_op
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (of nn.Conv2d it has but the parameters)

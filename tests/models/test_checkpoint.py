@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from models import DeblurringNet, ReblurringNet
-from models.checkpoint import CheckpointError, load_deblurring_net, load_reblurring_net, save_network
+from models.checkpoint import CheckpointError, load_deblurring_net, load_reblurring_net
 from models.released_names import DEBLURRING_KEY, REBLURRING_KEY
 from utils.common.errors import UserError
 from utils.common.version import __version__
+from utils.training.network_files import save_network
 
 
 @pytest.fixture
@@ -230,7 +231,5 @@ def test_a_checkpoint_of_an_unknown_architecture(tmp_path):
     content = torch.load(tmp_path / "D.pth", weights_only=True)
     content |= {"version": "9.0", "arguments": {"width": 4, "heads": 8}}
     torch.save(content, tmp_path / "D.pth")
-    with pytest.raises(
-        CheckpointError, match=r"written by version 9.0 for a network that this version .* cannot build"
-    ):
+    with pytest.raises(CheckpointError, match=r"written by version 9.0 for a network that this version cannot build"):
         load_deblurring_net(tmp_path / "D.pth")

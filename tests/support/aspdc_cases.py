@@ -1,9 +1,9 @@
-"""Inputs of the fused ASPDC operation, and its result by torchvision's deformable convolution."""
+"""Inputs of the ASPDC sum, and its result by its definition and by torchvision's deformable convolution."""
 
 import torch
 from torchvision.ops import deform_conv2d
 
-MODULES = 4
+from models.ops.aspdc_sum.reference import MODULES, weighted_sum
 
 
 def make_case(batch=2, channels=16, out=16, height=7, width=9, reach=2.0, dtype=torch.float32, offsets=None):
@@ -24,7 +24,17 @@ def make_case(batch=2, channels=16, out=16, height=7, width=9, reach=2.0, dtype=
     return case
 
 
-def baseline(case):
+def arguments(case):
+    """Return (f, maps, attention, weights, biases)."""
+    maps, weights, biases = ([case[f"{name}{i}"] for i in range(MODULES)] for name in ("map", "weight", "bias"))
+    return case["f"], maps, case["attention"], weights, biases
+
+
+def reference(case):
+    return weighted_sum(*arguments(case))
+
+
+def by_torchvision(case):
     total = 0
     for i in range(MODULES):
         offset, logits = case[f"map{i}"][:, :-9], case[f"map{i}"][:, -9:]

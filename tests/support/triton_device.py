@@ -5,7 +5,7 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from models.ops import fused_problem
+from models.ops.back_ends import fused_problem
 
 if problem := fused_problem("cuda"):
     pytest.skip(problem, allow_module_level=True)

@@ -13,9 +13,9 @@ import torch
 
 import D_testing
 from models import DeblurringNet
-from models.checkpoint import save_network
 from tests.support.processes import finished, torchrun
 from tests.support.samples import SAMPLE, SAMPLES, load, save
+from utils.training.network_files import save_network
 
 pytestmark = pytest.mark.slow
 

@@ -79,7 +79,7 @@ def test_what_cannot_be_opened_is_told(tmp_path, small_networks, photo):
         photo.save(folder / "a.png")
     script = f"""
 import pathlib, sys, D_testing
-from utils.common.errors import user_errors_end_the_program
+from utils.runtime.program_end import user_errors_end_the_program
 from utils.testing.inputs import find_test_sets
 pairs = pathlib.Path({str(pairs)!r})
 for closed in (pairs / "locked", pairs / "sharp"):

@@ -13,12 +13,13 @@ import torchvision
 from PIL import Image
 
 from models import DeblurringNet, deblurring_net
-from models.checkpoint import load_deblurring_net, save_network
+from models.checkpoint import load_deblurring_net
 from tests.support.samples import ROOT, SAMPLE, load
 from tools import export, export_formats
 from tools.export_formats import FIRST_RUNTIME, FORMATS, MIN_EXPORTED_SIDE
 from utils.common.errors import UserError
 from utils.common.files import file_digest
+from utils.training.network_files import save_network
 
 BLOCKS = 1  # of the six ASPDCs: torch.export takes seconds for each
 CASES = [  # an aligned exported program is what the aligned ONNX model is made from

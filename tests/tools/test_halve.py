@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from models import DeblurringNet
-from models.checkpoint import load_deblurring_net, load_file, load_reblurring_net, save_network
+from models.checkpoint import CheckpointError, load_deblurring_net, load_file, load_reblurring_net
 from tests.support.samples import SAMPLE, load
 from tools.halve import halve, main
 from utils.common.errors import UserError
 from utils.inference.evaluation import restore
 from utils.metrics.numpy_metrics import psnr_float
+from utils.training.network_files import save_network
 
 CPU = torch.device("cpu")
 
@@ -41,7 +42,7 @@ def test_what_cannot_be_halved_is_refused(tmp_path, small_networks):
     with torch.no_grad():
         network.fusion[0].bias[0] = 1e6
     save_network(tmp_path / "large.pth", network, "deblur", 1)
-    with pytest.raises(UserError, match="1 tensors are not finite"):
+    with pytest.raises(CheckpointError, match="1 tensors are not finite"):
         halve(tmp_path / "large.pth", tmp_path / "other.pth")
     assert not (tmp_path / "other.pth").exists()
     torch.save({"a": torch.zeros(1)}, tmp_path / "a.pth")

@@ -11,7 +11,7 @@ import torch
 import DR_training
 from losses import NormalizedMSELoss
 from models import DeblurringNet
-from models.checkpoint import load_deblurring_net, load_reblurring_net
+from models.checkpoint import CheckpointError, load_deblurring_net, load_reblurring_net
 from tests.support.processes import run_script
 from tests.support.samples import SAMPLES
 from tests.support.training import arguments, curves, train, values
@@ -206,7 +206,7 @@ def test_the_first_two_stages_can_start_from_a_network(tmp_path, small_networks,
 
 def test_finetune_without_its_networks_says_how_to_get_them(tmp_path):
     with pytest.raises(
-        UserError, match=r"ReBlurringNet.pth does not exist. It holds the network that the reblur stage"
+        CheckpointError, match=r"ReBlurringNet.pth does not exist. It holds the network that the reblur stage"
     ):
         train(tmp_path, "--stage", "finetune", "--max_steps", "1")
 

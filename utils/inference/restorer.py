@@ -1,12 +1,14 @@
 """Restoring images with a deblurring network: whole or in tiles, once or eight times, singly or in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models import cached_kernel_weights
 from utils.common.errors import UserError
 from utils.common.memory import out_of_memory
 from utils.inference.evaluation import restore
@@ -19,6 +21,9 @@ _BATCH_PIXELS = 1280 * 720  # more at a time made no image faster on an H200
 class Restorer:
     """Restores images of any size; where memory is short, in smaller tiles from then on.
 
+    Used as a context manager it is faster: inside, the network's weights must not change, since what kernels need of
+    them is computed once, and recordings are replayed.
+
     Args:
         network: takes (N, 3, H, W) in [-1, 1], in eval mode.
         width: of the network, by which the memory it needs is estimated.
@@ -27,7 +32,8 @@ class Restorer:
         tile: side of the tiles in px, None for whole images, or "auto" for the largest that should fit.
         overlap: px that neighbouring tiles share.
         self_ensemble: return the mean over the image's eight flips and rotations.
-        recorded: replay a recording of the network where several images of a size follow one another.
+        recorded: inside the context, replay a recording of the network where several images of a size follow one
+            another.
         log: gets a line when tiles become smaller.
     """
 
@@ -45,14 +51,28 @@ class Restorer:
     ) -> None:
         self.network, self.device, self.precision = network, device, precision
         self.self_ensemble, self.recorded, self.log = self_ensemble, recorded, log
-        self._forward = self._fresh_forward()
+        self._forward = network
+        self._weights: ExitStack | None = None  # the scope of the kernel weights that a recording reads
         self.batch_pixels = _BATCH_PIXELS if device.type == "cuda" else 0  # of small images that are worth a batch
         self.may_shrink = tile == "auto"
         size = largest_tile(device, width) if tile == "auto" else tile
         self.tiling = Tiling(size, overlap if size is None else min(overlap, size // 2))
 
+    def __enter__(self) -> "Restorer":
+        self._weights = ExitStack()
+        if isinstance(self.network, nn.Module):
+            self._weights.enter_context(cached_kernel_weights(self.network))
+        self._forward = self._fresh_forward()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        assert self._weights is not None
+        self._forward = self.network  # a recording must not outlive the weights that it reads
+        self._weights.close()
+        self._weights = None
+
     def _fresh_forward(self) -> Callable[[Tensor], Tensor]:
-        return CudaGraph(self.network, warmup=1) if self.recorded else self.network
+        return CudaGraph(self.network, warmup=1) if self.recorded and self._weights else self.network
 
     def batch(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return images of one size and type restored, at once where they are restored whole and memory suffices."""

@@ -5,8 +5,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from models.aspdc import resolve_aspdc_op
-from models.ops import fused_problem, use_fused_operations
+from models.ops.back_ends import fused_problem, resolve_deform_op
 from utils.common.errors import UserError
 
 Batch = dict[str, Tensor]
@@ -32,13 +31,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_deform_op(name: str, device: torch.device, width: int) -> str:
-    """Return the back end of the deformable convolutions that `name` means on `device`, and set the process up for it.
+    """Return the back end that `name` means for both networks on `device`: "fused", "mmcv" or "torchvision".
 
-    PyTorch's own operations do the rest of the networks' work unless it is fused. Where "auto" cannot be fused, a line
-    says why.
+    Where "auto" cannot be fused, a line says why.
 
     Args:
-        name: one of `models.aspdc.ASPDC_OPS`.
+        name: one of `models.ops.back_ends.DEFORM_OPS`.
         device: where the networks run.
         width: of the deblurring network.
 
@@ -47,12 +45,11 @@ def pick_deform_op(name: str, device: torch.device, width: int) -> str:
     """
     channels = 4 * width
     try:
-        chosen = resolve_aspdc_op(name, device, channels)
+        chosen = resolve_deform_op(name, device, channels)
     except RuntimeError as error:
         raise UserError(f"--{error}; or use --deform_op torchvision") from error
     if name == "auto" and chosen != "fused":
         _print_once(f"deformable convolutions by {chosen}, not fused: {fused_problem(device.type, channels)}")
-    use_fused_operations(chosen == "fused")
     if chosen == "fused" and device.type == "cuda":
         # Custom operators import it at their first call: a second or more in which the first image would wait.
         from torch import _dynamo  # noqa: F401

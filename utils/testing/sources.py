@@ -77,11 +77,11 @@ def find_sources(args: argparse.Namespace, device: torch.device) -> tuple[list[R
     sources: list[ResultSource] = []
     networks: dict[str, dict[str, str]] = {}
     for name, path in zip(names, args.weights, strict=True):
-        network = load_deblurring_net(path, device, args.modulation, args.deform_op)
+        network = load_deblurring_net(path, device, args.modulation)
         # PyTorch's types lack memory_format.
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         width, modulation = network.arguments["width"], network.arguments["modulation"]
-        deform_op = pick_deform_op(args.deform_op, device, width)
+        deform_op = network.deform_op = pick_deform_op(args.deform_op, device, width)
         # images of one size in a row, such as a video's or a benchmark's, replay one recording
         recorded = deform_op == "fused" and device.type == "cuda"
         restorer = Restorer(

@@ -93,19 +93,20 @@ class CheckpointManager:
 
         Raises:
             UserError: something that is fixed was different.
-            CheckpointError: no whole state where one was named.
+            UserError: no whole state where one was named.
+            CheckpointError: the state that was named is damaged.
         """
         if which == "none":
             return Resumed()
         path = Path(which)
         if which != "auto" and not path.exists():
-            raise CheckpointError(f"--resume {which!r}: expected auto, none, or a state step-*.pth that a run wrote")
+            raise UserError(f"--resume {which!r}: expected auto, none, or a state step-*.pth that a run wrote")
         if which != "auto" and not path.is_dir():
             found = path, load_state(path), []
         else:
             found = (self if which == "auto" else CheckpointManager(path, self.keep)).newest()
         if found is None and which != "auto":
-            raise CheckpointError(f"--resume {path}: no state step-*.pth there")
+            raise UserError(f"--resume {path}: no state step-*.pth there")
         if found is None:
             return Resumed(notes=[f"nothing to resume in {self.folder}: starting anew"])
         path, state, problems = found
@@ -130,7 +131,7 @@ class CheckpointManager:
         """Return the newest state that is whole, its content, and what is wrong with newer ones; None without states.
 
         Raises:
-            CheckpointError: there are states, all of them damaged.
+            UserError: there are states, all of them damaged.
         """
         problems: list[str] = []
         for path in self.files():
@@ -139,7 +140,7 @@ class CheckpointManager:
             except CheckpointError as error:
                 problems.append(str(error))
         if problems:
-            raise CheckpointError(f"no state of the run can be read: {'; '.join(problems)}; --resume none starts anew")
+            raise UserError(f"no state of the run can be read: {'; '.join(problems)}; --resume none starts anew")
         return None
 
 

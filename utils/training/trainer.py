@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datasets import ImageSet
 from models import DeblurringNet, ReblurringNet
-from models.checkpoint import STAGE_FILES, best_file, save_network
+from models.checkpoint import STAGE_FILES
 from utils.common.errors import UserError
 from utils.common.signals import interruption
 from utils.runtime.cuda_graph import CudaGraph
@@ -21,6 +21,7 @@ from utils.runtime.precision import autocast
 from utils.training.checkpointing import CheckpointManager, states_folder
 from utils.training.data import TrainingData
 from utils.training.learner import Learner
+from utils.training.network_files import best_file, save_network
 from utils.training.nonfinite_guard import NonFiniteGuard
 from utils.training.provenance import frame_list, list_digest, provenance
 from utils.training.run_log import NoRunLog, RunLog, new_run_folder

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from datasets import ImageSet
-from models.ops import forget_kernel_weights
+from models import cached_kernel_weights
 from utils.images.codecs import side_by_side, to_uint8
 from utils.inference.evaluation import Decoded, decode, restore, score_both
 from utils.metrics.scorer import Scorer
@@ -53,23 +53,23 @@ def validate(
     Raises:
         UserError: an image cannot be read or scored.
     """
-    forget_kernel_weights(network.parameters())
-    forward = CudaGraph(network, warmup=1) if recorded else network
     scorer = Scorer(METRICS, distributed.device)
     images = [(image_set, i) for image_set in image_sets for i in range(len(image_set))]
     own: list[tuple[int, dict[str, float]]] = []
     strips: dict[str, np.ndarray] = {}
-    for position in range(distributed.rank, len(images), distributed.world_size):
-        if stopping():
-            break
-        image_set, i = images[position]
-        image = decode(image_set, i)
-        assert image.sharp is not None  # sets without ground truth are refused
-        others = [image.sharp] if reblurs else []
-        output = restore(forward, image.blurry.pixels, distributed.device, precision, *others)
-        own.append((position, score_both(scorer, image, output, str(image_set.blurry[i]), reblurs)[1]))
-        if i == 0:
-            strips[f"{image_set.root.name}: {image_set.names[0]}"] = _strip(image, output)
+    with cached_kernel_weights(network):  # a recording must not outlive them
+        forward = CudaGraph(network, warmup=1) if recorded else network
+        for position in range(distributed.rank, len(images), distributed.world_size):
+            if stopping():
+                break
+            image_set, i = images[position]
+            image = decode(image_set, i)
+            assert image.sharp is not None  # sets without ground truth are refused
+            others = [image.sharp] if reblurs else []
+            output = restore(forward, image.blurry.pixels, distributed.device, precision, *others)
+            own.append((position, score_both(scorer, image, output, str(image_set.blurry[i]), reblurs)[1]))
+            if i == 0:
+                strips[f"{image_set.root.name}: {image_set.names[0]}"] = _strip(image, output)
     gathered = distributed.gather((own, strips))
     scores = dict(pair for scored, _ in gathered for pair in scored)
     if len(scores) < len(images):

@@ -1,1 +1,1 @@
-"""The weighted sum of an ASPDC's four deformable convolutions as one operation."""
+"""The weighted sum of an ASPDC's four deformable convolutions."""

@@ -1,4 +1,4 @@
-"""The fused operation on the CPU, from PyTorch's own vectorised parts: no compiler is needed.
+"""The ASPDC sum on the CPU, from PyTorch's own vectorised parts: no compiler is needed.
 
 Σ_i a_i · (W_i · columns_i + b_i) is one matrix product over all modules, taps and channels. A column is a weighted sum
 of up to four rows of C contiguous values (the pixels around a sampling point), which is what an embedding bag computes,
@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-KERNEL = 3
-TAPS = KERNEL * KERNEL
+from .reference import KERNEL_SIZE, TAPS
+
 # Pixels whose columns are made and multiplied at a time: 4.5 MiB in fp32 at 128 channels, which stay in the cache.
 COLUMN_PIXELS = 1024
 # Pixels whose sampling points are computed at a time: enough that the cost of starting each operation does not count.
 POINT_PIXELS = 16 * COLUMN_PIXELS
 
 
-def fused_sum_cpu(
+def aspdc_sum_cpu(
     f: Tensor,
     maps: Sequence[Tensor],
     attention: Tensor,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
 ) -> Tensor:
-    """Compute `models.ops.fused_sum`, see there, on checked arguments."""
+    """Compute `op.aspdc_sum`, see there, on checked arguments."""
     batch, channels, height, width = f.shape
     # A border of zeros: one pixel before and two after, since a point may lie on the first of them.
     rows = F.pad(f.permute(0, 2, 3, 1), (0, 0, 1, 2, 1, 2)).reshape(-1, channels)
@@ -76,8 +76,8 @@ def _rows(maps: Tensor) -> Tensor:
 def _grid(batch: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return for each tap of each pixel, (N·H·W, 9), its y and x, and (N·H·W, 1) the first row of its image."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    reach = torch.arange(KERNEL) - KERNEL // 2
-    taps_y, taps_x = reach.repeat_interleave(KERNEL), reach.repeat(KERNEL)
+    reach = torch.arange(KERNEL_SIZE) - KERNEL_SIZE // 2
+    taps_y, taps_x = reach.repeat_interleave(KERNEL_SIZE), reach.repeat(KERNEL_SIZE)
     first = torch.arange(batch).repeat_interleave(height * width) * ((height + 3) * (width + 3))
     return (
         (y.reshape(-1, 1) + taps_y).float().repeat(batch, 1).to(device),

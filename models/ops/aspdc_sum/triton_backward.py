@@ -1,4 +1,4 @@
-"""Triton kernels of the fused operation, backward (words: see triton_forward.py).
+"""Triton kernels of the ASPDC sum, backward (words: see triton_records.py).
 
 With g = grad_out and G_t = g @ W_t (one library matrix product, "gcol", NHWC rows of 36*C per pixel), every gradient
 is a sum of small pieces, because a sample is linear in its four corners v_c:
@@ -14,7 +14,8 @@ four cells, which are two runs of the sorted list. No floating-point atomics.
 import triton
 import triton.language as tl
 
-from models.ops.aspdc_sum.triton_forward import PLAIN, axis, cell, pick, sigmoid, tap_place, tile_pixel
+from ..common.triton_functions import PLAIN, pick
+from .triton_records import axis, cell, sigmoid, tap_position, tile_pixel
 
 
 @triton.jit
@@ -141,7 +142,7 @@ def finish_kernel(
     k = tl.arange(0, 16)[None, :]
     mask = inside[:, None] & (k < 9)
     at = ptr + n * sn + py.to(tl.int64)[:, None] * sy + px.to(tl.int64)[:, None] * sx
-    y, x, mod = tap_place(at, sc, m, k, py[:, None], px[:, None], mask)
+    y, x, mod = tap_position(at, sc, m, k, py[:, None], px[:, None], mask)
     iy, ly = cell(y, H)
     ix, lx = cell(x, W)
     _, _, ya_in, yb_in = axis(iy, H)
@@ -210,7 +211,7 @@ def bin_kernel(
     px, py, n = (p % W).to(tl.int32), ((p // W) % H).to(tl.int32), p // (H * W)
     at = ptr + n * sn + py.to(tl.int64) * sy + px.to(tl.int64) * sx
     a = tl.load(att + n * an + m * ac + py.to(tl.int64) * ay + px.to(tl.int64) * ax, mask=live, other=0.0)
-    y, x, mod = tap_place(at, sc, m, k, py, px, live)
+    y, x, mod = tap_position(at, sc, m, k, py, px, live)
     iy, ly = cell(y, H)
     ix, lx = cell(x, W)
     hit = live & (iy >= -1) & (iy < H) & (ix >= -1) & (ix < W)

@@ -1,22 +1,17 @@
-"""How the Triton kernels of the fused operation are launched: tiles, buffers, configurations."""
-
-import contextlib
-import os
+"""How the Triton kernels of the ASPDC sum are launched: tiles, buffers, configurations."""
 
 import torch
-import triton  # pyright: ignore[reportMissingImports] (optional)
 import triton.language as tl  # pyright: ignore[reportMissingImports] (optional)
 from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor  # pyright: ignore[reportMissingImports] (optional)
 
-from models.ops.aspdc_sum import triton_backward as kb
-from models.ops.aspdc_sum import triton_forward as kf
-from models.ops.common.launching import launcher
+from ..common.launch import INTERPRET, ceil_div, device_of, empty_nhwc, launcher, next_power_of_2
+from . import triton_backward as kb
+from .reference import MODULES, TAPS
+from .triton_forward import product_kernel
+from .triton_records import locate_kernel
 
-MODULES, TAPS_OF_A_MODULE = 4, 9
-TAPS = MODULES * TAPS_OF_A_MODULE
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
+ALL_TAPS = MODULES * TAPS
 
 # Tiles by dtype: TH x TW pixels, BK channels at a time (128 bytes a row), how corners are blended, and a register limit
 # that lets several programs share a multiprocessor, one sampling while another multiplies. Chosen by timing on an H200
@@ -31,34 +26,16 @@ CONFIG = {
 BACKWARD = {"TH": 4, "TW": 4, "num_warps": 4}
 
 
-def product_precision(dtype):
-    """How the kernels multiply: fp32 as TF32 where PyTorch may, else as three TF32 products of its upper and lower
-    digits, whose sum is closer to the true product than cuDNN's fp32 (docs/performance.md).
-    """
-    if dtype == torch.float64:
-        return "ieee"
-    return "tf32" if dtype.itemsize == 2 or torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
-
-
 def strides(t):
     """(image, channel, row, column): any strided map is taken as it lies, slices of a merged map included."""
     return t.stride(0), t.stride(1), t.stride(2), t.stride(3)
 
 
-def on(t):
-    return torch.cuda.device(t.device) if t.is_cuda else contextlib.nullcontext()
-
-
-def nhwc(n, h, w, c, like, dtype=None):
-    """Empty (N, C, H, W) tensor in channels_last memory."""
-    return torch.empty(n, h, w, c, device=like.device, dtype=dtype or like.dtype).permute(0, 3, 1, 2)
-
-
 def tiling(n, h, w, th, tw):
     """(tiles, tile columns, tile rows, record slots)."""
-    tx, ty = triton.cdiv(w, tw), triton.cdiv(h, th)
+    tx, ty = ceil_div(w, tw), ceil_div(h, th)
     slots = n * tx * ty * th * tw
-    if slots * TAPS * 4 >= 2**31:  # kernels number the records with 32 bits
+    if slots * ALL_TAPS * 4 >= 2**31:  # kernels number the records with 32 bits
         raise ValueError(f"{n} images of {h}x{w} are too many pixels for one call; split the batch")
     return n * tx * ty, tx, ty, slots
 
@@ -67,12 +44,12 @@ def locate(preds, att, shape, th, tw, packed=None):
     """(indices, corner weights) of every tap; `packed` is the 16-bit type of the weights where they share a number."""
     n, _, h, w = shape
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
-    rec_i = torch.empty(TAPS, slots, device=att.device, dtype=torch.int32)
+    rec_i = torch.empty(ALL_TAPS, slots, device=att.device, dtype=torch.int32)
     if packed is None:
-        rec_w = torch.empty(TAPS, 4, slots, device=att.device, dtype=preds[0].dtype)
+        rec_w = torch.empty(ALL_TAPS, 4, slots, device=att.device, dtype=preds[0].dtype)
     else:
-        rec_w = torch.empty(TAPS, slots, device=att.device, dtype=torch.int64)
-    launcher(kf.locate_kernel, (tiles, MODULES))(
+        rec_w = torch.empty(ALL_TAPS, slots, device=att.device, dtype=torch.int64)
+    launcher(locate_kernel, (tiles, MODULES))(
         *preds,
         *[s for p in preds for s in strides(p)],
         att,
@@ -101,16 +78,16 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
     cout, bk = weight.shape[0], cfg["BK"]
     while c % bk:
         bk //= 2
-    bn = min(128, max(16, int(triton.next_power_of_2(cout))))  # int: Triton's type leaves open a kernel's constant
+    bn = min(128, max(16, next_power_of_2(cout)))
     f = f.contiguous(memory_format=torch.channels_last)
     weight, bias = weight.contiguous(), bias.contiguous()
-    out = nhwc(n, h, w, cout, f)
+    out = empty_nhwc(n, h, w, cout, f)
     th, tw = cfg["TH"], cfg["TW"]
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
     extra = {"maxnreg": cfg["maxnreg"]} if cfg.get("maxnreg") else {}
-    with on(f):
+    with device_of(f):
         rec_i, rec_w = locate((p0, p1, p2, p3), att, f.shape, th, tw, f.dtype if f.dtype.itemsize == 2 else None)
-        launcher(kf.product_kernel, (tiles, triton.cdiv(cout, bn)))(
+        launcher(product_kernel, (tiles, ceil_div(cout, bn)))(
             f,
             rec_i,
             rec_w,
@@ -154,12 +131,12 @@ def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight
     g = g.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).reshape(pixels, cout)
     gcol = g @ weight
     cols = torch.empty_like(gcol) if need_weight else gcol
-    gp = [nhwc(n, h, w, p.shape[1], p) for p in preds]
-    gatt = nhwc(n, h, w, MODULES, att)
+    gp = [empty_nhwc(n, h, w, p.shape[1], p) for p in preds]
+    gatt = empty_nhwc(n, h, w, MODULES, att)
     th, tw = cfg["TH"], cfg["TW"]
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
-    dots = torch.empty(TAPS, 4, slots, device=f.device, dtype=p0.dtype)
-    with on(f):
+    dots = torch.empty(ALL_TAPS, 4, slots, device=f.device, dtype=p0.dtype)
+    with device_of(f):
         rec_i, rec_w = locate(preds, att, f.shape, th, tw)
         for first, modules in ((True, 1), (False, 3)):
             launcher(kb.taps_kernel, (tiles, modules))(
@@ -175,7 +152,7 @@ def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight
                 ty,
                 slots,
                 C=c,
-                BC=triton.next_power_of_2(c),
+                BC=next_power_of_2(c),
                 TH=th,
                 TW=tw,
                 FIRST=first,
@@ -204,7 +181,7 @@ def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
     cells = torch.empty(entries, device=dev, dtype=torch.int32)
     rank = torch.empty(1 if deterministic else entries, device=dev, dtype=torch.int32)
     wts = torch.empty(4, entries, device=dev, dtype=att.dtype)
-    launcher(kb.bin_kernel, (triton.cdiv(pixels, 128), 27))(
+    launcher(kb.bin_kernel, (ceil_div(pixels, 128), 27))(
         *preds[1:],
         *maps[4:],
         att,
@@ -229,10 +206,10 @@ def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
         order.copy_((e % pixels) * 36 + 9 + e // pixels)
         ws.copy_(wts.t()[e])
     else:
-        launcher(kb.order_kernel, (triton.cdiv(entries, 256),))(
+        launcher(kb.order_kernel, (ceil_div(entries, 256),))(
             cells, rank, start, wts, order, ws, pixels, entries, BM=256, num_warps=4
         )
-    gf = nhwc(n, h, w, c, gcol, dtype)
+    gf = empty_nhwc(n, h, w, c, gcol, dtype)
     launcher(kb.gather_kernel, (pixels,))(
         gcol,
         order,
@@ -246,7 +223,7 @@ def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
         h,
         w,
         C=c,
-        BC=triton.next_power_of_2(c),
+        BC=next_power_of_2(c),
         J=16,
         num_warps=1,
     )

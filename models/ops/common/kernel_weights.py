@@ -1,37 +1,48 @@
-"""Weights in the form the kernels take, kept between calls as long as the weights stand still."""
+"""Weights in the layout that kernels read: built at each forward, or once within a scope."""
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch import nn
 
-Packed = TypeVar("Packed")
-# By parameter and form: what it was built from, and what `build` returned, which is of a type of its own for each form.
-_KEPT: MutableMapping[Tensor, dict[str, tuple[object, Any]]] = WeakTensorKeyDictionary()
+Built = TypeVar("Built")
+# For each module inside a scope: what was built from its parameters, of a type of its own for each key.
+_caches: MutableMapping[nn.Module, dict[Hashable, Any]] = WeakKeyDictionary()
 
 
-def kernel_weights(form: str, sources: Sequence[Tensor], dtype: torch.dtype, build: Callable[[], Packed]) -> Packed:
-    """Return `build()`, or what it returned last time where nothing has changed and no gradient is wanted.
+@contextmanager
+def cached_kernel_weights(network: nn.Module) -> Iterator[None]:
+    """Build a network's kernel weights once inside this scope, not at each forward.
+
+    Inside, its weights must not change in any way. A CUDA graph that is recorded inside reads what was built here: it
+    must not be replayed after the scope has ended. A copy of the network (`deepcopy`) has no part in the scope.
+    """
+    entered = [module for module in network.modules() if module not in _caches]  # those of an outer scope stay there
+    for module in entered:
+        _caches[module] = {}
+    try:
+        yield
+    finally:
+        for module in entered:
+            del _caches[module]
+
+
+def kernel_weights(module: nn.Module, key: Hashable, build: Callable[[], Built]) -> Built:
+    """Return `build()`, or what it returned before in this scope where no gradient is wanted.
 
     Args:
-        form: which form of the weights it is.
-        sources: the parameters it is built from; what is kept lives as long as the first of them.
-        dtype: the type it is built in.
+        module: whose parameters it is built from.
+        key: which layout and type it is, of several for one module.
         build: makes it.
     """
-    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(each.requires_grad for each in sources)):
+    if torch.compiler.is_compiling() or (cache := _caches.get(module)) is None:
         return build()
-    key = (dtype, *((each.data_ptr(), each._version) for each in sources))
-    forms = _KEPT.setdefault(sources[0], {})
-    if form not in forms or forms[form][0] != key:
+    if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters()):
+        return build()
+    if key not in cache:
         with torch.inference_mode(False), torch.no_grad():  # training may use it, too
-            forms[form] = (key, build())
-    return forms[form][1]
-
-
-def forget_kernel_weights(parameters: Iterable[Tensor]) -> None:
-    """Drop what is kept for these parameters: a replayed recording changes them where PyTorch does not see it."""
-    for parameter in parameters:
-        _KEPT.pop(parameter, None)
+            cache[key] = build()
+    return cache[key]

@@ -1,1 +1,1 @@
-"""Convolution, bias, addition and activation as one operation."""
+"""Convolution with bias, addition and activation, and the predictors of an ASPDC."""

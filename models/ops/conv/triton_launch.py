@@ -1,50 +1,28 @@
-"""How the convolution kernels are launched: forms of the weights, tiles, sizes."""
+"""How the convolution kernels are launched: tiles, sizes, descriptors."""
 
 import math
-from collections.abc import Sequence
 
 import torch
-import triton  # pyright: ignore[reportMissingImports] (optional)
 from torch import Tensor
-from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor  # pyright: ignore[reportMissingImports] (optional)
 
-from models.ops.aspdc_sum.triton_launch import INTERPRET, nhwc, on, product_precision
-from models.ops.common.launching import launcher
-from models.ops.conv.triton_conv import conv_kernel, predict_kernel
+from ..common.launch import (
+    INTERPRET,
+    ceil_div,
+    device_of,
+    empty_nhwc,
+    launcher,
+    next_power_of_2,
+    product_precision,
+)
+from .triton_kernels import activation_grad_kernel, conv_kernel, predict_kernel
+from .weights import PREDICTOR_ROWS, convolved_size
 
-PREDICT_ROWS = 64  # of the predictors of one dilation, of which 27 are used, for dilation 1 another 9 from row 32 on
 # Timed on an H200 (docs/performance.md).
 CONFIG = {"TH": 8, "TW": 16, "num_warps": 4, "STAGES": 3}
 FEW_CHANNELS = CONFIG | {"TW": 32}  # fewer than 64 in and 64 out, in 16-bit types
 EXACT = CONFIG | {"TW": 8}  # many channels in fp32
-
-
-def padded_power(size: int, smallest: int, largest: int) -> int:
-    """Return the smallest power of two that holds `size`, within limits."""
-    power = int(triton.next_power_of_2(size))  # int: Triton's type leaves open a kernel's constant
-    return min(max(power, smallest), largest)
-
-
-def phase_weight(weight: Tensor) -> Tensor:
-    """Turn a transposed convolution's (in, out, 3, 3) weight into that of the 2×2 convolution that equals it.
-
-    Output row 2y + p of a transposed convolution with stride 2, padding 1 and output padding 1 reads input row y + w
-    through kernel row p + 1 - 2w, where there is one.
-
-    Returns:
-        (4 · out, 4 · in), outputs grouped by parity (row, column), inputs by window position and channels innermost.
-    """
-    cin, cout = weight.shape[:2]
-    taps = F.pad(weight.permute(2, 3, 1, 0), (0, 0, 0, 0, 0, 1, 0, 1))  # (4, 4, out, in); row and column 3 are zero
-    by_row = torch.stack([taps[1::2], taps[0::2].flip(0)])  # [parity, window position]: kernel rows 1, -; 2, 0
-    both = torch.stack([by_row[:, :, 1::2], by_row[:, :, 0::2].flip(2)], 2)  # (2, 2, parity, position, out, in)
-    return both.permute(0, 2, 4, 1, 3, 5).reshape(4 * cout, 4 * cin)
-
-
-def kernel_form(weight: Tensor, transposed: bool = False) -> Tensor:
-    """Return a weight as `conv_kernel` takes it: a row of taps and channels for every output."""
-    return phase_weight(weight) if transposed else weight.permute(0, 2, 3, 1).reshape(len(weight), -1).contiguous()
+GRADIENT_PROGRAMS = 264  # programs that add up a bias' gradient: two for each multiprocessor of an H100 or H200
 
 
 def conv_launch(
@@ -59,7 +37,7 @@ def conv_launch(
     slope: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Return LReLU(conv(x) + residual) in channels_last memory; `kernel_weight` is the weight's `kernel_form`."""
+    """Return LReLU(conv(x) + residual) in channels_last memory; `kernel_weight` is the weight's `kernel_layout`."""
     x = x.contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
     outputs, side = kernel_weight.shape[0], math.isqrt(kernel_weight.shape[1] // c)
@@ -68,19 +46,19 @@ def conv_launch(
     else:
         out_h, out_w = convolved_size(h, w, side, stride, padding, dilation)
     cout, scale = (outputs // 4, 2) if transposed else (outputs, 1)
-    out = nhwc(n, out_h * scale, out_w * scale, cout, x, dtype)
+    out = empty_nhwc(n, out_h * scale, out_w * scale, cout, x, dtype)
     if residual is not None:
         residual = residual.contiguous(memory_format=torch.channels_last)
     short = x.dtype.itemsize == 2
     few, many = (FEW_CHANNELS, CONFIG) if short else (CONFIG, EXACT)
     cfg = few if c * outputs < 64 * 64 else many
-    tiles_x, tiles_y = triton.cdiv(out_w, cfg["TW"]), triton.cdiv(out_h, cfg["TH"])
-    bn = padded_power(outputs, 16, 128)
+    tiles_x, tiles_y = ceil_div(out_w, cfg["TW"]), ceil_div(out_h, cfg["TH"])
+    bn = min(max(next_power_of_2(outputs), 16), 128)
     widest = 64 if short else 32  # 128 bytes
-    bk = min(widest, c & -c) if c % 16 == 0 else padded_power(kernel_weight.shape[1], 16, widest)
+    bk = min(widest, c & -c) if c % 16 == 0 else min(max(next_power_of_2(kernel_weight.shape[1]), 16), widest)
     copied = c % 16 == 0 and c >= 64
-    with on(x):
-        launcher(conv_kernel, (n * tiles_x * tiles_y, triton.cdiv(outputs, bn)))(
+    with device_of(x):
+        launcher(conv_kernel, (n * tiles_x * tiles_y, ceil_div(outputs, bn)))(
             x,
             TensorDescriptor.from_tensor(kernel_weight, [bn, bk]) if copied else kernel_weight,
             kernel_weight if bias is None else bias,
@@ -112,35 +90,17 @@ def conv_launch(
     return out
 
 
-def convolved_size(h: int, w: int, side: int, stride: int, padding: int, dilation: int) -> tuple[int, int]:
-    """Return the height and width of a convolution's result."""
-    out_h, out_w = ((size + 2 * padding - dilation * (side - 1) - 1) // stride + 1 for size in (h, w))
-    return out_h, out_w
-
-
-def predict_form(modules: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Stack the four modules' predictors, weights (out, C, 3, 3) or biases (out,), as `predict_kernel` takes them."""
-    rows = [torch.cat([kernel_form(each) if each.dim() == 4 else each for each in module]) for module in modules]
-
-    def filled(values: Tensor, length: int) -> Tensor:
-        return F.pad(values, (0, 0) * (values.dim() - 1) + (0, length - len(values)))
-
-    half = PREDICT_ROWS // 2
-    by_dilation = [torch.cat([filled(rows[1], half), filled(rows[0], half)]), rows[2], rows[3]]
-    return torch.cat([filled(each, PREDICT_ROWS) for each in by_dilation])
-
-
 def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """Return the four modules' maps, see `predict_kernel`; weight and bias in `predict_form`."""
+    """Return the four modules' maps, see `predict_kernel`; weight and bias in `predictor_layout`."""
     n, c, h, w = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
-    maps = [nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27)]
+    maps = [empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27)]
     bk = min(64 if x.dtype.itemsize == 2 else 32, c & -c)
-    tiles_x, tiles_y = triton.cdiv(w, CONFIG["TW"]), triton.cdiv(h, CONFIG["TH"])
-    with on(x):
+    tiles_x, tiles_y = ceil_div(w, CONFIG["TW"]), ceil_div(h, CONFIG["TH"])
+    with device_of(x):
         launcher(predict_kernel, (n * tiles_x * tiles_y, 3))(
             x,
-            TensorDescriptor.from_tensor(weight, [PREDICT_ROWS, bk]),
+            TensorDescriptor.from_tensor(weight, [PREDICTOR_ROWS, bk]),
             bias,
             *maps,
             h,
@@ -154,3 +114,36 @@ def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
             **CONFIG,
         )
     return maps
+
+
+def activation_grad_launch(
+    g: Tensor, out: Tensor | None, slope: float, channels: int, dtype: torch.dtype, need_bias: bool
+) -> tuple[Tensor, Tensor]:
+    """Compute `op.activation_grad`, see there."""
+    g = g.contiguous(memory_format=torch.channels_last)
+    n, c, h, w = g.shape
+    needed = out is not None or channels != c or dtype != g.dtype
+    pixels, block = n * h * w, next_power_of_2(channels)
+    rows = max(1, 4096 // block)
+    rounds = ceil_div(pixels, rows * GRADIENT_PROGRAMS)
+    programs = ceil_div(pixels, rows * rounds)
+    through = empty_nhwc(n, h, w, channels, g, dtype) if needed else g.new_empty(0, dtype=dtype)
+    sums = torch.empty(programs, c, device=g.device) if need_bias else torch.empty(0, 0, device=g.device)
+    with device_of(g):
+        launcher(activation_grad_kernel, (programs,))(
+            g,
+            g if out is None else out,
+            through,
+            sums,
+            pixels,
+            C=c,
+            CP=channels,
+            BC=block,
+            BP=rows,
+            ROUNDS=rounds,
+            SLOPE=1.0 if out is None else slope,
+            THROUGH=needed,
+            SUMS=need_bias,
+            num_warps=4,
+        )
+    return through, sums.sum(0)

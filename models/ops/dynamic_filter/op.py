@@ -1,55 +1,45 @@
-"""Dynamic filtering on CUDA as an autograd operation: one Triton kernel each way."""
+"""Dynamic filtering on CUDA as an autograd operation (definition: reference.py): one Triton kernel each way.
+
+Triton is optional, so what launches its kernels is imported by what runs on CUDA alone.
+"""
 
 import torch
-import triton  # pyright: ignore[reportMissingImports] (optional)
 from torch import Tensor
 
-from models.ops.aspdc_sum.triton_launch import nhwc, on
-from models.ops.common.launching import launcher
-from models.ops.dynamic_filter.triton_filter import filter_backward_kernel, filter_kernel
+from ..back_ends import fused_problem
+from ..common.launch import empty_nhwc
 
 
-def _grid(x: Tensor) -> tuple[tuple[int, int, int], dict[str, int]]:
-    n, c, h, w = x.shape
-    block = int(triton.next_power_of_2(c))  # int: Triton's type leaves open a kernel's constant
-    rows = max(4, 2048 // block)
-    return (n * h * w, h, w), {"C": c, "BC": block, "BP": rows}
+def kernel_possible(deform_op: str, x: Tensor) -> bool:
+    """Say whether `filtered` computes what filters x, (N, C, H, W), or PyTorch's operations do."""
+    return x.is_cuda and deform_op in ("auto", "fused") and fused_problem("cuda") is None
 
 
 @torch.library.custom_op("aspdc::dynamic_filter", mutates_args=())
 def filtered(x: Tensor, kernel: Tensor) -> Tensor:
-    x, kernel = (each.contiguous(memory_format=torch.channels_last) for each in (x, kernel))
-    n, c, h, w = x.shape
-    sizes, blocks = _grid(x)
-    out = nhwc(n, h, w, c, x)
-    with on(x):
-        launcher(filter_kernel, (triton.cdiv(sizes[0], blocks["BP"]),))(x, kernel, out, *sizes, **blocks, num_warps=4)
-    return out
+    """Return `reference.dynamic_filter` of x, (N, C, H, W), and kernel, (N, 9, H, W), in one pass over memory."""
+    from .triton_launch import filter_launch
+
+    return filter_launch(x, kernel)
 
 
 @filtered.register_fake
 def _(x, kernel):
     n, c, h, w = x.shape
-    return nhwc(n, h, w, c, x)
+    return empty_nhwc(n, h, w, c, x)
 
 
 @torch.library.custom_op("aspdc::dynamic_filter_backward", mutates_args=())
 def filtered_backward(g: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    g, x, kernel = (each.contiguous(memory_format=torch.channels_last) for each in (g, x, kernel))
-    n, c, h, w = x.shape
-    sizes, blocks = _grid(x)
-    dx, dkernel = nhwc(n, h, w, c, x), nhwc(n, h, w, 9, kernel)
-    with on(x):
-        launcher(filter_backward_kernel, (triton.cdiv(sizes[0], blocks["BP"]),))(
-            g, x, kernel, dx, dkernel, *sizes, **blocks, num_warps=4
-        )
-    return dx, dkernel
+    from .triton_launch import filter_backward_launch
+
+    return filter_backward_launch(g, x, kernel)
 
 
 @filtered_backward.register_fake
 def _(g, x, kernel):
     n, c, h, w = x.shape
-    return nhwc(n, h, w, c, x), nhwc(n, h, w, 9, kernel)
+    return empty_nhwc(n, h, w, c, x), empty_nhwc(n, h, w, 9, kernel)
 
 
 def _setup(ctx, inputs, output):

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from models import ModulatedDeformConv2d, modulated_deform_conv2d
-from models.ops.deform_conv import resolve_deform_op
+from models.ops.back_ends import resolve_single_op
 
 
 def sample(x, batch, channel, y, x_position):
@@ -143,21 +143,21 @@ def test_refuses_what_does_not_fit(deform_op, change, error, message):
 
 
 def test_unknown_back_end():
-    with pytest.raises(ValueError, match="deform_op should be one of auto, mmcv, torchvision, got 'cuda'"):
-        resolve_deform_op("cuda", "cpu")
+    with pytest.raises(ValueError, match="deform_op should be one of auto, fused, mmcv, torchvision, got 'cuda'"):
+        resolve_single_op("cuda", "cpu")
 
 
 def test_auto_prefers_mmcv_and_mmcv_by_name_says_why_not(monkeypatch):
-    monkeypatch.setattr("models.ops.deform_conv._mmcv_problem", lambda device: None)
-    assert resolve_deform_op("auto", "cpu") == "mmcv"
-    monkeypatch.setattr("models.ops.deform_conv._mmcv_problem", lambda device: "it is not installed")
-    assert resolve_deform_op("auto", "cpu") == "torchvision"
+    monkeypatch.setattr("models.ops.back_ends.mmcv_problem", lambda device: None)
+    assert resolve_single_op("auto", "cpu") == "mmcv"
+    monkeypatch.setattr("models.ops.back_ends.mmcv_problem", lambda device: "it is not installed")
+    assert resolve_single_op("auto", "cpu") == "torchvision"
     with pytest.raises(RuntimeError, match="mmcv is not usable: it is not installed"):
-        resolve_deform_op("mmcv", "cpu")
+        resolve_single_op("mmcv", "cpu")
 
 
 def test_the_back_ends_agree():
-    if resolve_deform_op("auto", "cpu") != "mmcv":
+    if resolve_single_op("auto", "cpu") != "mmcv":
         pytest.skip("mmcv is not installed")
     case = {name: tensor.float() for name, tensor in make_case(channels=16, height=13, width=9).items()}
     ours = [modulated_deform_conv2d(**case, padding=1, deform_op=op) for op in ("mmcv", "torchvision")]

@@ -17,7 +17,8 @@ def test_output_that_nobody_reads(monkeypatch):
 
     def outcome(ending, errors=subprocess.PIPE):
         script = f"""
-from utils.common.errors import UserError, user_errors_end_the_program
+from utils.common.errors import UserError
+from utils.runtime.program_end import user_errors_end_the_program
 with user_errors_end_the_program():
     print("what was found")
     {ending}

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from models import DeblurringNet
-from models.checkpoint import load_deblurring_net, save_network
+from models.checkpoint import load_deblurring_net
 from tests.support.samples import ROOT, SAMPLE, load
 from utils.images.codecs import to_uint8
 from utils.inference.evaluation import restore
+from utils.training.network_files import save_network
 
 LIMITED = """
 import resource, runpy, sys

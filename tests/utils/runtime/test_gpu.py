@@ -1,5 +1,6 @@
 """Whole networks and training steps on a GPU, where there is one."""
 
+import copy
 import subprocess
 import sys
 
@@ -8,9 +9,9 @@ import pytest
 import torch
 
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
-from models import DeblurringNet, ReblurringNet
+from models import DeblurringNet, ReblurringNet, blocks
 from models.checkpoint import load_file
-from models.ops import fused_problem, use_fused_operations
+from models.ops.back_ends import fused_problem
 from tests.support.samples import ROOT, SAMPLE, SAMPLES, load
 from utils.inference.evaluation import restore
 from utils.inference.restorer import Restorer
@@ -31,20 +32,13 @@ if problem := fused_problem("cuda"):
 GPU = torch.device("cuda")
 
 
-@pytest.fixture(autouse=True)
-def fused_operations():
-    use_fused_operations(True)
-    yield
-    use_fused_operations(True)
-
-
 def to_gpu(network):
     return network.to(GPU, memory_format=torch.channels_last)
 
 
 def networks(width=8, deform_op="fused"):
     torch.manual_seed(0)
-    deblurring, reblurring = DeblurringNet(width, deform_op=deform_op), ReblurringNet(width)
+    deblurring, reblurring = DeblurringNet(width, deform_op=deform_op), ReblurringNet(width, deform_op)
     return to_gpu(deblurring), to_gpu(reblurring)
 
 
@@ -65,15 +59,13 @@ def relative(ours, theirs):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 40, 56), (1, 3, 37, 51)])
-def test_fused_networks_equal_the_straight_ones_in_fp32(shape):
+def test_fused_networks_equal_the_baseline_in_fp32(shape):
     blurry, sharp = images(*shape)
     ours = gradients(*networks(), blurry, sharp)
-    use_fused_operations(False)
     theirs = gradients(*networks(deform_op="torchvision"), blurry, sharp)
     assert relative(ours[0], theirs[0]) < 1e-5
     together = [torch.cat([each.flatten() for each in every[1:]]) for every in (ours, theirs)]
     assert relative(*together) < 1e-3  # activations next to zero take the other branch of LReLU
-    use_fused_operations(True)
     with torch.no_grad():  # other kernels run without gradients
         assert relative(networks()[0](blurry), theirs[0]) < 1e-5
 
@@ -112,11 +104,46 @@ def test_a_batch_is_its_images(precision):
     set_precision(precision, GPU)
     picture = load(SAMPLE)
     images = [picture[y : y + 120, 100:261] for y in (0, 100, 200)]
-    restorer = Restorer(deblurring, 8, GPU, precision, recorded=True)
-    for _ in range(4):  # as usual, then recorded
-        for together, image in zip(restorer.batch(images), images, strict=True):
-            expected = restore(deblurring, image, GPU, precision)
-            np.testing.assert_allclose(together, expected, atol=1e-5 if precision == "fp32" else 2e-2)
+    expected = [restore(deblurring, image, GPU, precision) for image in images]
+    with Restorer(deblurring, 8, GPU, precision, recorded=True) as restorer:
+        for _ in range(4):  # as usual, then recorded
+            for together, alone in zip(restorer.batch(images), expected, strict=True):
+                np.testing.assert_allclose(together, alone, atol=1e-5 if precision == "fp32" else 2e-2)
+    deblurring.tail[-1].bias.data.zero_()  # nothing of the scope is left
+    for together, image in zip(restorer.batch(images), images, strict=True):
+        alone = restore(deblurring, image, GPU, precision)
+        np.testing.assert_allclose(together, alone, atol=1e-5 if precision == "fp32" else 2e-2)
+
+
+def test_two_networks_of_different_back_ends(monkeypatch):
+    """Of the one that torchvision's operator computes, nothing is computed by the kernels."""
+    called = []
+    original = blocks.fused_conv
+    monkeypatch.setattr(blocks, "fused_conv", lambda *args, **named: called.append(1) or original(*args, **named))
+    (blurry,) = images(1, 3, 40, 56, count=1)
+    with torch.no_grad():
+        fused, plain = networks()[0], networks(deform_op="torchvision")[0]  # the last choice was another one
+        for network, kernels in ((fused, True), (plain, False), (fused, True)):
+            called.clear()
+            network(blurry)
+            assert bool(called) is kernels
+
+
+def test_weights_that_a_recorded_step_changed_are_used():
+    blurry, sharp = images(2, 3, 64, 64)
+    network, _ = networks()
+    learner = Learner(network, 1e-3, DistributedContext(GPU))
+    criterion = NormalizedMSELoss().to(GPU)
+    step = CudaGraph(lambda x, y: learner.step([(x, y)], lambda net, part: criterion(net(part[0]), part[1])), 3)
+    recorded = CudaGraph(network, warmup=1)  # outside any scope: it builds the kernels' weights at each replay
+    for _ in range(6):
+        step(blurry, sharp)
+        with torch.no_grad():
+            ours, again = network(blurry), recorded(blurry).clone()
+            plain = copy.deepcopy(network)
+            plain.deform_op = "torchvision"
+            assert relative(ours, plain(blurry)) < 1e-5
+            assert relative(again, ours) < 1e-5
 
 
 def test_a_gpu_with_little_memory_takes_tiles():

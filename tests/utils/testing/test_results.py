@@ -17,7 +17,6 @@ from PIL import Image
 
 import D_testing
 from models import DeblurringNet
-from models.checkpoint import save_network
 from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
 from utils.common import files
 from utils.common.errors import Terminated, UserError
@@ -26,6 +25,7 @@ from utils.testing import dataset_run, videos
 from utils.testing.result_files import find_previous_run
 from utils.testing.results import Results
 from utils.testing.sources import ResultSource
+from utils.training.network_files import save_network
 
 FILES = ("results.csv", "summary.json", "report.html")
 

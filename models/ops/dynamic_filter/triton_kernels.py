@@ -6,7 +6,7 @@ x, out, g: NHWC rows of C values. kernel: NHWC rows of 9 taps, row-major.
 import triton
 import triton.language as tl
 
-from models.ops.aspdc_sum.triton_forward import PLAIN
+from ..common.triton_functions import PLAIN
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""The Triton kernels of the fused operation: in Triton's interpreter, or on a GPU where there is one."""
+"""The Triton kernels of the ASPDC sum against its definition, in Triton's interpreter or on a GPU."""
 
 import pytest
 import torch
@@ -6,13 +6,13 @@ import torch
 from tests.support.triton_device import DEVICE, GPU  # skips this file where the kernels cannot run
 
 # isort: split
-from models.ops.aspdc_sum.op import fused_sum_triton, product
-from tests.support.aspdc_cases import MODULES, baseline, make_case, relative_error
+from models.ops.aspdc_sum.op import aspdc_sum_cuda, stack_weights, sum_on_cuda
+from tests.support.aspdc_cases import MODULES, arguments, make_case, reference, relative_error
 
 
 def fused(case):
-    maps, weights, biases = ([case[f"{name}{i}"] for i in range(MODULES)] for name in ("map", "weight", "bias"))
-    return fused_sum_triton(case["f"], maps, case["attention"], weights, biases)
+    *inputs, weights, biases = arguments(case)
+    return aspdc_sum_cuda(*inputs, *stack_weights(weights, biases, case["f"].dtype))
 
 
 def channels_last(case):
@@ -40,11 +40,11 @@ def deterministic(request):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", CASES.values(), ids=list(CASES))
-def test_outputs_and_gradients_equal_torchvisions(options, deterministic):
+def test_outputs_and_gradients_equal_the_definition(options, deterministic):
     case = make_case(**options)
     exact = {name: tensor.double().requires_grad_() for name, tensor in case.items()}
     case = {name: tensor.requires_grad_() for name, tensor in channels_last(case).items()}
-    ours, theirs = fused(case), baseline(exact)
+    ours, theirs = fused(case), reference(exact)
     assert relative_error(ours.cpu(), theirs) < 1e-5
     cotangent = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
     gradients = zip(
@@ -52,9 +52,9 @@ def test_outputs_and_gradients_equal_torchvisions(options, deterministic):
         torch.autograd.grad(theirs, list(exact.values()), cotangent.double()),
         strict=True,
     )
-    for name, (mine, reference) in zip(case, gradients, strict=True):
+    for name, (mine, exactly) in zip(case, gradients, strict=True):
         # At whole pixels an offset's gradient is one of two one-sided ones; both take the upper.
-        assert relative_error(mine.cpu(), reference) < 1e-4 or reference.norm() == mine.norm() == 0, name
+        assert relative_error(mine.cpu(), exactly) < 1e-4 or exactly.norm() == mine.norm() == 0, name
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.bfloat16, 2e-2), (torch.float16, 4e-3)])
@@ -63,7 +63,7 @@ def test_short_types_keep_their_precision(dtype, limit):
     short = {name: tensor if "map" in name else tensor.to(dtype) for name, tensor in channels_last(case).items()}
     ours = fused(short)
     assert ours.dtype == dtype
-    assert relative_error(ours.float().cpu(), baseline(case)) < limit
+    assert relative_error(ours.float().cpu(), reference(case)) < limit
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_is_registered_as_pytorch_wants_it():
     weight, bias = torch.randn(16, 36 * 16, device=DEVICE), torch.randn(MODULES, 16, device=DEVICE)
     tensors = [tensor.detach().requires_grad_() for tensor in (case["f"], *maps, case["attention"], weight, bias)]
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(product, (*tensors, "ieee", False), test_utils=checks)
+    torch.library.opcheck(sum_on_cuda, (*tensors, "ieee", False), test_utils=checks)
 
 
 @pytest.mark.parametrize(
@@ -138,4 +138,4 @@ def test_refuses_what_the_kernels_cannot_do(change, error, message):
 def test_networks_size_on_a_gpu(dtype):
     case = make_case(channels=128, out=128, height=45, width=80, reach=3.0)
     ours = fused({k: v if "map" in k else v.to(dtype) for k, v in channels_last(case).items()})
-    assert relative_error(ours.float().cpu(), baseline(case)) < (1e-5 if dtype == torch.float32 else 2e-2)
+    assert relative_error(ours.float().cpu(), reference(case)) < (1e-5 if dtype == torch.float32 else 2e-2)

@@ -1,4 +1,4 @@
-"""The Triton kernels of convolution and dynamic filtering: in Triton's interpreter, or on a GPU where there is one."""
+"""The Triton kernels of convolution against its definition: in Triton's interpreter, or on a GPU where there is one."""
 
 import pytest
 import torch
@@ -8,11 +8,9 @@ from tests.support.triton_device import DEVICE  # skips this file where the kern
 
 # isort: split
 from models.aspdc import ASPDC, read_as_released
-from models.blocks import ChunkedConv
-from models.ops.conv.op import convolution, predictions
-from models.ops.conv.triton_launch import kernel_form, predict_form
-from models.ops.dynamic_filter.op import filtered
-from models.reblurring_net import dynamic_filter
+from models.ops.conv.op import chunk_weights, convolution, fused_chunked_conv, fused_conv, predictions
+from models.ops.conv.reference import conv_lrelu
+from models.ops.conv.weights import conv_weights, kernel_layout, predictor_layout
 from tests.support.aspdc_cases import relative_error
 
 CHANNELS_LAST = torch.channels_last
@@ -46,24 +44,21 @@ def tensors(options, dtype):
     shape = (cin, cout) if transposed else (cout, cin)
     given = {"x": randn(batch, cin, height, width), "weight": randn(*shape, side, side), "bias": randn(cout)}
     exact = {name: tensor.detach().double().cpu().requires_grad_() for name, tensor in given.items()}
-    if transposed:
-        expected = F.conv_transpose2d(*exact.values(), stride=2, padding=1, output_padding=1)
-    else:
-        expected = F.conv2d(*exact.values(), stride=stride, padding=padding, dilation=dilation)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "transposed": transposed, "slope": slope}
     residual = None
     if with_residual:
-        given["residual"] = residual = randn(*expected.shape)
+        given["residual"] = residual = randn(*conv_lrelu(**exact, **geometry).shape)
         exact["residual"] = residual.detach().double().cpu().requires_grad_()
-        expected = expected + exact["residual"]
+    expected = conv_lrelu(**exact, **geometry)
     x, weight, bias = given["x"], given["weight"], given["bias"]
-    ready = kernel_form(weight.detach(), transposed)
-    ours = convolution(x, weight, bias, residual, ready, stride, padding, dilation, transposed, slope, x.dtype)
-    return given, ours, exact, F.leaky_relu(expected, slope)
+    kernel_weight = kernel_layout(weight.detach(), transposed)
+    ours = convolution(x, weight, bias, residual, kernel_weight, stride, padding, dilation, transposed, slope, x.dtype)
+    return given, ours, exact, expected
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=list(CONVOLUTIONS))
-def test_convolutions_equal_pytorchs(options, dtype, limit):
+def test_convolutions_equal_the_definition(options, dtype, limit):
     given, ours, exact, expected = tensors(options, dtype)
     assert ours.is_contiguous(memory_format=CHANNELS_LAST)
     assert ours.dtype == dtype
@@ -78,35 +73,13 @@ def test_convolutions_equal_pytorchs(options, dtype, limit):
         assert relative_error(mine.double().cpu(), reference) < limit, name
 
 
-LARGE_SHAPE = pytest.param((1, 32, 33, 40), marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("shape", [(2, 16, 5, 7), (1, 8, 2, 2), (1, 3, 9, 3), LARGE_SHAPE, (1, 16, 2, 9)])
-def test_dynamic_filtering_and_its_gradients(shape):
-    generator = torch.Generator().manual_seed(0)
-    batch, _, height, width = shape
-    x = torch.randn(shape, generator=generator)
-    kernel = torch.randn(batch, 9, height, width, generator=generator).softmax(1)
-    cotangent = torch.randn(shape, generator=generator)
-    exact = [each.double().requires_grad_() for each in (x, kernel)]
-    given = [each.to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for each in (x, kernel)]
-    ours, expected = filtered(*given), dynamic_filter(*exact)
-    assert relative_error(ours.double().cpu(), expected) < 1e-6
-    for mine, reference in zip(
-        torch.autograd.grad(ours, given, cotangent.to(DEVICE)),
-        torch.autograd.grad(expected, exact, cotangent.double()),
-        strict=True,
-    ):
-        assert relative_error(mine.double().cpu(), reference) < 1e-6
-
-
 def test_one_launch_predicts_what_the_four_modules_do():
     torch.manual_seed(0)
     aspdc = ASPDC(32, deform_op="fused").to(DEVICE)
     f = torch.randn(2, 32, 9, 11).to(DEVICE, memory_format=CHANNELS_LAST)
     layers = [module.predictors for module in aspdc.deformable]
     weight, bias = (
-        predict_form([[getattr(layer, name).detach() for layer in module] for module in layers])
+        predictor_layout([[getattr(layer, name).detach() for layer in module] for module in layers])
         for name in ("weight", "bias")
     )
     for module, ours in zip(aspdc.deformable, predictions(f, weight, bias), strict=True):
@@ -114,28 +87,31 @@ def test_one_launch_predicts_what_the_four_modules_do():
     assert read_as_released(torch.zeros(1, 9, 7, 9), 9, 11).shape == (1, 9, 9, 11)
 
 
-def test_a_convolution_of_channels_that_arrive_in_parts(monkeypatch):
+def test_a_convolution_of_channels_in_several_tensors():
     torch.manual_seed(0)
-    monkeypatch.setattr("models.blocks.fused_conv_type", lambda x, layer: x.dtype)
-    monkeypatch.setattr("models.ops.fused_conv_type", lambda x, layer: x.dtype)
     layer = torch.nn.Conv2d(48, 16, 3, padding=1).to(DEVICE)
-    parts = [torch.randn(1, 16, 5, 6).to(DEVICE, memory_format=CHANNELS_LAST) for _ in range(3)]
-    joined = ChunkedConv(layer)
-    with torch.no_grad():
-        for part in parts:
-            joined.add(part)
-        expected = F.leaky_relu(layer.double()(torch.cat(parts, 1).double()), 0.1)
-        assert relative_error(joined.result().double(), expected) < 1e-5
+    chunks = [torch.randn(1, 16, 5, 6).to(DEVICE, memory_format=CHANNELS_LAST) for _ in range(3)]
+    ours = fused_chunked_conv(chunks, chunk_weights(layer, 3, torch.float32), layer, 0.1)
+    expected = F.leaky_relu(layer.double()(torch.cat(chunks, 1).double()), 0.1)
+    assert relative_error(ours.double(), expected) < 1e-5
+
+
+def test_a_layer_through_the_whole_call():
+    """Of a block on CUDA: several layers' outputs, padding and dilation from the layer."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(16, out, 3, padding=2, dilation=2).to(DEVICE) for out in (18, 9)]
+    x = torch.randn(1, 16, 9, 7).to(DEVICE, memory_format=CHANNELS_LAST)
+    ours = fused_conv(x, conv_weights(layers, torch.bfloat16), layers[0], out_dtype=torch.float32)
+    assert ours.dtype == torch.float32
+    assert relative_error(ours, torch.cat([layer(x) for layer in layers], 1)) < 1e-2
 
 
 def test_is_registered_as_pytorch_wants_it():
     options = CONVOLUTIONS["residual and activation"]
     given, *_ = tensors(options, torch.float32)
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in given.items()}
-    ready = kernel_form(leaves["weight"].detach())
+    kernel_weight = kernel_layout(leaves["weight"].detach())
     leaf = [leaves[name] for name in ("x", "weight", "bias", "residual")]
-    arguments = (*leaf, ready, 1, 1, 1, False, 0.1, torch.float32)
+    arguments = (*leaf, kernel_weight, 1, 1, 1, False, 0.1, torch.float32)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(convolution, arguments, test_utils=checks)
-    x, kernel = (torch.randn(1, c, 5, 6).to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for c in (16, 9))
-    torch.library.opcheck(filtered, (x, kernel), test_utils=checks)

@@ -8,7 +8,7 @@ Sums are fp32, whatever the operands are.
 import triton
 import triton.language as tl
 
-from models.ops.aspdc_sum.triton_forward import PLAIN, pick
+from ..common.triton_functions import PLAIN, pick
 
 
 @triton.jit(do_not_specialize=PLAIN)

@@ -1,0 +1,105 @@
+"""The names of the back ends, what each means on a device, and whether it can run there.
+
+A further back end is a name in `DEFORM_OPS`, a branch in `resolve_deform_op`, and one where it computes: in
+`deform_conv.modulated_deform_conv2d` for a single deformable convolution, in `models.aspdc.ASPDC` for all four.
+"""
+
+from functools import cache
+
+import torch
+
+DEFORM_OPS = ("auto", "fused", "mmcv", "torchvision")
+OLDEST_TRITON = (3, 6)
+OLDEST_GPU = (9, 0)
+CHANNEL_MULTIPLE = 16
+
+
+def check_deform_op(deform_op: str) -> None:
+    """Raise ValueError unless this is the name of a back end."""
+    if deform_op not in DEFORM_OPS:
+        raise ValueError(f"deform_op should be one of {', '.join(DEFORM_OPS)}, got {deform_op!r}")
+
+
+def resolve_deform_op(deform_op: str, device: torch.device | str, channels: int | None = None) -> str:
+    """Return the back end that `deform_op` means for an ASPDC on `device`: "fused", "mmcv" or "torchvision".
+
+    Args:
+        deform_op: one of `DEFORM_OPS`; "auto" is fused where that can run, else mmcv where usable, else torchvision.
+        device: where the tensors lie.
+        channels: of the ASPDC, where known.
+
+    Raises:
+        ValueError: unknown name.
+        RuntimeError: the back end asked for by name cannot run here; the message says why.
+    """
+    check_deform_op(deform_op)
+    if deform_op in ("auto", "fused"):
+        problem = fused_problem(torch.device(device).type, channels)
+        if problem is None:
+            return "fused"
+        if deform_op == "fused":
+            raise RuntimeError(f"deform_op fused is not usable: {problem}")
+    return resolve_single_op(deform_op, device)
+
+
+def resolve_single_op(deform_op: str, device: torch.device | str) -> str:
+    """Return what computes one deformable convolution alone on `device`: "mmcv" or "torchvision".
+
+    Args:
+        deform_op: one of `DEFORM_OPS`; "auto" is mmcv where it can be used, else torchvision. So is "fused": only the
+            four convolutions of an ASPDC together are fused.
+        device: where the tensors lie.
+
+    Raises:
+        ValueError: unknown name.
+        RuntimeError: mmcv was asked for by name and cannot run here; the message says why.
+    """
+    check_deform_op(deform_op)
+    if deform_op == "torchvision":
+        return deform_op
+    problem = mmcv_problem(torch.device(device).type)
+    if problem and deform_op == "mmcv":
+        raise RuntimeError(f"deform_op mmcv is not usable: {problem}")
+    return "torchvision" if problem else "mmcv"
+
+
+def fused_problem(device_type: str, channels: int | None = None) -> str | None:
+    """Return why the fused operation cannot run on this kind of device, on so many channels, or None where it can."""
+    problem = _device_problem(device_type)
+    if problem is None and device_type == "cuda" and channels is not None and channels % CHANNEL_MULTIPLE:
+        return f"the fused kernels take multiples of {CHANNEL_MULTIPLE} channels, not {channels}"
+    return problem
+
+
+@cache
+def _device_problem(device_type: str) -> str | None:
+    if device_type == "cpu":
+        return None
+    if device_type != "cuda":
+        return f"the fused operation runs on the CPU and on CUDA, not on {device_type}"
+    try:
+        import triton  # pyright: ignore[reportMissingImports] (optional)
+    except ImportError as error:
+        return f"the fused operation needs Triton on CUDA, which cannot be imported ({error})"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
+        return (
+            f"the fused operation needs Triton {'.'.join(map(str, OLDEST_TRITON))} or newer, not {triton.__version__}"
+        )
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < OLDEST_GPU:
+        return "the fused kernels use instructions of compute capability 9.0 (Hopper) and newer"
+    return None
+
+
+@cache
+def mmcv_problem(device_type: str) -> str | None:
+    """Return why mmcv's operator cannot run on this kind of device, or None where it can."""
+    try:
+        from mmcv.ops import (  # pyright: ignore[reportMissingImports] (optional)
+            get_compiling_cuda_version,
+            modulated_deform_conv2d,  # noqa: F401
+        )
+    except ImportError as error:
+        return f"mmcv's ops cannot be imported ({error}); `make mmcv` builds them"
+    if device_type == "cuda" and get_compiling_cuda_version() == "not available":
+        return "this mmcv was built without CUDA"
+    return None

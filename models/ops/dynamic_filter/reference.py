@@ -1,0 +1,24 @@
+"""The definition of dynamic filtering in plain PyTorch (paper, figure 4)."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+KERNEL_SIZE = 3
+
+
+def dynamic_filter(x: Tensor, kernel: Tensor) -> Tensor:
+    """Filter every pixel with a 3×3 kernel of its own, the same for all channels; reflected borders.
+
+    Args:
+        x: (N, C, H, W).
+        kernel: (N, 9, H, W), row-major taps.
+
+    Returns:
+        (N, C, H, W).
+    """
+    height, width = x.shape[-2:]
+    padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    windows = (padded[..., i : i + height, j : j + width] for i in range(KERNEL_SIZE) for j in range(KERNEL_SIZE))
+    total = sum(kernel[:, k : k + 1] * window for k, window in enumerate(windows))
+    assert isinstance(total, Tensor)  # not the 0 of an empty sum
+    return total
