@@ -62,8 +62,9 @@ OF_SCORES = 0.0 if EXACT else 1e-5
 def unpacked(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("unpacked") / "museum"
     shutil.copytree(MUSEUM, folder)
-    with tarfile.open(folder / "training.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    for name in ("training", "more"):
+        with tarfile.open(folder / f"{name}.tar.xz") as archive:
+            archive.extractall(folder, filter="data")
     return folder
 
 
@@ -136,6 +137,11 @@ def state_file(museum: Path, stage: str, variant: str) -> Path:
     return path
 
 
+def write_state(path: Path, state: dict) -> None:
+    torch.save(state, path)
+    path.with_name(f"{path.name}.sha256").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+
+
 def resumed(museum: Path, stage: str, variant: str, *more: str) -> None:
     """Resume a stage's state, and compare the network that its run ends with with 94a4be1's."""
     state, end = content(state_file(museum, stage, variant)), museum / variant / FILES[stage]
@@ -174,13 +180,44 @@ def test_states_in_the_middle_of_an_epoch_are_resumed_to_the_same_end(museum, st
 def test_a_resumed_run_goes_on_in_its_log(museum):
     path, log = state_file(museum, "deblur", "plain"), museum / "log_plain" / "deblur_20220101-000000"
     shutil.copytree(museum / "log_deblur", log)
-    # The state names its log by a whole path, which is another one here.
-    torch.save({**content(path), "log": str(log)}, path)
-    path.with_name(f"{path.name}.sha256").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+    write_state(path, {**content(path), "log": str(log)})  # by a whole path, which is another one here
     resumed(museum, "deblur", "plain")
     assert [each.name for each in log.parent.iterdir()] == [log.name]
     same_tables(log / "log.csv", MUSEUM / "log_deblur" / "log.csv", "seconds")
     assert (log / "log.txt").read_text().startswith((MUSEUM / "log_deblur" / "log.txt").read_text())
+
+
+def test_the_released_reading_of_module_0_is_that_of_the_file(museum):
+    network = load_deblurring_net(museum / "released" / FILES["deblur"])
+    assert network.arguments["modulation"] == "released"
+    found, expected = MAKE["released_output"](load_deblurring_net), content(museum / "released" / "output.pth")
+    assert (found - expected).abs().max() <= OF_OUTPUTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("best_before", [None, 99.0])
+def test_the_best_network_gives_way_to_a_better_one_alone(museum, best_before):
+    path, best = state_file(museum, "deblur", "validated"), museum / "validated" / "DeblurringNet_NF_best.pth"
+    state, expected = content(path), content(best)
+    assert state["progress"]["validated"] == 2
+    assert 18 < state["progress"]["best_psnr"] < 20
+    if best_before is not None:
+        write_state(path, {**state, "progress": {**state["progress"], "best_psnr": best_before}})
+        best.write_bytes((museum / "averaged" / FILES["deblur"]).read_bytes())
+        expected = content(best)
+    resumed(museum, "deblur", "validated")
+    after = content(best)
+    assert (after["stage"], after["epoch"]) == (expected["stage"], expected["epoch"])
+    assert distance(weights(after), weights(expected)) <= OF_OUTPUTS
+
+
+def test_a_state_is_not_resumed_by_another_run(museum):
+    with pytest.raises(UserError, match=r"architecture was \{'width': 2.* is \{'width': 4"):
+        resume_training("deblur", "plain", "--width", "4")
+    for path in museum.glob("data/pairs/*/c.png"):
+        path.unlink()
+    with pytest.raises(UserError, match="data was 3 frames, is 2"):
+        resume_training("deblur", "plain")
 
 
 @pytest.mark.slow

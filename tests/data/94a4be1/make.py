@@ -37,6 +37,7 @@ SECONDARY = (
 )
 FILES = {"reblur": "ReBlurringNet.pth", "deblur": "DeblurringNet_NF.pth", "finetune": "DeblurringNet_FT.pth"}
 VARIANTS = {"plain": (), "averaged": ("--ema_decay", "0.9")}
+VALIDATED = ("--valset_dir", "paired=data/pairs", "--val_every", "1")  # a further run, of deblur alone
 MIDDLE = {"reblur": 3, "deblur": 3, "finetune": 4}  # the step of the state that is kept, in the middle of an epoch
 PAIRS = {"a": (64, 48), "b": (72, 40), "c": (48, 56)}  # width, height in px; unequal, so that each is restored alone
 CPUS = 64  # on which the defaults of flags are taken
@@ -48,7 +49,17 @@ def training_arguments(stage, variant, *more):
     return [
         *("--stage", stage, "--trainset_dir", *sets, "--output_dir", variant, "--log_dir", f"log_{variant}"),
         *("--width", "2", "--patch_size", "24", "--batch_size", "2", "--n_epochs", "3", "--n_steps", "2"),
-        *("--lr", "1e-3", "--clip_grad", "1", "--num_workers", "0", "--device", "cpu", *VARIANTS[variant]),
+        *(
+            "--lr",
+            "1e-3",
+            "--clip_grad",
+            "1",
+            "--num_workers",
+            "0",
+            "--device",
+            "cpu",
+            *VARIANTS.get(variant, VALIDATED),
+        ),
         *("--save_every", "1steps", "--keep", "20"),
         # Both variants of finetune begin with the same networks, so that the museum is smaller.
         *(("--reblurring_weights", "plain/ReBlurringNet.pth") if stage == "finetune" else ()),
@@ -198,6 +209,30 @@ def _train(training):
         shutil.rmtree(f"log_{variant}")
 
 
+def _more(training, checkpoint):
+    """A run with validation, and a network with the released reading of module 0."""
+    arguments = training_arguments("deblur", "validated")
+    training.main(training.parse_args(arguments))
+    for path in Path("validated/states/deblur").iterdir():
+        if f"{MIDDLE['deblur']:09}" not in path.name:
+            path.unlink()
+    shutil.rmtree("log_validated")
+    torch.manual_seed(0)
+    network = checkpoint.DeblurringNet(2, "released")
+    checkpoint.save_network(Path("released/DeblurringNet_NF.pth"), network, "deblur", 1)
+    torch.save(released_output(checkpoint.load_deblurring_net), "released/output.pth")
+    with tarfile.open("more.tar.xz", "w:xz", preset=9) as archive:
+        for folder in ("validated", "released"):
+            archive.add(folder)
+            shutil.rmtree(folder)
+
+
+def released_output(load_deblurring_net):
+    """Return what the network with the released reading makes of a part of one pair."""
+    with torch.no_grad():
+        return load_deblurring_net(Path("released", FILES["deblur"]))(picture("data/pairs/blur/a.png")[..., :24, :32])
+
+
 def _test(clone):
     run = "import sys; sys.path.insert(0, sys.argv[1]); import D_testing; from utils.results import Results"
     whole = "D_testing.main(D_testing.parse_args(sys.argv[2:]))"
@@ -238,6 +273,7 @@ def main(museum):
         _train(training)
         loaders = checkpoint.load_deblurring_net, checkpoint.load_reblurring_net
         torch.save({variant: outputs(*loaders, variant) for variant in VARIANTS}, "outputs.pth")
+        _more(training, checkpoint)
         _test(clone)
         cache.build(frames(), 1)
     assert {path.name for path in Path("frame_cache").iterdir()} == {cached_name(path) for path in frames()}
