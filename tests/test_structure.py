@@ -4,9 +4,12 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support.samples import ROOT
 
 TESTS = ROOT / "tests"
+PACKAGES = ("models", "losses", "datasets", "utils", "tools")
 WHOLES = {"training": "DR_training.py", "testing": "D_testing.py"}
 FILES = [path for path in TESTS.rglob("*.py") if "data" not in path.relative_to(TESTS).parts]
 
@@ -39,13 +42,31 @@ def test_folders_are_packages_and_mirror_those_of_the_repository():
 
 
 def test_every_package_has_tests():
-    packages = {
-        path.parent for name in ("models", "losses", "datasets", "utils") for path in ROOT.glob(f"{name}/**/*.py")
-    }
+    packages = {path.parent for name in PACKAGES for path in ROOT.glob(f"{name}/**/*.py")}
     assert len(packages) > 15
     for package in packages - {ROOT / "utils"}:
         name = package.relative_to(ROOT)
         assert any((TESTS / each).glob("test_*.py") for each in (name, name.parent)), name
+
+
+def test_contracts_know_every_package():
+    """What import-linter is not told of, it does not check."""
+    tomllib = pytest.importorskip("tomllib", reason="part of Python from 3.11 on")
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert set(linter["root_packages"]) == packages
+    rooms = {f"utils.{path.parent.name}" for path in ROOT.glob("utils/*/__init__.py")}
+    assert [path.name for path in ROOT.glob("utils/*.py")] == ["__init__.py"]
+    contracts = {each["name"]: each for each in linter["contracts"]}
+    layers = {name.strip() for layer in contracts["Layers"]["layers"] for name in layer.split("|")}
+    assert layers == rooms | packages - {"utils"}
+    losses = next(each for each in contracts.values() if each.get("source_modules") == ["losses"])
+    assert set(losses["forbidden_modules"]) == rooms - {"utils.common"} | {"datasets"}
+
+
+def test_nothing_imports_the_tests():
+    for path in [*ROOT.glob("*.py"), *(path for name in PACKAGES for path in ROOT.glob(f"{name}/**/*.py"))]:
+        assert not [name for name in imported(path) if name.partition(".")[0] == "tests"], path
 
 
 def test_large_tests_are_slow_too(request):

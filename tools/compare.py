@@ -1,14 +1,14 @@
 """Compare what this tree computes with what an earlier commit did, bit by bit: the net under changes of structure.
 
     python -m tools.compare 94a4be1                                        # on the CPU: a minute on two cores
-    python -m tools.compare v1.0 --device cuda --only reblur tiled --keep both
+    python -m tools.compare HEAD --device cuda --only reblur tiled --keep both
 
 The commit is cloned into a temporary folder. Both trees, this one with its uncommitted changes, run the same commands
 by the same interpreter on parts of the bundled samples: training of the three stages with a stop and a resume, folders
 restored and scored, one of them stopped by SIGTERM and resumed, and refusals. Weights, states, pictures, tables, logged
-curves and statuses are compared; a line for each says that it is equal, or what differs and by how much. The status is
-0 when all are equal, 1 when something differs, 2 when the commit cannot be cloned. Of the trees only the command lines
-of the two scripts are used, so that they may have any layout inside.
+curves, statuses and error messages are compared; a line for each says that it is equal, or what differs and by how
+much. The status is 0 when all are equal, 1 when something differs, 2 when they cannot be compared. Of both trees only
+the scripts' command lines are used, so that they may have any layout inside.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,11 @@ import numpy as np
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from utils.common.errors import USAGE_STATUS, UserError
+from utils.common.files import check_writable
+from utils.runtime.device import pick_device
+from utils.runtime.program_end import user_errors_end_the_program
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES, NETWORK = ROOT / "samples" / "GOPRO", ROOT / "final_model" / "DeblurringNet_NF.pth"
@@ -53,6 +58,7 @@ class Command(NamedTuple):
     text: str
     status: int = 0  # with which it should end
     stop_at: str = ""  # once a file matches, SIGTERM is sent
+    after: tuple[str, ...] = ()  # the commands whose results it reads
 
 
 def commands(steps: int, device: str, folder: Path) -> list[Command]:
@@ -64,24 +70,34 @@ def commands(steps: int, device: str, folder: Path) -> list[Command]:
     )
     deblur = f"{train} deblur --trainset_dir 2*{inputs}/GOPRO sharp={inputs}/photographs --ema_decay 0.9 --clip_grad 1"
     test = f"D_testing.py --device {device} --num_workers 2 --weights {network}"
+    many = f"{test} --testset_dir {inputs}/many --save_dir stopped"
     # fmt: off
     return [
         Command("reblur", f"{train} reblur --trainset_dir {inputs}/GOPRO --valset_dir {inputs}/pairs --val_every 5 "
                 f"--cache_dir cache --max_steps {steps}"),
         Command("deblur", f"{deblur} --max_steps {steps // 2 + 1}"),
-        Command("deblur_resumed", f"{deblur} --max_steps {steps} --resume auto"),
+        Command("deblur_resumed", f"{deblur} --max_steps {steps} --resume auto", after=("deblur",)),
         Command("finetune", f"{train} finetune --trainset_dir {inputs}/GOPRO unpaired={inputs}/photographs "
-                f"--accumulate 2 --max_steps {steps}"),
+                f"--accumulate 2 --max_steps {steps}", after=("reblur", "deblur")),
         Command("restored", f"{test} nets/DeblurringNet_FT.pth --testset_dir {inputs}/GOPRO "
-                f"--testset_dir {inputs}/pairs --figures --save_dir restored"),
+                f"--testset_dir {inputs}/pairs --figures --save_dir restored", after=("finetune",)),
         Command("tiled", f"{test} --testset_dir {inputs}/GOPRO --tile 128 --tile_overlap 32 --self_ensemble "
                 "--precision bf16 --save_dir tiled"),
-        Command("stopped", f"{test} --testset_dir {inputs}/many --save_dir stopped", 143, "stopped/many/[0-9]*.png"),
-        Command("stopped_resumed", f"{test} --testset_dir {inputs}/many --save_dir stopped --resume"),
-        Command("refused", f"{test} --testset_dir {inputs}/pairs --save_dir {inputs}/pairs/restored", 2),
+        Command("stopped", many, 143, "stopped/many/[0-9]*.png"),
+        Command("stopped_resumed", f"{many} --resume", after=("stopped",)),
+        Command("refused", f"{test} nets/nowhere.pth --testset_dir {inputs}/pairs --save_dir refused", 2),
         Command("refused_training", f"{train} finetune --trainset_dir {inputs}/nowhere", 2),
     ]
     # fmt: on
+
+
+def with_needed(chosen: Sequence[str], available: Sequence[Command]) -> list[Command]:
+    """Return the chosen commands and those whose results they read, in the order of the available ones."""
+    needed = set(chosen)
+    for command in reversed(available):
+        if command.name in needed:
+            needed.update(command.after)
+    return [command for command in available if command.name in needed]
 
 
 def make_inputs(folder: Path) -> None:
@@ -188,8 +204,11 @@ def compare(old: Path, new: Path, expected: dict[str, int]) -> int:
     before, now = (json.loads((folder / "statuses.json").read_text()) for folder in (old, new))
     found: dict[str, list[str]] = {}
     for name, status in expected.items():
+        ends = [_last_line(folder / f"{name}.txt") for folder in (old, new)]
         wrong = {before[name], now[name]} != {status}  # also where both trees failed
-        found[f"status of {name}"] = [f"{before[name]} -> {now[name]}, not {status}: see {new / name}.txt"] * wrong
+        found[f"status of {name}"] = [f"{before[name]} -> {now[name]}, not {status}: {ends[1]}"] * wrong
+        if status == USAGE_STATUS:
+            found[f"message of {name}"] = list(differences(*ends, "last line"))
     left, right = things(old), things(new)
     for name in sorted(left.keys() | right.keys()):
         found[name] = [f"only in the {'old' if name in left else 'new'} one"]
@@ -204,6 +223,10 @@ def compare(old: Path, new: Path, expected: dict[str, int]) -> int:
     count = sum(map(bool, found.values()))
     print(f"{count} of {len(found)} differ" if count else f"all {len(found)} are equal")
     return count
+
+
+def _last_line(path: Path) -> str:
+    return (path.read_text(errors="replace").splitlines() or [""])[-1]
 
 
 def clone(commit: str, folder: Path) -> None:
@@ -223,7 +246,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("commit", metavar="COMMIT", help="a hash, tag or branch of this repository")
     add("--device", default="cpu", help="where both compute: cpu (default), cuda, cuda:1, ...")
     add("--steps", type=int, default=20, help="of each stage (default: 20)")
-    add("--only", nargs="+", choices=names, metavar="NAME", default=names, help=f"of {', '.join(names)} (default: all)")
+    add(
+        "--only",
+        nargs="+",
+        choices=names,
+        metavar="NAME",
+        default=names,
+        help=f"these, and what they need, of {', '.join(names)} (default: all)",
+    )
     add("--keep", type=Path, metavar="FOLDER", help="a new folder for both outputs (default: they are deleted)")
     args = parser.parse_args(argv)
     if args.steps < 1 or (args.keep and args.keep.exists()):
@@ -232,20 +262,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Clone, run both trees beside each other, compare; return the exit status."""
+    """Clone, run both trees beside each other, compare; return the exit status.
+
+    Raises:
+        UserError: no such commit or device, or --keep cannot be written.
+    """
+    pick_device(args.device)
+    if args.keep:
+        check_writable(args.keep, "--keep")
     with tempfile.TemporaryDirectory() as temporary:
         tree, outputs = Path(temporary, "tree"), (args.keep or Path(temporary, "outputs")).resolve()
         try:
             clone(args.commit, tree)
         except subprocess.CalledProcessError as error:
-            print(f"error: {args.commit} cannot be taken from {ROOT}: {error.stderr.strip()}", file=sys.stderr)
-            return 2
+            raise UserError(f"{args.commit} cannot be taken from {ROOT}: {error.stderr.strip()}") from error
         make_inputs(outputs / "inputs")  # one folder for both: names of cached frames are made of whole paths
-        chosen = [each for each in commands(args.steps, args.device, outputs / "inputs") if each.name in args.only]
+        chosen = with_needed(args.only, commands(args.steps, args.device, outputs / "inputs"))
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(run_tree, (tree, ROOT), (outputs / "old", outputs / "new"), (chosen, chosen)))
         return min(1, compare(outputs / "old", outputs / "new", {each.name: each.status for each in chosen}))
 
 
 if __name__ == "__main__":
-    sys.exit(main(parse_args()))
+    with user_errors_end_the_program():
+        sys.exit(main(parse_args()))

@@ -74,7 +74,13 @@ def test_an_uncommitted_change_is_told_with_status_1(tree):
     script.write_text(text)
     assert status == 1
     assert re.search(r"^DIFFERS status of refused\n    2 -> 3, not 2: ", printed)
-    assert printed.endswith("1 of 1 differ\n")
+    assert printed.endswith("2 of 2 differ\n")  # the message differs, too
+
+
+def test_what_a_command_needs_is_run_before_it():
+    available = tools.compare.commands(1, "cpu", Path())
+    names = [command.name for command in tools.compare.with_needed(["restored", "tiled"], available)]
+    assert names == ["reblur", "deblur", "finetune", "restored", "tiled"]
 
 
 def test_a_commit_that_is_not_there_is_one_line_and_status_2(run_here):
@@ -140,7 +146,7 @@ ALTERATIONS = {
     "a loss": ("log/reblur/log.csv", change_cell("log/*/log.csv", "loss", "2"), r"1 loss: '[\d.]+' -> '2'"),
     "a setting": (SUMMARY, change_json(SUMMARY, tile=256), r"tile: 128 -> 256 \(\+128\)"),
     "a new setting": (SUMMARY, change_json(SUMMARY, more=1), "more: only in the new one"),
-    "a status": ("status of refused", change_json("statuses.json", refused=1), "2 -> 1, not 2: see "),
+    "a status": ("status of refused", change_json("statuses.json", refused=1), "2 -> 1, not 2: error"),
     "a lost picture": (PICTURE, lambda folder: (folder / PICTURE).unlink(), "only in the old one"),
     "a new file": ("nets/more.pth", lambda folder: (folder / "nets/more.pth").touch(), "only in the new one"),
     "a damaged file": (STATE, lambda folder: (folder / STATE).write_bytes(b"no"), "cannot be read: "),
@@ -180,7 +186,7 @@ def test_times_versions_and_digests_are_not_compared(compared, altered):
 def test_a_command_that_failed_in_both_trees_is_no_equality(compared, capsys):
     new = compared[-1] / "new"
     assert compare(new, new, EXPECTED | {"tiled": 3}) == 1
-    assert "DIFFERS status of tiled\n    0 -> 0, not 3: see " in capsys.readouterr().out
+    assert "DIFFERS status of tiled\n    0 -> 0, not 3: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
