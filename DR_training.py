@@ -230,9 +230,9 @@ def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
         output = args.output_dir / STAGE_FILES[stage]
         states = CheckpointManager(states_folder(args.output_dir, stage), args.keep).files()
         newest = {str(each.resolve()) for each in states[:1] for each in (each, each.parent)}
-        goes_on = states and (args.resume == "auto" or str(Path(args.resume).resolve()) in newest)
+        resumes = states and (args.resume == "auto" or str(Path(args.resume).resolve()) in newest)
         begun = [path for path in states if path.name != state_name(0)]  # with a step that would be lost
-        if args.overwrite or goes_on or not (output.exists() or begun):
+        if args.overwrite or resumes or not (output.exists() or begun):
             continue
         what = f"{output} exists already" if output.exists() else f"{states[0]} is the state of a stopped run"
         how = ["--resume auto to go on with it"] if states else []

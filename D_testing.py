@@ -187,8 +187,8 @@ def main(args: argparse.Namespace) -> None:
                     if (name := source.set_name(output_dir.name)) in results.sets:
                         print_summary(name, results.sets[name])
                 if distributed.is_main:
-                    left_out, not_whole = run_videos(source, videos, args, results, stop)
-                    problems += left_out
+                    skipped, not_whole = run_videos(source, videos, args, results, stop)
+                    problems += skipped
                     incomplete += not_whole
         for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
             by_source = {source.name: results.sets.get(source.set_name(output_dir.name), {}) for source in sources}

@@ -1,5 +1,5 @@
 # make demo | make test | make quick | make bench | make mmcv | make perceptual | make lint | make lock; each works on a
-# fresh clone. PYTHON=python3.13 chooses an interpreter.
+# fresh clone. PYTHON=python3.13 chooses the interpreter of a new environment; `make clean` removes an old one.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -8,6 +8,10 @@
 # several calls; TEST_FLAGS: for D_testing.py. What is there already is not trained again; a run that was stopped goes on.
 # shellcheck disable=SC2086  # PYTHON and TEST_FLAGS are several words
 set -euo pipefail
+if [ $# -lt 5 ]; then
+    echo "usage: bash recipes/finetune_control.sh NF R OUT TESTSET TRAINSET... (the head of the script says what they are)" >&2
+    exit 2
+fi
 deblurring=$(realpath "$1") reblurring=$(realpath "$2") out=$(realpath -m "$3") testset=$4
 shift 4
 PYTHON=${PYTHON:-python}

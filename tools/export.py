@@ -35,7 +35,7 @@ from utils.images.codecs import read_image, to_tensor
 from utils.runtime.program_end import user_errors_end_the_program
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-SMALLEST_CHECKED = 64  # px; then the part that is checked has other sizes than what was recorded
+MIN_CHECKED_SIDE = 64  # px; then the part that is checked has other sizes than what was recorded
 LARGEST_CHECKED = (720, 1280)  # px
 _PICTURE = Path(__file__).resolve().parents[1] / "samples/GOPRO/test/GOPR0881_11_01/blur/000203.png"
 
@@ -82,8 +82,8 @@ def _choose_output(args: argparse.Namespace) -> Path:
 def _read_check_image(path: Path) -> np.ndarray:
     picture = read_image(path)[: LARGEST_CHECKED[0], : LARGEST_CHECKED[1]]
     height, width = picture.shape[:2]
-    if min(height, width) < SMALLEST_CHECKED:
-        smallest = f"{SMALLEST_CHECKED}×{SMALLEST_CHECKED}"
+    if min(height, width) < MIN_CHECKED_SIDE:
+        smallest = f"{MIN_CHECKED_SIDE}×{MIN_CHECKED_SIDE}"
         raise UserError(f"--check_image {path} is {height}×{width} px (H×W); expected at least {smallest}")
     return picture
 

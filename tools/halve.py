@@ -48,7 +48,9 @@ def halve(source: Path, target: Path) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """Halve the file that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.halve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("source", type=Path, help="a network's file")
     parser.add_argument("target", type=Path, help="the file to write")
     args = parser.parse_args(argv)

@@ -72,12 +72,12 @@ def skipped_note(files: Iterable[Path]) -> list[str]:
     counts = Counter(each for each in suffixes if each in _OTHER_PICTURES and each not in SUFFIXES)
     if not counts:
         return []
-    told = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
+    listed = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
     remedies = [f"for HEIC {INSTALL_HEIC}"] if counts.keys() & set(HEIC) else []
     if counts.keys() - set(HEIC):
         remedies.append("convert them" if not remedies else "convert the others")
         remedies[-1] += " to PNG, TIFF or JPEG"
-    return [f"WARNING: skipped, as they cannot be read here: {told}; {', '.join(remedies)}"]
+    return [f"WARNING: skipped, as they cannot be read here: {listed}; {', '.join(remedies)}"]
 
 
 def _inspect(path: Path) -> ImageInfo | str:

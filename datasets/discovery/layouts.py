@@ -186,7 +186,7 @@ def scan_dataset(
         *_other_split(root, split),
         *skipped_note(everything),
         *conversions,
-        *(_unused(match, files) if match.sharp is not None else _beside(root, base)),
+        *(_unused(match, files) if match.sharp is not None else _images_outside_split(root, base)),
         *_other_variant(match),
         *compare_with_published_count(kind, split, len(match.blurry)),
     ]
@@ -218,7 +218,7 @@ def _unused(match: Match, files: list[Path]) -> list[str]:
     return [f"{len(left):,} images in other folders are not used: {some(left, 2)}"] if left else []
 
 
-def _beside(root: Path, base: Path) -> list[str]:
+def _images_outside_split(root: Path, base: Path) -> list[str]:
     """Return a note on images without ground truth beside the split's folder, which is all that was looked into."""
     if base == root:
         return []

@@ -83,14 +83,14 @@ def list_files(base: Path, unreadable_dirs: dict[Path, str] | None = None) -> li
         DatasetError: a folder that cannot be opened, without `unreadable_dirs`.
     """
 
-    def refuse(error: OSError) -> None:
+    def raise_unreadable(error: OSError) -> None:
         problem = f"{error.filename} cannot be opened: {error.strerror}"
         if unreadable_dirs is None or Path(error.filename) == base:
             raise DatasetError(problem) from error
         unreadable_dirs[Path(error.filename).relative_to(base)] = problem
 
     found = []
-    for folder, folders, files in os.walk(base, followlinks=True, onerror=refuse):
+    for folder, folders, files in os.walk(base, followlinks=True, onerror=raise_unreadable):
         here = Path(folder)
         above = {here.resolve(), *here.resolve().parents}
         folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in above]

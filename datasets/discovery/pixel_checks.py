@@ -48,7 +48,7 @@ _THUMBNAIL = 80  # px, the longer side
 _FLAT = 1.0  # grey levels: thumbnails that vary less have no correlation worth the name
 _GAMMA = 2.2
 _LEVELS = np.arange(256) / 255.0
-_TELLING = 0.005  # how much the two ratios of means must differ for their place between the variants to mean anything
+_MIN_DIFFERENCE = 0.005  # of the two ratios of means, for their place between the variants to mean anything
 
 
 @dataclass(frozen=True)
@@ -232,4 +232,4 @@ def _linear_light(blurry: Image.Image, sharp: Image.Image) -> float:
         return math.nan
     encoded = math.log((a @ _LEVELS) / (b @ _LEVELS))
     linear = math.log((a @ _LEVELS**_GAMMA) / (b @ _LEVELS**_GAMMA))
-    return encoded / (encoded - linear) if abs(encoded - linear) >= _TELLING else math.nan
+    return encoded / (encoded - linear) if abs(encoded - linear) >= _MIN_DIFFERENCE else math.nan

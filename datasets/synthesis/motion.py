@@ -150,8 +150,8 @@ def draw_motion(seeds: Sequence[int], height: int, width: int, margin: int, sett
     camera = _Camera(seeds, height, width, settings)
     extent = np.where(kind[:, 0] < settings.share_still, settings.still_extent * kind[:, 1], camera.extent)
     # The corners, which move most, then the middles of sixteen equal parts.
-    places = np.concatenate([_grid(np.array([0.0, 1.0])), _grid((np.arange(4) + 0.5) / 4)])
-    points = margin + places * (np.array([width, height]) - 1 - 2 * margin)
+    positions = np.concatenate([_grid(np.array([0.0, 1.0])), _grid((np.arange(4) + 0.5) / 4)])
+    points = margin + positions * (np.array([width, height]) - 1 - 2 * margin)
     moments = np.broadcast_to(np.linspace(-0.5, 0.5, _MOMENTS), (len(seeds), _MOMENTS))
     moved = apply(camera.maps(moments, np.ones(len(seeds))), points)  # N, moments, points, 2
     steps = np.linalg.norm(np.diff(moved, axis=1), axis=-1)
@@ -177,9 +177,9 @@ def apply(maps: np.ndarray, points: np.ndarray) -> np.ndarray:
     return mapped[..., :2] / mapped[..., 2:]
 
 
-def _grid(places: np.ndarray) -> np.ndarray:
+def _grid(positions: np.ndarray) -> np.ndarray:
     """Return the (P², 2) points whose coordinates are both among P places."""
-    return np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
+    return np.stack(np.meshgrid(positions, positions), axis=-1).reshape(-1, 2)
 
 
 class _Camera:

@@ -172,8 +172,8 @@ def add_noise(values: Tensor, shot: Tensor, read: Tensor, keys: Tensor) -> Tenso
 
 def gaussian(keys: Tensor, shape: torch.Size) -> Tensor:
     """Return (N, *shape) normal numbers that follow from (N, 2) int64 keys of 32 bits and their places alone."""
-    places = _hash(torch.arange(shape.numel(), device=keys.device))
-    first, second = ((_hash((places + key) & _MASK_32).float() + 0.5) / 2**32 for key in keys.T.unsqueeze(-1))
+    indices = _hash(torch.arange(shape.numel(), device=keys.device))
+    first, second = ((_hash((indices + key) & _MASK_32).float() + 0.5) / 2**32 for key in keys.T.unsqueeze(-1))
     return ((-2 * first.log()).sqrt() * torch.cos(2 * torch.pi * second)).view(-1, *shape)
 
 

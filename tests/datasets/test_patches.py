@@ -160,6 +160,7 @@ def test_ranks_share_a_batch_and_their_weights_make_its_mean(world):
         assert sum(sums) / world == pytest.approx(np.mean([frame for frame, _ in batch]))
 
 
+@pytest.mark.slow
 def test_a_broken_frame_can_be_left_out(sets, tmp_path):
     root = tmp_path / "pairs"
     shutil.copytree(sets[0].root, root)

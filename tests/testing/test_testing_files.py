@@ -126,6 +126,7 @@ def test_what_only_networks_use_is_refused_with_results_of_others(capsys, more):
     D_testing.parse_args(["--testset_dir", "photos", "--from_results", "theirs"])
 
 
+@pytest.mark.slow
 def test_videos_alone_leave_no_table_and_what_failed_is_in_the_summary(tmp_path, small_networks, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "12:30.mp4").write_bytes(b"no video")

@@ -162,6 +162,7 @@ def test_the_mean_of_dark_frames_is_darker_in_values_than_in_light():
     assert np.array_equal(sharp, black)
 
 
+@pytest.mark.slow
 def test_a_video_file_gives_its_own_frames(tmp_path, capsys):
     path = tmp_path / "slow.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, (32, 24))

@@ -47,13 +47,13 @@ class Perceptual:
             raise ValueError(f"{self.name.upper()} needs at least {least}×{least} px, got {height}×{width}")
         if self.name == "lpips":
             assert reference is not None
-            return self._network(self._place(_tensor(image)), self._place(_tensor(reference))).item()
+            return self._network(self._to_device(_tensor(image)), self._to_device(_tensor(reference))).item()
         from pyiqa.utils.color_util import to_y_channel  # pyright: ignore[reportMissingImports] (optional)
 
         # Its luma is rounded, and ties are common: computed in one place, they fall the same way on every device.
         luma = to_y_channel(_tensor(image), 255.0) / 255.0
         try:
-            value = self._network(self._place(luma)).item()
+            value = self._network(self._to_device(luma)).item()
         # How NaN shows in every block's features. The name is PyTorch's documented one, which its types hide.
         except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             value = float("nan")
@@ -61,7 +61,7 @@ class Perceptual:
             raise ValueError("NIQE is not defined for an image without any texture")
         return value
 
-    def _place(self, values: Tensor) -> Tensor:
+    def _to_device(self, values: Tensor) -> Tensor:
         return values.to(self.device, self._dtype)
 
 

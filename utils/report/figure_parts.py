@@ -47,8 +47,8 @@ class Box(NamedTuple):
 def add_panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Return axes without ticks at a place in inches from the figure's top left corner."""
     whole_width, whole_height = figure.get_size_inches()
-    place = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
-    return figure.add_axes(place, xticks=[], yticks=[])
+    box = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
+    return figure.add_axes(box, xticks=[], yticks=[])
 
 
 def add_text(figure: Figure, x: float, y: float, text: str, **options: str | float) -> None:

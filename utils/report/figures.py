@@ -151,9 +151,9 @@ def _extent(image: np.ndarray) -> tuple[float, float, float, float]:
 def _mark(axes: Axes, box: Box, number: str, colour: str) -> None:
     """Draw a box on the whole image, its number above the corner: of a large image it may be no larger than that."""
     outline = [patheffects.withStroke(linewidth=2, foreground="black")]
-    place = (box.left - 0.5, box.top - 0.5)
-    axes.add_patch(Rectangle(place, box.width, box.height, fill=False, ec=colour, lw=1, path_effects=outline))
-    _number(axes, *place, number, colour, va="bottom")
+    corner = (box.left - 0.5, box.top - 0.5)
+    axes.add_patch(Rectangle(corner, box.width, box.height, fill=False, ec=colour, lw=1, path_effects=outline))
+    _number(axes, *corner, number, colour, va="bottom")
 
 
 def _number(axes: Axes, x: float, y: float, number: str, colour: str, **options: object) -> None:

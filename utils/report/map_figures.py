@@ -24,8 +24,8 @@ _ATTENTION_HEIGHT, _OFFSETS_HEIGHT = 1.3, 1.5  # in: of a panel at most
 _NARROWEST = 1.05  # in: of a column, for its heading
 _SPACING = 0.108  # in, between arrows
 _LONGEST = 100  # times that arrows are drawn longer at most: what is less than a hundredth of a px looks small
-_SMALLEST_WINDOW = 72  # px: height of what is enlarged to show taps, half its width
-_PLACES = (2, 3)  # rows and columns of pixels whose taps are shown
+_MIN_WINDOW_HEIGHT = 72  # px: height of what is enlarged to show taps, half its width
+_TAP_GRID = (2, 3)  # rows and columns of pixels whose taps are shown
 _ARROW, _TAPS = "#0072B2", ("#D55E00", "#0072B2", "#009E73")  # Okabe and Ito
 _REGULAR_TAPS = np.stack([*np.mgrid[-1:2, -1:2]], axis=-1).reshape(TAPS, 2)  # y, x in px of the features
 
@@ -131,7 +131,7 @@ def offsets_figure(image: np.ndarray, maps: dict[int, ASPDCMaps], around: Box | 
     about how far the nine spread, nor about their weights: hence the lower row.
 
     Lower row: a part of the image, framed in the upper row, with a few pixels (crosses) and the nine positions that
-    each samples (dots, joined to their pixel), all in their true places; a dot's area is in proportion to its
+    each samples (dots, joined to their pixel), all in their true positions; a dot's area is in proportion to its
     modulation. The part is 144×72 px, or larger where positions lie so far off that several pixels' would mix.
 
     Args:
@@ -155,13 +155,13 @@ def offsets_figure(image: np.ndarray, maps: dict[int, ASPDCMaps], around: Box | 
     for row, (block, each) in enumerate(maps.items()):
         top = LINE + row * (both + GAP)
         add_text(figure, _LABEL / 2, top + both / 2, f"ASPDC {block}", rotation="vertical")
-        for column, (places, displacements) in enumerate(fields[block]):
+        for column, (positions, displacements) in enumerate(fields[block]):
             left = _LABEL + column * (low_width + GAP)
             if row == 0:
                 name = f"module {column + 1}, dilation {DILATIONS[column]}"
                 add_text(figure, left + low_width / 2, LINE / 2, name)
             upper = _picture(figure, (left + (low_width - width) / 2, top, width, height), pale, whole)
-            last = upper, _draw_arrows(upper, places, displacements, factor)
+            last = upper, _draw_arrows(upper, positions, displacements, factor)
             frame = (window.left - 0.5, window.top - 0.5)
             upper.add_patch(Rectangle(frame, window.width, window.height, fill=False, ec="black", lw=0.6))
             lower = _picture(figure, (left, top + height + GAP, low_width, low_height), pale, window)
@@ -185,7 +185,7 @@ def _window(image: np.ndarray, middle: Box, maps: dict[int, ASPDCMaps]) -> Box:
     taps = np.stack([each.offsets[0, 1:].unflatten(1, (TAPS, 2)).numpy() for each in maps.values()])
     taps = taps + _REGULAR_TAPS[:, :, None, None]
     reach = STRIDE * float(np.percentile(np.hypot(taps[:, :, :, 0], taps[:, :, :, 1]), 95))
-    height = max(_SMALLEST_WINDOW, round(2 * reach * _PLACES[0]))
+    height = max(_MIN_WINDOW_HEIGHT, round(2 * reach * _TAP_GRID[0]))
     sizes = [min(size, length) for size, length in zip((height, 2 * height), image.shape[:2], strict=True)]
     centres = (middle.top + middle.height // 2, middle.left + middle.width // 2)
     starts = [
@@ -199,7 +199,7 @@ def _mean_field(maps: ASPDCMaps, module: int, image: np.ndarray, step: int) -> t
     """Return pixels of the image at every `step` px of the features and how far the mean of their nine taps is moved.
 
     Returns:
-        (n, 2) places and (n, 2) displacements, x and y in px of the image.
+        (n, 2) positions and (n, 2) displacements, x and y in px of the image.
     """
     lengths = [-(-length // STRIDE) for length in image.shape[:2]]
     rows, columns = np.meshgrid(*(range(min(step, n) // 2, n, step) for n in lengths), indexing="ij")
@@ -221,19 +221,19 @@ def _nice(value: float) -> float:
     return float(decade * max(digit for digit in (1, 2, 5) if digit * decade <= value))
 
 
-def _picture(figure: Figure, place: tuple[float, float, float, float], pale: np.ndarray, part: Box) -> Axes:
+def _picture(figure: Figure, box: tuple[float, float, float, float], pale: np.ndarray, part: Box) -> Axes:
     """Return a panel that shows a part of an image, its coordinates those of the image's pixels."""
-    axes = add_panel(figure, *place)
+    axes = add_panel(figure, *box)
     bottom, right = part.top + part.height, part.left + part.width
     extent = (part.left - 0.5, right - 0.5, bottom - 0.5, part.top - 0.5)
-    axes.imshow(reduced(np.ascontiguousarray(part.of(pale)), place[2]), extent=extent, aspect="auto")
+    axes.imshow(reduced(np.ascontiguousarray(part.of(pale)), box[2]), extent=extent, aspect="auto")
     axes.set(xlim=extent[:2], ylim=extent[2:])
     return axes
 
 
-def _draw_arrows(axes: Axes, places: np.ndarray, displacements: np.ndarray, factor: float) -> Quiver:
+def _draw_arrows(axes: Axes, positions: np.ndarray, displacements: np.ndarray, factor: float) -> Quiver:
     return axes.quiver(
-        *places.T, *displacements.T, angles="xy", scale_units="xy", scale=1 / factor, units="inches", width=0.007,
+        *positions.T, *displacements.T, angles="xy", scale_units="xy", scale=1 / factor, units="inches", width=0.007,
         headwidth=4, headlength=4, headaxislength=3.5, minlength=0.8, color=_ARROW,
     )  # fmt: skip
 
@@ -241,10 +241,10 @@ def _draw_arrows(axes: Axes, places: np.ndarray, displacements: np.ndarray, fact
 def _draw_taps(axes: Axes, maps: ASPDCMaps, module: int, window: Box) -> None:
     """Draw where a few pixels of a window sample."""
     offsets = maps.offsets[0, module].unflatten(0, (TAPS, 2)).numpy()
-    for i in range(_PLACES[0]):
-        for j in range(_PLACES[1]):
-            y = int(window.top + window.height * (i + 0.5) / _PLACES[0]) // STRIDE
-            x = int(window.left + window.width * (j + 0.5) / _PLACES[1]) // STRIDE
+    for i in range(_TAP_GRID[0]):
+        for j in range(_TAP_GRID[1]):
+            y = int(window.top + window.height * (i + 0.5) / _TAP_GRID[0]) // STRIDE
+            x = int(window.left + window.width * (j + 0.5) / _TAP_GRID[1]) // STRIDE
             taps = STRIDE * (np.array([y, x]) + _REGULAR_TAPS + offsets[:, :, y, x])
             areas = 12 * maps.modulation[0, module, :, y, x].numpy()
             colour = _TAPS[(i + j) % len(_TAPS)]

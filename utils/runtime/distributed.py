@@ -80,13 +80,13 @@ class DistributedContext:
 
 
 @contextmanager
-def init_distributed(device: str, go_on: str = "--resume auto") -> Iterator[DistributedContext]:
+def init_distributed(device: str, resume_flag: str = "--resume auto") -> Iterator[DistributedContext]:
     """Yield this process's place among those that torchrun started; the first of them to fail ends the others.
 
     Args:
         device: as `--device` names it; "auto" and "cuda" give each process of a node a GPU of its own.
 
-        go_on: the flag with which a run that lost a process goes on.
+        resume_flag: the flag with which a run that lost a process goes on.
 
     Raises:
         UserError: the device cannot be used, or there are fewer GPUs than processes.
@@ -119,7 +119,7 @@ def init_distributed(device: str, go_on: str = "--resume auto") -> Iterator[Dist
     except BaseException as error:
         if _is_lost_connection(error):
             reason = str(error).partition("\n")[0]
-            lost = UserError(f"a process of the run is gone; {go_on} goes on from what was saved ({reason})")
+            lost = UserError(f"a process of the run is gone; {resume_flag} goes on from what was saved ({reason})")
             _publish_failure(store, rank, lost)
             raise lost from None
         _publish_failure(store, rank, error)

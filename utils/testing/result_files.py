@@ -109,8 +109,8 @@ class PreviousRun:
         if self.settings is None:
             return
         here = json.loads(json.dumps(settings))
-        left_out = () if self.rows else _OF_ROWS
-        before, now = ({k: v for k, v in each.items() if k not in left_out} for each in (self.settings, here))
+        ignored = () if self.rows else _OF_ROWS
+        before, now = ({k: v for k, v in each.items() if k not in ignored} for each in (self.settings, here))
         if changed := list(_differences(before, now)):
             raise UserError(
                 f"--resume: {self.folder} holds results of other settings: {'; '.join(changed)}. Give the same ones, "

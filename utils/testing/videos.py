@@ -30,7 +30,7 @@ def run_videos(
     Returns:
         what was wrong with the videos left out, and with those that are not whole.
     """
-    left_out: list[str] = []
+    skipped: list[str] = []
     incomplete: list[str] = []
 
     def restore(frame: np.ndarray) -> np.ndarray:
@@ -48,11 +48,11 @@ def run_videos(
             try:
                 summary = restore_video(restore, path, output, print)
             except UserError as error:
-                left_out.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-                print(f"left out: {left_out[-1]}")
+                skipped.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                print(f"left out: {skipped[-1]}")
                 continue
             results.sets[name] = {"kind": "video", **summary}
             results.write()
             print(f"{path}: restored as {output}")
         incomplete += results.sets[name].get("problems", [])
-    return left_out, incomplete
+    return skipped, incomplete

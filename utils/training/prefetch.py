@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 Source = TypeVar("Source")
-Ready = TypeVar("Ready")
+Prepared = TypeVar("Prepared")
 
 
-class Prefetch(Generic[Source, Ready]):
+class Prefetch(Generic[Source, Prepared]):
     """An iterator over prepared items, of which `prepare_next` gets one ready before it is asked for.
 
     Args:
@@ -15,9 +15,9 @@ class Prefetch(Generic[Source, Ready]):
         prepare: makes an item ready to be used.
     """
 
-    def __init__(self, source: Iterable[Source], prepare: Callable[[Source], Ready]) -> None:
+    def __init__(self, source: Iterable[Source], prepare: Callable[[Source], Prepared]) -> None:
         self._source, self._prepare = iter(source), prepare
-        self._held: list[Ready] = []
+        self._held: list[Prepared] = []
         self._error: Exception | None = None
 
     def prepare_next(self) -> None:
@@ -29,10 +29,10 @@ class Prefetch(Generic[Source, Ready]):
         except Exception as error:  # StopIteration, too
             self._error = error
 
-    def __iter__(self) -> Iterator[Ready]:
+    def __iter__(self) -> Iterator[Prepared]:
         return self
 
-    def __next__(self) -> Ready:
+    def __next__(self) -> Prepared:
         """Return the next item.
 
         Raises:

@@ -31,7 +31,7 @@ from utils.training.validation import validate
 StageLosses = Callable[[nn.Module, Batch], tuple[Tensor, Tensor, dict[str, Tensor]]]
 
 _WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
-_WARMUP_STEPS_TOGETHER = 11  # what PyTorch asks for with DistributedDataParallel
+_WARMUP_STEPS_DISTRIBUTED = 11  # what PyTorch asks for with DistributedDataParallel
 
 
 class Trainer:
@@ -75,7 +75,7 @@ class Trainer:
         width = args.width if stage == "reblur" else network.arguments["width"]
         self.deform_op = pick_deform_op(args.deform_op, distributed.device, width)
         self.recorded = on_cuda and self.deform_op == "fused" and not args.eager
-        warmup = _WARMUP_STEPS_TOGETHER if distributed.is_distributed else _WARMUP_STEPS
+        warmup = _WARMUP_STEPS_DISTRIBUTED if distributed.is_distributed else _WARMUP_STEPS
         self.run_step = CudaGraph(self._step, warmup) if self.recorded else self._step
         self.loss_names: list[str] = []
 
@@ -106,7 +106,7 @@ class Trainer:
         if self.resumed.validated_on != self.validated_on or not best_file(self.output).exists():
             self.progress.best_psnr = -math.inf  # of other images, or of a network that is not here
         self.nonfinite_guard = NonFiniteGuard(args.max_bad_steps)
-        self.left_out: set[str] = set()
+        self.skipped_images: set[str] = set()
         self.stopping = False  # what all ranks know of; each hears signals by itself
 
     def run(self) -> None:
@@ -211,7 +211,7 @@ class Trainer:
             if self.distributed.is_main and not self._has_recent_nonfinite_step:
                 save_network(self.output, self._network_to_keep, self.stage, progress.epoch)
             columns = {"blurry": images["blurry"], f"{self.stage} output": restored, "sharp": images["sharp"]}
-            counts = {"steps skipped": self.nonfinite_guard.total, "images left out": len(self.left_out)}
+            counts = {"steps skipped": self.nonfinite_guard.total, "images left out": len(self.skipped_images)}
             complete = progress.samples_seen == 0
             self.log.epoch(progress.epoch + (not complete), complete, progress.step, columns, counts)
             self._save_state_if_due()
@@ -263,8 +263,10 @@ class Trainer:
             self.log.step(self.progress.step, losses, norm, lr)
 
     def _count_broken(self, broken: list[str]) -> None:
-        for text in (text for each in self.distributed.gather(broken) for text in each if text not in self.left_out):
-            self.left_out.add(text)
+        for text in (
+            text for each in self.distributed.gather(broken) for text in each if text not in self.skipped_images
+        ):
+            self.skipped_images.add(text)
             self.log.line(f"left out wherever it comes up: {text}")
 
     def _validate_if_due(self) -> None:

@@ -129,9 +129,9 @@ class FfmpegEncoder(Encoder):
         try:
             self._pipe.write(data)
         except BrokenPipeError:
-            self._refuse()
+            self._raise_failure()
 
-    def _refuse(self) -> None:
+    def _raise_failure(self) -> None:
         self._process.wait()
         self._messages.seek(0)
         said = self._messages.read().decode(errors="replace").strip().splitlines()
@@ -144,7 +144,7 @@ class FfmpegEncoder(Encoder):
             with suppress(BrokenPipeError):  # then it says why
                 self._pipe.close()
             if kind is None and self._process.wait():
-                self._refuse()
+                self._raise_failure()
         finally:
             self._process.kill()
             self._process.wait()
@@ -165,10 +165,10 @@ def _sound_options(found: Probe, source: Path, suffix: str, log: Callable[[str],
         if fitting != ["copy"]:
             loss = "" if fitting[0] == "aac" else " without loss"
             log(f"{source}: {suffix} takes no {sound.codec} sound, which is encoded as {fitting[0].upper()}{loss}")
-        place = options.count("-map")
+        index = options.count("-map")
         codec, *more = fitting
-        options += ["-map", f"1:{sound.stream}", f"-c:a:{place}", codec]
-        options += [f"-b:a:{place}", more[1]] if more else []
+        options += ["-map", f"1:{sound.stream}", f"-c:a:{index}", codec]
+        options += [f"-b:a:{index}", more[1]] if more else []
     return options
 
 

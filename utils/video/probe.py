@@ -22,7 +22,7 @@ _MATRICES = {  # ffprobe's names and those of ffmpeg's filter `scale`; RGB sourc
     "bt2020nc": "bt2020",
 }
 _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
-_TELL_THEIR_LENGTH = (
+_CONTAINERS_WITH_LENGTH = (
     "mov",
     "mp4",
     "matroska",
@@ -150,8 +150,8 @@ def probe(path: Path) -> Probe:
         mean = Fraction(len(times) - 1) / Fraction(times[-1] - times[0])
         rate = rate if 0.9 < mean / rate < 1.1 else mean.limit_denominator(1001)  # headers may tell another one
     announced = _number(stream.get("nb_frames")) - dropped
-    tells = not set(_TELL_THEIR_LENGTH).isdisjoint(found_by_probe["format"]["format_name"].split(","))
-    likely = round((length - min(times, default=0)) * rate) if tells else len(times)
+    has_length = not set(_CONTAINERS_WITH_LENGTH).isdisjoint(found_by_probe["format"]["format_name"].split(","))
+    likely = round((length - min(times, default=0)) * rate) if has_length else len(times)
     # AVI also counts frames that were dropped, and a picture of two fields may be counted twice.
     whole_pictures = stream.get("field_order", "unknown") in ("progressive", "unknown")
     counted = announced > 0 and whole_pictures and "avi" not in found_by_probe["format"]["format_name"]
@@ -164,7 +164,7 @@ def probe(path: Path) -> Probe:
         constant,
         announced if announced > 0 else max(likely, 0),
         counted,
-        max(times, default=None) if tells else None,
+        max(times, default=None) if has_length else None,
         False,
         _colours(stream),
         _bits(stream),
@@ -176,7 +176,7 @@ def probe(path: Path) -> Probe:
             if each.get("codec_type") == "audio"
         ),
     )
-    cut = tells and span is not None and length - span > found.slack()
+    cut = has_length and span is not None and length - span > found.slack()
     return Probe(**{**vars(found), "cut": cut})
 
 

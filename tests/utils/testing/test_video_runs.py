@@ -76,6 +76,7 @@ def test_videos_among_photographs_are_restored_to_their_places(tmp_path, run, ca
     assert (results / "day1" / "sea.mp4").stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_folder_of_videos_alone_is_restored(tmp_path, run):
     clip(tmp_path / "clips" / "a.mp4")
     run(tmp_path / "clips")
@@ -124,6 +125,7 @@ def test_a_video_is_never_written_over(tmp_path, small_networks, run):
         run(tmp_path / "out", more=["--overwrite"])
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp_path, run, monkeypatch):
     def restore(restorer, path, output, say):
         if path.name == "1.mp4":

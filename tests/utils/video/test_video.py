@@ -118,6 +118,7 @@ def test_with_ffmpeg_the_sound_stays_to_the_bit(tmp_path, size):
     assert sound(output) == sound(source)
 
 
+@pytest.mark.slow
 def test_the_script_restores_a_video_and_tells_a_broken_one(tmp_path, small_networks, silent):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(silent.read_bytes()[:100])

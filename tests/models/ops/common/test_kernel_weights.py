@@ -12,6 +12,8 @@ from models.blocks import Conv, ConvLReLU, ResBlock, UpsampleLReLU, numbered
 from models.ops.common import kernel_weights as module
 from tests.support.triton_device import DEVICE  # skips this file where the kernels cannot run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def kernels(monkeypatch):
