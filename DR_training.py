@@ -168,9 +168,9 @@ def reblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[Reblur
         return reblurred, loss, {"reblur": loss}
 
     given = args.reblurring_weights
-    if given:
-        return load_reblurring_net(given, device, args.deform_op), losses
-    return ReblurringNet(args.width // 2, args.deform_op).to(device), losses
+    network = load_reblurring_net(given) if given else ReblurringNet(args.width // 2)
+    network.deform_op = pick_deform_op(args.deform_op, device, args.width)
+    return network.to(device), losses
 
 
 def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[DeblurringNet, StageLosses]:
@@ -182,9 +182,10 @@ def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[Deblur
         loss = criterion(deblurred, batch["sharp"])
         return deblurred, loss, {"deblur": loss}
 
-    if args.deblurring_weights:
-        return load_deblurring_net(args.deblurring_weights, device, deform_op=args.deform_op), losses
-    return DeblurringNet(args.width, deform_op=args.deform_op).to(device), losses
+    given = args.deblurring_weights
+    network = load_deblurring_net(given) if given else DeblurringNet(args.width)
+    network.deform_op = pick_deform_op(args.deform_op, device, network.arguments["width"])
+    return network.to(device), losses
 
 
 def weight_files(stage: str, args: argparse.Namespace) -> dict[str, Path]:
@@ -202,7 +203,9 @@ def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[Debl
     """λA·L(D(blurry), sharp) + λB·L(R(blurry, D(blurry)), blurry) with R frozen; the first term only where paired."""
     reblurring_weights, deblurring_weights = weight_files("finetune", args).values()
     criterion = NormalizedMSELoss(reduction="none").to(device)
-    consistency = ReblurringConsistencyLoss(load_reblurring_net(reblurring_weights, deform_op=args.deform_op))
+    network = load_deblurring_net(deblurring_weights)
+    network.deform_op = pick_deform_op(args.deform_op, device, network.arguments["width"])
+    consistency = ReblurringConsistencyLoss(load_reblurring_net(reblurring_weights, deform_op=network.deform_op))
     # PyTorch's types lack memory_format.
     consistency.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -213,7 +216,7 @@ def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[Debl
         reblur = consistency(batch["blurry"], deblurred)
         return deblurred, args.lambda_A * deblur + args.lambda_B * reblur, {"deblur": deblur, "reblur": reblur}
 
-    return load_deblurring_net(deblurring_weights, device, deform_op=args.deform_op), losses
+    return network.to(device), losses
 
 
 STAGES = {"reblur": reblur_stage, "deblur": deblur_stage, "finetune": finetune_stage}

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Conv, ConvLReLU, ModuleList, ResBlock, numbered
+from .blocks import Conv, ConvLReLU, ModuleList, ResBlock, Sequential
 from .ops.aspdc_sum.op import aspdc_sum, stack_weights
 from .ops.aspdc_sum.reference import TAPS
 from .ops.back_ends import resolve_deform_op
 from .ops.common.block import Block, has_hooks
 from .ops.common.kernel_weights import kernel_weights
 from .ops.common.streams import run_concurrently
-from .ops.conv.op import fused_conv, kernel_dtype, predictions, predictions_possible
+from .ops.conv.op import fused_conv, fused_predictions, fused_predictions_possible, kernel_dtype
 from .ops.conv.weights import conv_weights, predictor_layout, weight_and_bias
 from .ops.deform_conv import ModulatedDeformConv2d
 
@@ -115,7 +115,7 @@ class DeformableModule(Block):
         return read_as_released(modulation, modulation.shape[-2] + 2, modulation.shape[-1] + 2)
 
 
-class AFIM(nn.Sequential):
+class AFIM(Sequential):
     """Attention that fuses the deformable modules: (N, C, H, W) -> (N, 4, H, W), softmax over the four."""
 
     def __init__(self, channels: int, modules: int) -> None:
@@ -126,7 +126,7 @@ class AFIM(nn.Sequential):
             4: Conv(channels, modules, 1, output_fp32=True),
             5: nn.Softmax(dim=1),
         }
-        super().__init__(numbered(layers))
+        super().__init__(layers)
 
 
 class ASPDC(Block):
@@ -140,7 +140,7 @@ class ASPDC(Block):
 
     def __init__(self, channels: int, modulation: str = "aligned", deform_op: str = "auto") -> None:
         super().__init__()
-        self.feature = nn.Sequential(numbered({0: ConvLReLU(channels, channels)}))
+        self.feature = Sequential({0: ConvLReLU(channels, channels)})
         self.deformable = ModuleList(
             DeformableModule(channels, dilation, modulation) for dilation in (None, *DILATIONS)
         )
@@ -157,19 +157,19 @@ class ASPDC(Block):
             total = sum(attention[:, i : i + 1] * module(f) for i, module in enumerate(self.deformable))
             assert isinstance(total, Tensor)  # not the 0 of an empty sum
         else:
-            attention, (f, maps) = run_concurrently(lambda: self.afim(x), lambda: self._features_and_maps(x), x)
-            total = self._weighted_sum(f, maps, attention)
+            attention, (f, predicted) = run_concurrently(lambda: self.afim(x), lambda: self._predict(x), x)
+            total = self._fused_sum(f, predicted, attention)
         return self.fusion(total, residual=x)
 
-    def _features_and_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return what the modules sample, and what each of them predicts from it, see `aspdc_sum`."""
+    def _predict(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the features that the modules sample, and what each of them predicts from these, see `aspdc_sum`."""
         f = self.feature(x)
         layers = [layer for module in self.deformable for layer in module.predictors]
         dtype = kernel_dtype(self.deform_op, f, layers[0])
-        if dtype is None or not predictions_possible(f, layers):
+        if dtype is None or not fused_predictions_possible(f, layers):
             return f, [module.predict_merged(f) for module in self.deformable]
         weights = kernel_weights(self, ("predictors", dtype), lambda: self._predictor_weights(dtype))
-        return f, list(predictions(f.to(dtype), *weights))
+        return f, list(fused_predictions(f.to(dtype), *weights))
 
     def _predictor_weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         parameters = [[weight_and_bias(layer) for layer in module.predictors] for module in self.deformable]
@@ -178,21 +178,21 @@ class ASPDC(Block):
         )
         return weights, biases
 
-    def _weighted_sum(self, f: Tensor, maps: list[Tensor], attention: Tensor) -> Tensor:
+    def _fused_sum(self, f: Tensor, predicted: list[Tensor], attention: Tensor) -> Tensor:
         """Return Σ a_i · module_i(f), (N, C, H, W), for the modules' predictions and the attention."""
         weights, biases = zip(*(weight_and_bias(module.deform_conv) for module in self.deformable), strict=True)
         stacked = None
         if f.is_cuda:
             stacked = kernel_weights(self, ("sum", f.dtype), lambda: stack_weights(weights, biases, f.dtype))
-        return aspdc_sum(f, maps, attention, weights, biases, stacked)
+        return aspdc_sum(f, predicted, attention, weights, biases, stacked)
 
     def maps(self, x: Tensor) -> ASPDCMaps:
         """Return what `forward` attends to in x."""
         f = self.feature(x)
-        predicted = [module.predict(f) for module in self.deformable]
-        like = predicted[1][0]
+        found = [module.predict(f) for module in self.deformable]
+        like = found[1][0]
         assert like is not None  # only module 0 has no offsets
         no_offsets = torch.zeros_like(like)
-        offsets = torch.stack([no_offsets if offset is None else offset for offset, _ in predicted], dim=1)
-        modulation = torch.stack([modulation for _, modulation in predicted], dim=1)
+        offsets = torch.stack([no_offsets if offset is None else offset for offset, _ in found], dim=1)
+        modulation = torch.stack([modulation for _, modulation in found], dim=1)
         return ASPDCMaps(self.afim(x).detach(), offsets.detach(), modulation.detach())

@@ -34,13 +34,18 @@ else:
     ModuleList = nn.ModuleList
 
 
-def numbered(layers: Mapping[int, nn.Module]) -> OrderedDict[str, nn.Module]:
-    """Return the layers of an `nn.Sequential` under the numbers that they have in checkpoints.
+class Sequential(Block, nn.Sequential):
+    """Layers one after another, under the numbers that they have in checkpoints.
 
-    There a convolution, the activation after it and a residual block have a number each; here a block computes the
-    first two.
+    There a convolution, the activation after it and a residual block have a number each; here one block is the first
+    two, so that numbers are missing and a layer's position is not its number.
+
+    Args:
+        layers: by their numbers.
     """
-    return OrderedDict((str(number), layer) for number, layer in layers.items())
+
+    def __init__(self, layers: Mapping[int, nn.Module]) -> None:
+        super().__init__(OrderedDict((str(number), layer) for number, layer in layers.items()))
 
 
 class Conv(Block, nn.Conv2d):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .aspdc import ASPDC, MODULATIONS, ASPDCMaps
 from .blocks import (
@@ -12,11 +12,11 @@ from .blocks import (
     ConvLReLU,
     ModuleList,
     ResBlock,
+    Sequential,
     UpsampleLReLU,
     check_images,
     crop_like,
     init_weights,
-    numbered,
     pad_to_stride,
 )
 from .ops.back_ends import check_deform_op
@@ -55,16 +55,16 @@ class DeblurringNet(Block):
             4: ConvLReLU(width, 2 * width, stride=2),
             6: ConvLReLU(2 * width, channels, stride=2),
         }
-        self.head = nn.Sequential(numbered(head))
-        self.res_blocks = ModuleList(nn.Sequential(ResBlock(channels), ResBlock(channels)) for _ in range(BLOCKS))
+        self.head = Sequential(head)
+        self.res_blocks = ModuleList(Sequential({0: ResBlock(channels), 1: ResBlock(channels)}) for _ in range(BLOCKS))
         self.aspdcs = ModuleList(ASPDC(channels, modulation) for _ in range(BLOCKS))
-        self.fusion = nn.Sequential(numbered({0: ChunkedConv(BLOCKS * channels, channels)}))
+        self.fusion = Sequential({0: ChunkedConv(BLOCKS * channels, channels)})
         tail = {
             0: UpsampleLReLU(channels, 2 * width),
             2: UpsampleLReLU(2 * width, width),
             4: Conv(width, 3, output_fp32=True),
         }
-        self.tail = nn.Sequential(numbered(tail))
+        self.tail = Sequential(tail)
         # In the released reading the unpadded modulation map of module 0 needs a feature map larger than 2×2.
         self.smallest = 3 * STRIDE if modulation == "released" else STRIDE
         init_weights(self)
@@ -94,6 +94,8 @@ class DeblurringNet(Block):
 
     def forward_with_maps(self, blurry: Tensor, blocks: Iterable[int]) -> tuple[Tensor, dict[int, ASPDCMaps]]:
         """Return `forward`'s result and what the chosen ASPDCs (0 to 5, in order of use) attended to.
+
+        Hooks inside these run twice.
 
         Raises:
             ValueError: another shape or type of image, or no such block.

@@ -1,25 +1,27 @@
 """The reblurring network (paper, figure 4): 998,802 parameters; maps a sharp image back to its blurry partner."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .blocks import (
     Conv,
     ConvLReLU,
     ModuleList,
     ResBlock,
+    Sequential,
     UpsampleLReLU,
     check_images,
     crop_like,
     init_weights,
-    numbered,
     pad_to_stride,
 )
+from .ops.back_ends import uses_kernels
 from .ops.common.block import Block
-from .ops.dynamic_filter.op import filtered, kernel_possible
+from .ops.dynamic_filter.op import fused_filter
 from .ops.dynamic_filter.reference import KERNEL_SIZE, dynamic_filter
 
 STRIDE = 8
@@ -32,9 +34,9 @@ class DynamicFilter(Block):
 
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Return x filtered, (N, C, H, W)."""
-        if not kernel_possible(self.deform_op, x):
+        if not uses_kernels(self.deform_op, x):
             return dynamic_filter(x, kernel)
-        return filtered(x, kernel)
+        return fused_filter(x, kernel)
 
 
 class ReblurringNet(Block):
@@ -60,12 +62,13 @@ class ReblurringNet(Block):
         channels = [width << level for level in range(LEVELS + 1)]
         steps_down = list(pairwise(channels))
         steps_up = [(deep, shallow) for shallow, deep in reversed(steps_down)]
-        self.head = nn.Sequential(numbered({0: ConvLReLU(6, width)}))
+        self.head = Sequential({0: ConvLReLU(6, width)})
         self.encoders = ModuleList(
-            nn.Sequential(Conv(shallow, deep, stride=2), ResBlock(deep, activate=True)) for shallow, deep in steps_down
+            Sequential({0: Conv(shallow, deep, stride=2), 1: ResBlock(deep, activate=True)})
+            for shallow, deep in steps_down
         )
         self.decoders = ModuleList(
-            nn.Sequential(ResBlock(deep), UpsampleLReLU(deep, shallow)) for deep, shallow in steps_up
+            Sequential({0: ResBlock(deep), 1: UpsampleLReLU(deep, shallow)}) for deep, shallow in steps_up
         )
         stages = [width, *(deep for _, deep in steps_down), *(shallow for _, shallow in steps_up)]
         self.kernel_convs = ModuleList(Conv(stage, KERNEL_SIZE**2) for stage in stages)
@@ -91,32 +94,31 @@ class ReblurringNet(Block):
         padded_blurry, padded_sharp = (pad_to_stride(image, STRIDE, MIN_FILTERED_SIDE) for image in (blurry, sharp))
         upper = self._stages(padded_blurry, padded_sharp)
         kernels = [torch.softmax(conv(x), dim=1) for conv, x in zip(self.kernel_convs, upper, strict=True)]
-        x = padded_sharp
-        for x in self._stages(padded_sharp, padded_sharp, kernels):  # noqa: B007 the last one's output counts
-            pass
-        return crop_like(self.tail(x), blurry)
+        (last,) = deque(self._stages(padded_sharp, padded_sharp, kernels), maxlen=1)  # lower pass: (N, width, H, W)
+        return crop_like(self.tail(last), blurry)
 
     def _stages(self, first: Tensor, second: Tensor, kernels: Sequence[Tensor] | None = None) -> Iterator[Tensor]:
-        """Yield the outputs of the seven stages, filtered with the kernels, if any, before the next stage reads them.
+        """Yield the outputs of the seven stages of one pass.
 
         Args:
-            first: (N, 3, H, W).
-            second: shape of `first`.
-            kernels: (N, 9, ...) for each stage.
+            first: (N, 3, H, W), blurry in the upper pass, sharp in the lower one.
+            second: sharp; shape of `first`.
+            kernels: of the lower pass: (N, 9, ...) for each stage, whose output is filtered before the next one reads
+                it.
         """
 
-        def filtered_output(stage: int, x: Tensor) -> Tensor:
+        def output(stage: int, x: Tensor) -> Tensor:
             return x if kernels is None else self.filter(x, kernels[stage])
 
-        x = filtered_output(0, self.head(torch.cat([first, second], dim=1)))  # (N, width, H, W)
+        x = output(0, self.head(torch.cat([first, second], dim=1)))  # (N, width, H, W)
         yield x
         encoded = []
         for level, encoder in enumerate(self.encoders):
-            x = filtered_output(1 + level, encoder(x))  # (N, 2·width, H/2, W/2) down to (N, 8·width, H/8, W/8)
+            x = output(1 + level, encoder(x))  # (N, 2·width, H/2, W/2) down to (N, 8·width, H/8, W/8)
             yield x
             encoded.append(x)
-        skips = [*reversed(encoded[:-1]), None]  # enc2's output joins dec3's, enc1's joins dec2's
+        skips = [*reversed(encoded[:-1]), None]  # enc2's output is added to dec3's, enc1's to dec2's
         for level, (decoder, skip) in enumerate(zip(self.decoders, skips, strict=True)):
             x = decoder(x)  # (N, 4·width, H/4, W/4) up to (N, width, H, W)
-            x = filtered_output(1 + LEVELS + level, x if skip is None else x + skip)
+            x = output(1 + LEVELS + level, x if skip is None else x + skip)
             yield x

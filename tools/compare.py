@@ -208,7 +208,7 @@ def compare(old: Path, new: Path, expected: dict[str, int]) -> int:
         wrong = {before[name], now[name]} != {status}  # also where both trees failed
         found[f"status of {name}"] = [f"{before[name]} -> {now[name]}, not {status}: {ends[1]}"] * wrong
         if status == USAGE_STATUS:
-            found[f"message of {name}"] = list(differences(*ends, "last line"))
+            found[f"message of {name}"] = list(differences(ends[0], ends[1], "last line"))
     left, right = things(old), things(new)
     for name in sorted(left.keys() | right.keys()):
         found[name] = [f"only in the {'old' if name in left else 'new'} one"]

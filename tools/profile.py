@@ -169,7 +169,8 @@ def report(args: argparse.Namespace, device: torch.device, height: int, width: i
     measured: dict[str, Cost] = {}
     whole: Cost | None = None
     if not args.no_time:
-        network = build(args.network, args.width, args.deform_op)
+        deform_op = pick_deform_op(args.deform_op, device, args.width or DEFAULT_WIDTH)
+        network = build(args.network, args.width, deform_op)
         measured, whole = measure(network, inputs, height, width, device, args.precision)
     print(f"{args.network}, 1×3×{height}×{width}, {args.precision} on {device}")
     print(f"{'part':14}{'parameters':>12}{'GMACs':>10}" + (f"{'ms':>10}{'peak MiB':>10}" if measured else ""))
@@ -191,7 +192,6 @@ def main(args: argparse.Namespace) -> None:
     """Print a table for each size."""
     device = pick_device(args.device)
     set_precision(args.precision, device)
-    pick_deform_op(args.deform_op, device, args.width or DEFAULT_WIDTH)
     for height, width in [args.size] if args.size else _SIZES:
         report(args, device, height, width)
 

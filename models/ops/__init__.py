@@ -1,1 +1,1 @@
-"""Operations of the networks, one folder each: the definition in plain PyTorch beside its kernels (README.md)."""
+"""Operations of the networks, one folder each: the definition in plain PyTorch and its kernels (README.md)."""

@@ -7,6 +7,7 @@ A further back end is a name in `DEFORM_OPS`, a branch in `resolve_deform_op`, a
 from functools import cache
 
 import torch
+from torch import Tensor
 
 DEFORM_OPS = ("auto", "fused", "mmcv", "torchvision")
 OLDEST_TRITON = (3, 6)
@@ -61,6 +62,22 @@ def resolve_single_op(deform_op: str, device: torch.device | str) -> str:
     if problem and deform_op == "mmcv":
         raise RuntimeError(f"deform_op mmcv is not usable: {problem}")
     return "torchvision" if problem else "mmcv"
+
+
+def uses_kernels(deform_op: str, x: Tensor) -> bool:
+    """Say whether our kernels compute what is done to x besides deformable convolutions, or PyTorch's operations.
+
+    On the CPU PyTorch's are used with every back end.
+
+    Raises:
+        RuntimeError: "fused" was asked for by name and cannot run here; the message says why.
+    """
+    if deform_op not in ("auto", "fused") or x.device.type == "cpu":
+        return False
+    problem = fused_problem(x.device.type)
+    if problem and deform_op == "fused":
+        raise RuntimeError(f"deform_op fused is not usable: {problem}")
+    return problem is None
 
 
 def fused_problem(device_type: str, channels: int | None = None) -> str | None:

@@ -144,14 +144,18 @@ class ModulatedDeformConv2d(Block, nn.Conv2d):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (of nn.Conv2d it has but the parameters)
         self, x: Tensor, offset: Tensor, mask: Tensor
     ) -> Tensor:
-        """Return `modulated_deform_conv2d` of x (N, C, H, W) with this module's weights; in fp32 under autocast."""
+        """Return `modulated_deform_conv2d` of x (N, C, H, W) with this module's weights.
+
+        Computed in fp32 where types are shorter; the result has x's type, under autocast fp32.
+        """
         weight, bias = self.weight, self.bias
-        if torch.is_autocast_enabled(x.device.type):  # the back ends want one type, and coordinates need fp32
+        autocast, dtype = torch.is_autocast_enabled(x.device.type), x.dtype
+        if autocast or dtype.itemsize == 2:  # the back ends want one type, and coordinates need fp32
             x, offset, mask, weight = (_at_least_fp32(tensor) for tensor in (x, offset, mask, weight))
             bias = None if bias is None else _at_least_fp32(bias)
         stride, padding, dilation = _pair(self.stride), _pair(self.padding), _pair(self.dilation)
         with torch.autocast(x.device.type, enabled=False):
-            return modulated_deform_conv2d(
+            result = modulated_deform_conv2d(
                 x,
                 offset,
                 mask,
@@ -164,6 +168,7 @@ class ModulatedDeformConv2d(Block, nn.Conv2d):
                 self.deform_groups,
                 self.deform_op,
             )
+        return result if autocast else result.to(dtype)
 
 
 def _at_least_fp32(tensor: Tensor) -> Tensor:

@@ -55,3 +55,14 @@ def test_a_hook_can_change_an_output():
         without = aspdc(x)
         aspdc.deformable[2].deform_conv.register_forward_hook(lambda module, args, output: output + 1)
         assert not torch.equal(aspdc(x), without)
+
+
+def test_hooks_of_all_modules_fire():
+    aspdc = ASPDC(16, deform_op="fused").to(DEVICE)
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, args, output: seen.append(module))
+    try:
+        aspdc(torch.rand(1, 16, 4, 4, device=DEVICE))
+    finally:
+        handle.remove()
+    assert set(callable_modules(aspdc).values()) == set(seen)

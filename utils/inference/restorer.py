@@ -59,6 +59,8 @@ class Restorer:
         self.tiling = Tiling(size, overlap if size is None else min(overlap, size // 2))
 
     def __enter__(self) -> "Restorer":
+        if self._weights is not None:
+            raise RuntimeError("this restorer is a context already; leave it first, or make another one")
         self._weights = ExitStack()
         if isinstance(self.network, nn.Module):
             self._weights.enter_context(cached_kernel_weights(self.network))
@@ -66,10 +68,10 @@ class Restorer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        assert self._weights is not None
         self._forward = self.network  # a recording must not outlive the weights that it reads
-        self._weights.close()
-        self._weights = None
+        weights, self._weights = self._weights, None
+        if weights is not None:
+            weights.close()
 
     def _fresh_forward(self) -> Callable[[Tensor], Tensor]:
         return CudaGraph(self.network, warmup=1) if self.recorded and self._weights else self.network

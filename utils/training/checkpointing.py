@@ -51,7 +51,8 @@ class CheckpointManager:
         """Write a state, then remove the oldest ones; one that was just written only where it changed: `again`.
 
         Raises:
-            UserError: it cannot be written, or weights are not finite; the older ones are kept.
+            UserError: it cannot be written; the older ones are kept.
+            CheckpointError: weights are not finite; the older ones are kept.
         """
         path = self.folder / state_name(progress.step)
         if path == self._saved and not again:
@@ -92,8 +93,7 @@ class CheckpointManager:
             may_change: what may have changed; changes are listed.
 
         Raises:
-            UserError: something that is fixed was different.
-            UserError: no whole state where one was named.
+            UserError: something that must match was different, or no whole state where one was named.
             CheckpointError: the state that was named is damaged.
         """
         if which == "none":

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from datasets import ImageSet
 from models import DeblurringNet, ReblurringNet
-from models.checkpoint import STAGE_FILES
+from models.checkpoint import STAGE_FILES, CheckpointError
 from utils.common.errors import UserError
 from utils.common.signals import interruption
 from utils.runtime.cuda_graph import CudaGraph
-from utils.runtime.device import Batch, pick_deform_op
+from utils.runtime.device import Batch
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.precision import autocast
 from utils.training.checkpointing import CheckpointManager, states_folder
@@ -72,8 +72,7 @@ class Trainer:
 
         self.data = TrainingData(image_sets, args, distributed)
         on_cuda = distributed.device.type == "cuda"
-        width = args.width if stage == "reblur" else network.arguments["width"]
-        self.deform_op = pick_deform_op(args.deform_op, distributed.device, width)
+        self.deform_op = network.deform_op
         self.recorded = on_cuda and self.deform_op == "fused" and not args.eager
         warmup = _WARMUP_STEPS_DISTRIBUTED if distributed.is_distributed else _WARMUP_STEPS
         self.run_step = CudaGraph(self._step, warmup) if self.recorded else self._step
@@ -120,7 +119,10 @@ class Trainer:
                 self._save_state()  # from now on --resume auto finds a run here, whatever ends it
             try:
                 self._train()
-            except UserError:  # a broken image, in training or validation: the steps before it are sound
+            except (
+                UserError,
+                CheckpointError,
+            ):  # a broken image, in training or validation: the steps before it are sound
                 if not self.nonfinite_guard.consecutive:
                     self._save_state()
                     self.log.line(f"state saved after step {self.progress.step:,}; --resume auto goes on")

@@ -200,7 +200,7 @@ def bin_kernel(
     """Counts the samples of every cell of the (H+1) x (W+1) grid between pixels (grid: pixel blocks, 27 taps).
 
     Entry e = tap * P + pixel gets its cell (-1: entirely outside the image), the corner weights
-    wts[corner, e] and, with RANK, its place within the cell in order of arrival.
+    wts[corner, e] and, with RANK, its index within the cell in order of arrival.
     """
     t = tl.program_id(1)
     m, k = t // 9 + 1, t % 9

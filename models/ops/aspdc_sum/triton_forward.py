@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from ..common.triton_functions import PLAIN
-from .triton_records import tile_pixel, unpacked
+from .triton_records import corner_weight, tile_pixel
 
 
 @triton.jit
@@ -63,7 +63,7 @@ def sample0(f, rec_w, t, slots, i, ch, C: tl.constexpr, BLEND: tl.constexpr, WID
         i = i.to(tl.int64)
     v = tl.load(f + (i * C)[:, None] + ch[None, :])
     if rec_w.dtype.element_ty == tl.int64:
-        return blend1(v, unpacked(tl.load(rec_w + t * slots), 0, v.dtype), BLEND)
+        return blend1(v, corner_weight(tl.load(rec_w + t * slots), 0, v.dtype), BLEND)
     else:
         return blend1(v, tl.load(rec_w + t * 4 * slots)[:, None], BLEND)
 
@@ -82,7 +82,7 @@ def sample(f, rec_w, t, slots, i, W, ch, C: tl.constexpr, BLEND: tl.constexpr, W
     T: tl.constexpr = va.dtype
     if rec_w.dtype.element_ty == tl.int64:
         w = tl.load(rec_w + t * slots)
-        wa, wb, wc, wd = unpacked(w, 0, T), unpacked(w, 1, T), unpacked(w, 2, T), unpacked(w, 3, T)
+        wa, wb, wc, wd = corner_weight(w, 0, T), corner_weight(w, 1, T), corner_weight(w, 2, T), corner_weight(w, 3, T)
     else:
         w = rec_w + t * 4 * slots
         wa, wb = tl.load(w)[:, None], tl.load(w + slots)[:, None]

@@ -23,6 +23,7 @@ CONFIG = {
     (torch.float32, "tf32x3"): {"TH": 8, "TW": 8, "BK": 32, "BLEND": "own", "num_warps": 4, "maxnreg": 168},
     torch.float64: {"TH": 4, "TW": 4, "BK": 16, "BLEND": "own", "num_warps": 4},
 }
+TRITON_TYPES = {None: None, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 BACKWARD = {"TH": 4, "TW": 4, "num_warps": 4}
 
 
@@ -40,12 +41,12 @@ def tiling(n, h, w, th, tw):
     return n * tx * ty, tx, ty, slots
 
 
-def locate(preds, att, shape, th, tw, packed=None):
-    """(indices, corner weights) of every tap; `packed` is the 16-bit type of the weights where they share a number."""
+def locate(preds, att, shape, th, tw, weight_type=None):
+    """(indices, corner weights) of every tap; `weight_type` is theirs where it has 16 bits: four share a number."""
     n, _, h, w = shape
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
     rec_i = torch.empty(ALL_TAPS, slots, device=att.device, dtype=torch.int32)
-    if packed is None:
+    if weight_type is None:
         rec_w = torch.empty(ALL_TAPS, 4, slots, device=att.device, dtype=preds[0].dtype)
     else:
         rec_w = torch.empty(ALL_TAPS, slots, device=att.device, dtype=torch.int64)
@@ -63,7 +64,7 @@ def locate(preds, att, shape, th, tw, packed=None):
         slots,
         TH=th,
         TW=tw,
-        PACKED=None if packed is None else {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(packed),
+        WEIGHT_TYPE=TRITON_TYPES[weight_type],
         num_warps=4,
     )
     return rec_i, rec_w

@@ -4,7 +4,7 @@ Words used in all kernel files:
   tap t    0..35 = module * 9 + (row-major position in the 3x3 window)
   record   what one tap of one pixel reads: the index of its clamped upper left corner in the image, whether the
            right and lower corners are other pixels, and four corner weights that already hold
-           attention * modulation * bilinear weight (0 for a corner outside the image); 16-bit ones packed into one
+           attention * modulation * bilinear weight (0 for a corner outside the image); 16-bit ones share one
            64-bit number
   tile     TH x TW pixels of one image, worked on by one program. Square-ish tiles share corners through L1.
 Records lie tile after tile, so a program reads its own with unit stride: rec_i[t, slot], rec_w[t, corner, slot].
@@ -64,13 +64,13 @@ def tap_position(at, sc, m, k, py, px, mask):
 
 @triton.jit
 def bits(w, part: tl.constexpr, TYPE: tl.constexpr):
-    """The 16 bits of a weight as part `part` of a packed record."""
+    """The 16 bits of a weight as part `part` of a record of 16-bit weights."""
     return w.to(TYPE).to(tl.uint16, bitcast=True).to(tl.int64) << (16 * part)
 
 
 @triton.jit
-def unpacked(w, part: tl.constexpr, TYPE: tl.constexpr):
-    """Weight `part` of a packed record, as a column for the channels to share."""
+def corner_weight(w, part: tl.constexpr, TYPE: tl.constexpr):
+    """Weight `part` of a record of 16-bit weights, as a column for the channels to share."""
     return ((w >> (16 * part)) & 0xFFFF).to(tl.uint16).to(TYPE, bitcast=True)[:, None]
 
 
@@ -110,7 +110,7 @@ def locate_kernel(
     slots,
     TH: tl.constexpr,
     TW: tl.constexpr,
-    PACKED: tl.constexpr,
+    WEIGHT_TYPE: tl.constexpr,
 ):
     """Records of one tile and module (grid: tiles, 4), tap by tap: pixels lie side by side in every load and store."""
     m = tl.program_id(1)
@@ -134,8 +134,9 @@ def locate_kernel(
         t = (m * 9 + k).to(tl.int64)
         tl.store(rec_i + t * slots + slot, tl.where(inside, (ya * W + xa) * 4 + (yb - ya) * 2 + (xb - xa), 0))
         wa, wb, wc, wd = wya * wxa, wya * wxb, wyb * wxa, wyb * wxb
-        if PACKED is not None:
-            w = bits(wa, 0, PACKED) | bits(wb, 1, PACKED) | bits(wc, 2, PACKED) | bits(wd, 3, PACKED)
+        if WEIGHT_TYPE is not None:
+            w = bits(wa, 0, WEIGHT_TYPE) | bits(wb, 1, WEIGHT_TYPE)
+            w |= bits(wc, 2, WEIGHT_TYPE) | bits(wd, 3, WEIGHT_TYPE)
             tl.store(rec_w + t * slots + slot, w)
         else:
             out = rec_w + t * 4 * slots + slot

@@ -30,7 +30,7 @@ class Block(nn.Module):
     def deform_op(self, deform_op: str) -> None:
         check_deform_op(deform_op)
         if deform_op == "torchvision":
-            import torchvision.ops  # noqa: F401 slow, so not for others; at its first use, torch.jit.trace may record
+            import torchvision.ops  # noqa: F401 slow, so not always; torch.jit.trace cannot trace its import
         for module in self.modules():
             if isinstance(module, Block):
                 module._deform_op = deform_op

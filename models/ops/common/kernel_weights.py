@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -9,25 +11,41 @@ import torch
 from torch import nn
 
 Built = TypeVar("Built")
-# For each module inside a scope: what was built from its parameters, of a type of its own for each key.
-_caches: MutableMapping[nn.Module, dict[Hashable, Any]] = WeakKeyDictionary()
+
+
+@dataclass
+class _Cache:
+    """What was built from a module's parameters, of a type of its own for each key, and how many scopes are open."""
+
+    built: dict[Hashable, Any] = field(default_factory=dict)
+    scopes: int = 0
+
+
+_caches: MutableMapping[nn.Module, _Cache] = WeakKeyDictionary()
+_lock = Lock()  # of counting; two threads that build the same weights at once do no harm
 
 
 @contextmanager
 def cached_kernel_weights(network: nn.Module) -> Iterator[None]:
     """Build a network's kernel weights once inside this scope, not at each forward.
 
-    Inside, its weights must not change in any way. A CUDA graph that is recorded inside reads what was built here: it
-    must not be replayed after the scope has ended. A copy of the network (`deepcopy`) has no part in the scope.
+    Inside, its weights must not change in any way, `torch.func.functional_call` with others included. A CUDA graph that
+    is recorded inside reads what was built here: it must not be replayed after the scope has ended. Scopes of one
+    network may overlap; what was built goes with the last of them. A copy of the network (`deepcopy`) has no part in
+    the scope.
     """
-    entered = [module for module in network.modules() if module not in _caches]  # those of an outer scope stay there
-    for module in entered:
-        _caches[module] = {}
+    modules = list(network.modules())
+    with _lock:
+        for module in modules:
+            _caches.setdefault(module, _Cache()).scopes += 1
     try:
         yield
     finally:
-        for module in entered:
-            del _caches[module]
+        with _lock:
+            for module in modules:
+                _caches[module].scopes -= 1
+                if not _caches[module].scopes:
+                    del _caches[module]
 
 
 def kernel_weights(module: nn.Module, key: Hashable, build: Callable[[], Built]) -> Built:
@@ -42,7 +60,7 @@ def kernel_weights(module: nn.Module, key: Hashable, build: Callable[[], Built])
         return build()
     if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters()):
         return build()
-    if key not in cache:
+    if key not in cache.built:
         with torch.inference_mode(False), torch.no_grad():  # training may use it, too
-            cache[key] = build()
-    return cache[key]
+            cache.built[key] = build()
+    return cache.built[key]

@@ -12,37 +12,22 @@ Second = TypeVar("Second")
 
 
 @cache
-def _second_stream(device: torch.device) -> torch.cuda.Stream:
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def _apart(x: Tensor) -> bool:
-    return x.is_cuda and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-
-def on_side_stream(work: Callable[[], First], x: Tensor) -> First:
-    """Return `work()`, which runs beside what is enqueued from now on, where x is on CUDA and no gradient is wanted.
-
-    Its result may be used after `wait_side_stream`. Until then the caller keeps what the work reads: memory that is
-    freed may be taken by work on the first stream while the second still reads it.
-    """
-    if not _apart(x):
-        return work()
-    other = _second_stream(x.device)
-    other.wait_stream(torch.cuda.current_stream(x.device))
-    with torch.cuda.stream(other):
-        return work()
-
-
-def wait_side_stream(x: Tensor) -> None:
-    """Let everything enqueued from now on wait for the work that `on_side_stream` started."""
-    if _apart(x):
-        torch.cuda.current_stream(x.device).wait_stream(_second_stream(x.device))
-
-
 def run_concurrently(first: Callable[[], First], second: Callable[[], Second], x: Tensor) -> tuple[First, Second]:
-    """Return `first()` and `second()`, which run beside each other where x is on CUDA and no gradient is wanted."""
-    one = on_side_stream(first, x)
+    """Return `first()` and `second()`, which run concurrently where x is on CUDA and no gradient is wanted.
+
+    The caller keeps what `first` reads: memory that is freed may be taken by work on one stream while the other still
+    reads it.
+    """
+    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return first(), second()
+    current, side = torch.cuda.current_stream(x.device), _side_stream(x.device)
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        one = first()
     two = second()
-    wait_side_stream(x)
+    current.wait_stream(side)
     return one, two

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..back_ends import CHANNEL_MULTIPLE, fused_problem
+from ..back_ends import CHANNEL_MULTIPLE, uses_kernels
 from ..common.launch import empty_nhwc
 from .weights import ConvWeights, convolved_size, kernel_layout, phase_weight, weight_and_bias
 
@@ -21,7 +21,7 @@ ALIGNED_CHANNELS = 8  # 16 bytes; cuDNN's and cuBLAS' 16-bit kernels for others 
 
 def kernel_dtype(deform_op: str, x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d) -> torch.dtype | None:
     """Return the type in which the kernels multiply x, (N, C, H, W), or None where PyTorch's operation takes it."""
-    if deform_op not in ("auto", "fused") or not x.is_cuda or x.numel() == 0 or fused_problem("cuda"):
+    if not uses_kernels(deform_op, x) or x.numel() == 0:
         return None
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
     growth = 4 if isinstance(layer, nn.ConvTranspose2d) else 1
@@ -87,14 +87,14 @@ def fused_chunked_conv(x: Sequence[Tensor], weights: Sequence[ConvWeights], laye
     return total
 
 
-def predictions_possible(x: Tensor, layers: Sequence[nn.Conv2d]) -> bool:
-    """Say whether `predictions` takes x, (N, C, H, W), for an ASPDC's predictors: without gradients, all padded."""
+def fused_predictions_possible(x: Tensor, layers: Sequence[nn.Conv2d]) -> bool:
+    """Say whether `fused_predictions` takes x, (N, C, H, W): without gradients, predictors that are all padded."""
     padded = all(layer.padding == layer.dilation for layer in layers)
     return padded and not torch.is_grad_enabled() and x.shape[1] % CHANNEL_MULTIPLE == 0
 
 
 @torch.library.custom_op("aspdc::predict", mutates_args=())
-def predictions(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def fused_predictions(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what the four modules of an ASPDC predict from x, (N, C, H, W), C a multiple of 16.
 
     Args:
@@ -112,7 +112,7 @@ def predictions(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor
     return map0, map1, map2, map3
 
 
-@predictions.register_fake
+@fused_predictions.register_fake
 def _(x, weight, bias):
     n, _, h, w = x.shape
     return tuple(empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27))

@@ -17,7 +17,7 @@ def _blocks(x: Tensor) -> tuple[tuple[int], tuple[int, int, int], dict[str, int]
 
 
 def filter_launch(x: Tensor, kernel: Tensor) -> Tensor:
-    """Compute `op.filtered`, see there."""
+    """Compute `op.fused_filter`, see there."""
     x, kernel = (each.contiguous(memory_format=torch.channels_last) for each in (x, kernel))
     n, c, h, w = x.shape
     grid, sizes, constants = _blocks(x)

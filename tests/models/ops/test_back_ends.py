@@ -2,12 +2,13 @@
 
 import copy
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from models import DeblurringNet, ModulatedDeformConv2d, ReblurringNet, aspdc
-from models.ops.back_ends import _device_problem, resolve_deform_op
+from models.ops.back_ends import _device_problem, resolve_deform_op, uses_kernels
 from models.ops.common.block import Block
 from utils.common.errors import UserError
 from utils.runtime.device import pick_deform_op
@@ -80,3 +81,43 @@ def test_two_networks_of_different_back_ends_in_one_process(monkeypatch):
         calls.clear()
         network(image)
         assert set(calls) == expected
+
+
+@pytest.mark.parametrize("deform_op", ["auto", "fused", "mmcv", "torchvision"])
+def test_convolutions_and_filters_follow_the_back_end_on_cuda(monkeypatch, deform_op):
+    """Of tensors that only say that they lie on a GPU with Triton."""
+    monkeypatch.setattr("models.ops.back_ends._device_problem", lambda device: None)
+    asked = []
+    kernels = deform_op in ("auto", "fused")
+    for name in ("models.reblurring_net.uses_kernels", "models.ops.conv.op.uses_kernels"):
+        monkeypatch.setattr(
+            name, lambda op, x: asked.append(uses_kernels(op, SimpleNamespace(device=torch.device("cuda")))) and False
+        )
+    network = ReblurringNet(2, deform_op=deform_op)
+    network(*torch.zeros(2, 1, 3, 16, 16))
+    assert set(asked) == {kernels}
+    assert len(asked) > 7  # those of the seven filters among them
+
+
+def test_fused_by_name_is_refused_where_it_cannot_run():
+    image = torch.zeros(1, 3, 16, 16, device="meta")
+    for network, inputs in ((DeblurringNet(4, deform_op="fused"), 1), (ReblurringNet(4, deform_op="fused"), 2)):
+        with pytest.raises(RuntimeError, match="fused is not usable: .* runs on the CPU and on CUDA, not on meta"):
+            network.to("meta")(*[image] * inputs)
+
+
+def test_parts_of_a_network_pass_it_on():
+    network = DeblurringNet(4)
+    network.aspdcs[0].afim.deform_op = "torchvision"
+    assert back_ends(network.aspdcs[0].afim) == {"torchvision"}
+    assert network.aspdcs[0].deform_op == network.head.deform_op == "auto"
+    with pytest.raises(ValueError, match="deform_op should be one of"):
+        network.head.deform_op = "nonsense"
+
+
+def test_hooked_networks_of_16_bits_still_run():
+    """With a hook an ASPDC takes the plain path, whose operators know fp32 and fp64 alone."""
+    network = DeblurringNet(4).bfloat16()
+    image = torch.zeros(1, 3, 16, 16, dtype=torch.bfloat16)
+    network.aspdcs[0].deformable[1].deform_conv.register_forward_hook(lambda *args: None)
+    assert network(image).dtype == torch.bfloat16

@@ -1,9 +1,11 @@
 """Restoring several images at once."""
 
 import numpy as np
+import pytest
 import torch
 
 from models import DeblurringNet
+from models.ops.common import kernel_weights
 from tests.support.samples import SAMPLE, load
 from utils.inference.restorer import Restorer
 
@@ -37,3 +39,18 @@ def test_a_batch_is_its_images(monkeypatch):
     together = Restorer(limited, 4, torch.device("cpu")).batch(images)
     assert calls == [3, 1, 1, 1]
     np.testing.assert_array_equal(together, singly)
+
+
+def test_within_its_context_kernel_weights_are_kept():
+    network = DeblurringNet(4).eval()
+    image = np.zeros((16, 16, 3), np.uint8)
+    restorer = Restorer(network, 4, torch.device("cpu"))
+    expected = restorer(image)
+    assert not set(network.modules()) & set(kernel_weights._caches)
+    with restorer:
+        assert set(network.modules()) <= set(kernel_weights._caches)
+        np.testing.assert_array_equal(restorer(image), expected)
+        with pytest.raises(RuntimeError, match="is a context already"):
+            restorer.__enter__()
+    assert not set(network.modules()) & set(kernel_weights._caches)
+    np.testing.assert_array_equal(restorer(image), expected)

@@ -156,7 +156,8 @@ def test_a_gpu_with_little_memory_takes_tiles():
     total = torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**28) / total)
     try:
-        restored = Restorer(deblurring, 32, GPU, tile="auto", recorded=True, log=lines.append)(picture)
+        with Restorer(deblurring, 32, GPU, tile="auto", recorded=True, log=lines.append) as restorer:
+            restored = restorer(picture)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert any("going on with tiles" in line for line in lines)

@@ -1,6 +1,8 @@
 """Kernels never work with weights of before, in whatever way the weights changed."""
 
 import copy
+import pkgutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from models import ASPDC, cached_kernel_weights
-from models.blocks import Conv, ConvLReLU, ResBlock, UpsampleLReLU, numbered
+from models.blocks import Conv, ConvLReLU, ResBlock, Sequential, UpsampleLReLU
 from models.ops.common import kernel_weights as module
 from tests.support.triton_device import DEVICE  # skips this file where the kernels cannot run
 
@@ -33,7 +35,7 @@ def make_network():
         4: UpsampleLReLU(16, 16),
         6: Conv(16, 3),
     }
-    return nn.Sequential(numbered(layers)).to(DEVICE)
+    return Sequential(layers).to(DEVICE)
 
 
 def plain(network, x):
@@ -81,7 +83,13 @@ def average(network):
         averaged.update_parameters(nn.Sequential(*[nn.ParameterList([p + 0.2 for p in network.parameters()])]))
 
 
-CHANGES = [optimiser_step, load, data_in_place, data_replaced, numpy_view, average]
+def copied(network):
+    """Change a network that was copied before."""
+    copy.deepcopy(network)(torch.rand(1, 3, 6, 8, device=DEVICE))
+    data_in_place(network)
+
+
+CHANGES = [copied, optimiser_step, load, data_in_place, data_replaced, numpy_view, average]
 
 
 @pytest.mark.parametrize("scope_before", [False, True])
@@ -101,17 +109,59 @@ def test_changed_weights_are_used(change, scope_before):
     assert not torch.allclose(after, before, atol=1e-3)
 
 
-def test_a_scope_builds_once_and_leaves_nothing_behind(monkeypatch):
+@pytest.fixture
+def builds(monkeypatch):
+    """Counts what is built."""
+    counted = []
+
+    def counting(function):
+        return lambda *arguments: counted.append(function.__name__) or function(*arguments)
+
+    for name in ("models.blocks.conv_weights", "models.aspdc.conv_weights", "models.aspdc.predictor_layout"):
+        monkeypatch.setattr(name, counting(pkgutil.resolve_name(name)))
+    return counted
+
+
+def test_a_scope_builds_once_and_leaves_nothing_behind(builds):
     network, x = make_network(), torch.rand(1, 3, 6, 8, device=DEVICE)
-    with torch.inference_mode(), cached_kernel_weights(network):
-        first = network(x)
-        kept = {id(each): dict(cache) for each, cache in module._caches.items()}
-        assert sum(map(len, kept.values())) == (15 if DEVICE == "cuda" else 14)  # 13 convolutions, predictors, the sum
-        assert torch.equal(network(x), first)
-        assert {id(each): dict(cache) for each, cache in module._caches.items()}.keys() == kept.keys()
+    with torch.inference_mode():
+        network(x)
+        once = len(builds)
+        assert once == 13 + 2  # convolutions; the predictors' weights and biases
+        network(x)
+        assert len(builds) == 2 * once
+        builds.clear()
         with cached_kernel_weights(network):
+            first = network(x)
+            assert len(builds) == once
+            with cached_kernel_weights(network):
+                assert torch.equal(network(x), first)
             assert torch.equal(network(x), first)
-        assert all(module._caches[each] for each in network.modules() if isinstance(each, Conv))
+            assert len(builds) == once
+    assert not module._caches
+
+
+def test_scopes_of_one_network_may_overlap(builds):
+    network, x = make_network(), torch.rand(1, 3, 6, 8, device=DEVICE)
+    first, second = cached_kernel_weights(network), cached_kernel_weights(network)
+    with torch.no_grad():
+        first.__enter__()
+        network(x)
+        second.__enter__()
+        first.__exit__(None, None, None)
+        builds.clear()
+        network(x)
+        assert not builds
+        second.__exit__(None, None, None)
+    assert not module._caches
+
+    def enter_and_leave(_):
+        for _ in range(100):
+            with cached_kernel_weights(network):
+                pass
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(enter_and_leave, range(4)))
     assert not module._caches
 
 

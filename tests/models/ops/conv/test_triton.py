@@ -8,7 +8,7 @@ from tests.support.triton_device import DEVICE  # skips this file where the kern
 
 # isort: split
 from models.aspdc import ASPDC, read_as_released
-from models.ops.conv.op import chunk_weights, convolution, fused_chunked_conv, fused_conv, predictions
+from models.ops.conv.op import chunk_weights, convolution, fused_chunked_conv, fused_conv, fused_predictions
 from models.ops.conv.reference import conv_lrelu
 from models.ops.conv.weights import conv_weights, kernel_layout, predictor_layout
 from tests.support.aspdc_cases import relative_error
@@ -82,7 +82,7 @@ def test_one_launch_predicts_what_the_four_modules_do():
         predictor_layout([[getattr(layer, name).detach() for layer in module] for module in layers])
         for name in ("weight", "bias")
     )
-    for module, ours in zip(aspdc.deformable, predictions(f, weight, bias), strict=True):
+    for module, ours in zip(aspdc.deformable, fused_predictions(f, weight, bias), strict=True):
         assert relative_error(ours, module.predict_merged(f)) < 1e-5
     assert read_as_released(torch.zeros(1, 9, 7, 9), 9, 11).shape == (1, 9, 9, 11)
 

@@ -6,7 +6,7 @@ import torch
 from tests.support.triton_device import DEVICE  # skips this file where the kernels cannot run
 
 # isort: split
-from models.ops.dynamic_filter.op import filtered
+from models.ops.dynamic_filter.op import fused_filter
 from models.ops.dynamic_filter.reference import dynamic_filter
 from tests.support.aspdc_cases import relative_error
 
@@ -23,7 +23,7 @@ def test_dynamic_filtering_and_its_gradients(shape):
     cotangent = torch.randn(shape, generator=generator)
     exact = [each.double().requires_grad_() for each in (x, kernel)]
     given = [each.to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for each in (x, kernel)]
-    ours, expected = filtered(*given), dynamic_filter(*exact)
+    ours, expected = fused_filter(*given), dynamic_filter(*exact)
     assert relative_error(ours.double().cpu(), expected) < 1e-6
     for mine, reference in zip(
         torch.autograd.grad(ours, given, cotangent.to(DEVICE)),
@@ -36,4 +36,4 @@ def test_dynamic_filtering_and_its_gradients(shape):
 def test_is_registered_as_pytorch_wants_it():
     x, kernel = (torch.randn(1, c, 5, 6).to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for c in (16, 9))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(filtered, (x, kernel), test_utils=checks)
+    torch.library.opcheck(fused_filter, (x, kernel), test_utils=checks)
