@@ -13,31 +13,56 @@ Every default is the paper's unless its help says otherwise. Each stage leaves o
 import argparse
 import math
 import os
+import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
 
 from datasets import BlurSettings, FrameCache, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
-from models import DeblurringNet, ReblurringNet
-from models.blocks import MIN_SIZE
-from models.checkpoint import STAGE_FILES, load_deblurring_net, load_reblurring_net
-from models.ops.back_ends import DEFORM_OPS
+from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
+from models.checkpoint import STAGE_FILES
 from utils.common.errors import UserError
 from utils.common.files import check_writable, file_digest
+from utils.common.signals import interruption
+from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.device import Batch, pick_deform_op
-from utils.runtime.distributed import init_distributed
-from utils.runtime.precision import PRECISIONS, set_deterministic, set_precision
+from utils.runtime.distributed import DistributedContext, init_distributed
+from utils.runtime.precision import PRECISIONS, autocast, set_deterministic, set_precision
 from utils.runtime.program_end import user_errors_end_the_program
-from utils.training.checkpointing import CheckpointManager, state_name, states_folder
-from utils.training.datasets import check_outputs_outside_inputs, check_scorable, find_training_sets
-from utils.training.progress import SaveEvery
-from utils.training.provenance import frame_list
-from utils.training.trainer import StageLosses, Trainer
+from utils.training import (
+    CheckpointManager,
+    DataSettings,
+    NonFiniteGuard,
+    Progress,
+    SaveEvery,
+    StageFiles,
+    Step,
+    StepReader,
+    TrainingData,
+    TrainingState,
+    check_outputs_outside_inputs,
+    check_scorable,
+    find_training_sets,
+    frame_list,
+    list_digest,
+    open_log,
+    provenance,
+    state_name,
+    states_folder,
+    validate,
+)
 
 MAX_WIDTH = 512  # 3.8 billion parameters
-STAGE_LR = {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}  # the paper gives finetune's only
+NO_LIMIT = torch.finfo(torch.float32).max  # of the gradient's norm: measured, not changed
+WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
+WARMUP_STEPS_DISTRIBUTED = 11  # what PyTorch asks for with DistributedDataParallel
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -158,34 +183,105 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def reblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[ReblurringNet, StageLosses]:
+class StepOutput(NamedTuple):
+    """What a stage makes of a batch: the loss, its parts for the log, and the network's picture, (N, 3, H, W)."""
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    image: Tensor
+
+
+class Stage(nn.Module):
+    """A stage of training: the network it trains, the frozen one, if any, and its loss.
+
+    Attributes:
+        name: its file is STAGE_FILES[name].
+        lr: default learning rate; the paper gives finetune's only.
+        parts: names of the loss's parts.
+        network: it is trained.
+    """
+
+    name: str
+    lr = 1e-4
+    parts: tuple[str, ...]
+    network: DeblurringNet | ReblurringNet
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the loss of a batch: `blurry` and `sharp`, (N, 3, H, W) in [-1, 1], and `has_sharp`, (N,)."""
+        raise NotImplementedError
+
+
+class Reblur(Stage):
     """L(R(blurry, sharp), blurry): a reblurring network, new unless one is given, learns to blur the sharp image."""
-    criterion = NormalizedMSELoss().to(device)
 
-    def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        reblurred = network(batch["blurry"], batch["sharp"])
-        loss = criterion(reblurred, batch["blurry"])
-        return reblurred, loss, {"reblur": loss}
+    name, parts = "reblur", ("reblur",)
 
-    given = args.reblurring_weights
-    network = load_reblurring_net(given) if given else ReblurringNet(args.width // 2)
-    network.deform_op = pick_deform_op(args.deform_op, device, args.width)
-    return network.to(device), losses
+    def __init__(self, network: ReblurringNet) -> None:
+        super().__init__()
+        self.network, self.criterion = network, NormalizedMSELoss()
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the loss of a batch, see `Stage`."""
+        reblurred = self.network(batch["blurry"], batch["sharp"])
+        loss = self.criterion(reblurred, batch["blurry"])
+        return StepOutput(loss, {"reblur": loss}, reblurred)
 
 
-def deblur_stage(args: argparse.Namespace, device: torch.device) -> tuple[DeblurringNet, StageLosses]:
+class Deblur(Stage):
     """L(D(blurry), sharp): a deblurring network, new unless one is given, learns from the ground truth alone."""
-    criterion = NormalizedMSELoss().to(device)
 
-    def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        deblurred = network(batch["blurry"])
-        loss = criterion(deblurred, batch["sharp"])
-        return deblurred, loss, {"deblur": loss}
+    name, parts = "deblur", ("deblur",)
 
-    given = args.deblurring_weights
-    network = load_deblurring_net(given) if given else DeblurringNet(args.width)
-    network.deform_op = pick_deform_op(args.deform_op, device, network.arguments["width"])
-    return network.to(device), losses
+    def __init__(self, network: DeblurringNet) -> None:
+        super().__init__()
+        self.network, self.criterion = network, NormalizedMSELoss()
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the loss of a batch, see `Stage`."""
+        deblurred = self.network(batch["blurry"])
+        loss = self.criterion(deblurred, batch["sharp"])
+        return StepOutput(loss, {"deblur": loss}, deblurred)
+
+
+class Finetune(Stage):
+    """λA·L(D(blurry), sharp) + λB·L(R(blurry, D(blurry)), blurry) with R frozen; the first term only where paired."""
+
+    name, parts, lr = "finetune", ("deblur", "reblur"), 1e-5
+
+    def __init__(self, network: DeblurringNet, reblurring: ReblurringNet, lambda_a: float, lambda_b: float) -> None:
+        super().__init__()
+        self.network, self.criterion = network, NormalizedMSELoss(reduction="none")
+        self.consistency, self.lambda_a, self.lambda_b = ReblurringConsistencyLoss(reblurring), lambda_a, lambda_b
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the loss of a batch, see `Stage`."""
+        deblurred = self.network(batch["blurry"])
+        # A mean over all images, so that an image weighs the same whatever else is in its batch.
+        deblur = (self.criterion(deblurred, batch["sharp"]) * batch["has_sharp"]).mean()
+        reblur = self.consistency(batch["blurry"], deblurred)
+        loss = self.lambda_a * deblur + self.lambda_b * reblur
+        return StepOutput(loss, {"deblur": deblur, "reblur": reblur}, deblurred)
+
+
+def make_stage(name: str, args: argparse.Namespace, device: torch.device) -> Stage:
+    """Return a stage on its device, with the networks that it starts from."""
+    files = weight_files(name, args)
+    stage: Stage
+    if name == "reblur":
+        given = files.get("reblurring_weights")
+        stage, width = Reblur(load_reblurring_net(given) if given else ReblurringNet(args.width // 2)), args.width
+    else:
+        reblurring = load_reblurring_net(files["reblurring_weights"]) if name == "finetune" else None
+        given = files.get("deblurring_weights")
+        network = load_deblurring_net(given) if given else DeblurringNet(args.width)
+        lambdas, width = (args.lambda_A, args.lambda_B), network.arguments["width"]
+        stage = Deblur(network) if reblurring is None else Finetune(network, reblurring, *lambdas)
+    for each in (each for each in stage.modules() if isinstance(each, DeblurringNet | ReblurringNet)):
+        each.deform_op = pick_deform_op(args.deform_op, device, width)
+    # PyTorch's types lack memory_format.
+    stage.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    stage.network.train()
+    return stage
 
 
 def weight_files(stage: str, args: argparse.Namespace) -> dict[str, Path]:
@@ -199,27 +295,188 @@ def weight_files(stage: str, args: argparse.Namespace) -> dict[str, Path]:
     }
 
 
-def finetune_stage(args: argparse.Namespace, device: torch.device) -> tuple[DeblurringNet, StageLosses]:
-    """λA·L(D(blurry), sharp) + λB·L(R(blurry, D(blurry)), blurry) with R frozen; the first term only where paired."""
-    reblurring_weights, deblurring_weights = weight_files("finetune", args).values()
-    criterion = NormalizedMSELoss(reduction="none").to(device)
-    network = load_deblurring_net(deblurring_weights)
-    network.deform_op = pick_deform_op(args.deform_op, device, network.arguments["width"])
-    consistency = ReblurringConsistencyLoss(load_reblurring_net(reblurring_weights, deform_op=network.deform_op))
-    # PyTorch's types lack memory_format.
-    consistency.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+def training_step(
+    model: nn.Module,
+    training: TrainingState,
+    accumulate: int,
+    precision: str,
+    clip_grad: float | None,
+    *,
+    weight: Tensor,
+    **batch: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Take a step on this rank's images of a batch, which leaves the weights as they are where it is not finite.
 
-    def losses(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        deblurred = network(batch["blurry"])
-        # A mean over all images, so that an image weighs the same whatever else is in its batch.
-        deblur = (criterion(deblurred, batch["sharp"]) * batch["has_sharp"]).mean()
-        reblur = consistency(batch["blurry"], deblurred)
-        return deblurred, args.lambda_A * deblur + args.lambda_B * reblur, {"deblur": deblur, "reblur": reblur}
+    Args:
+        model: the stage, or what averages its gradients over all ranks.
+        training: its network with the optimiser.
+        accumulate: parts in which the images are worked on, one after the other.
+        precision: number format of convolutions and products.
+        clip_grad: largest norm of the gradient; None for no limit.
+        weight: of each image, see `SharedBatches.weight`.
+        batch: see `Stage.forward`.
 
-    return network.to(device), losses
+    Returns:
+        the network's output; and this rank's share of the losses, the total first, then the gradient's norm.
+    """
+    training.optimizer.zero_grad(set_to_none=True)
+    count = min(accumulate, len(batch["blurry"]))
+    split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
+    images, losses = [], []
+    for i in range(count):
+        if isinstance(model, DistributedDataParallel):
+            model.require_backward_grad_sync = i == count - 1  # gradients are exchanged once
+        with autocast(precision, weight.device):
+            output: StepOutput = model({name: parts[i] for name, parts in split.items()})
+        share = weight * len(output.image)
+        loss = output.loss * share
+        # An infinite loss can have a finite gradient.
+        finite = torch.where(loss.detach().isfinite(), 1.0, torch.nan)
+        training.scaler.scale(loss * finite).backward()
+        images.append(output.image.detach())
+        losses.append(torch.stack([each.detach() for each in (output.loss, *output.parts.values())]) * share)
+    training.scaler.unscale_(training.optimizer)
+    norm = clip_grad_norm_(training.network.parameters(), clip_grad or NO_LIMIT)
+    training.scaler.step(training.optimizer)
+    training.scaler.update(None if training.scales_loss else 1.0)
+    if training.average is not None:
+        training.average.update(norm.isfinite())
+    sums = sum(losses[1:], losses[0])
+    return torch.cat(images), torch.cat([sums, norm[None]])
 
 
-STAGES = {"reblur": reblur_stage, "deblur": deblur_stage, "finetune": finetune_stage}
+def learning_rate(base: float, progress: Progress, args: argparse.Namespace) -> float:
+    """Return the next step's: it falls by --gamma every --n_steps epochs, and rises in the first --warmup_steps."""
+    lr = base * args.gamma ** (progress.epoch // args.n_steps)
+    return lr * min(1.0, (progress.step + 1) / args.warmup_steps) if args.warmup_steps else lr
+
+
+def train_stage(
+    stage: Stage,
+    args: argparse.Namespace,
+    image_sets: Sequence[ImageSet],
+    validation_sets: Sequence[ImageSet],
+    distributed: DistributedContext,
+) -> None:
+    """Train a stage from where it stands to its last step, or until SIGINT or SIGTERM."""
+    data = TrainingData(image_sets, data_settings(args), distributed)
+    model, base_lr = distributed.wrap(stage), stage.lr if args.lr is None else args.lr
+    training = TrainingState(stage.network, base_lr, args.precision, args.ema_decay)
+    validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
+    output = args.output_dir / STAGE_FILES[stage.name]
+    files = StageFiles(output, stage.name, args.keep, training, validated_on, distributed)
+    resumed = files.resume(args.resume, *run_settings(stage, args, image_sets, distributed))
+    progress, first_step = resumed.progress, resumed.progress.step
+    files.clear(from_step=-1 if args.resume == "none" else first_step)
+    last_step = min(progress.last_step(data.frames, args.batch_size, args.n_epochs), args.max_steps or sys.maxsize)
+
+    step = partial(training_step, model, training, args.accumulate, args.precision, args.clip_grad)
+    recorded = distributed.device.type == "cuda" and stage.network.deform_op == "fused" and not args.eager
+    warmup = WARMUP_STEPS_DISTRIBUTED if distributed.is_distributed else WARMUP_STEPS
+    run_step = CudaGraph(step, warmup) if recorded else step  # a recording ends with this function
+    steps = StepReader(("total", *stage.parts), NonFiniteGuard(args.max_bad_steps), distributed)
+
+    record = provenance(vars(args), [*image_sets, *validation_sets], distributed, stage.network.deform_op)
+    with (
+        open_log(args.log_dir, stage.name, record, last_step, resumed, distributed.is_main) as log,
+        interruption() as stop,
+    ):
+        for note in resumed.notes:
+            log.line(note)
+        log.line(announcement(stage, args, data.frames, last_step, base_lr, distributed))
+        if first_step == 0:
+            files.save_state(progress, log)  # from now on --resume auto finds a run here, whatever ends it
+        stopping = False
+        with files.saved_on_error(progress, log, steps):
+            while True:
+                ended = progress.samples_seen == 0 and progress.epoch % args.val_every == 0
+                due = 0 < progress.step != progress.validated and (ended or progress.step >= last_step)
+                if validation_sets and due and not stopping:
+                    scores = validate(training.result, validation_sets, distributed, args.precision,
+                                      reblurs=stage.name == "reblur", recorded=recorded, stop=stop)  # fmt: skip
+                    if scores is None:
+                        stopping = True
+                    else:
+                        files.keep_best(progress, scores, log)
+                stopping = distributed.any(stopping or stop.requested is not None)
+                if stopping or progress.step >= last_step:
+                    break
+                images, restored = {}, None
+                upcoming = data.epoch(progress.epoch, progress.samples_seen)
+                for batch in log.batches(upcoming):
+                    if stop.requested is not None and not distributed.is_distributed:
+                        stopping = True
+                        break
+                    lr = learning_rate(base_lr, progress, args)
+                    training.set_learning_rate(lr)
+                    weight = torch.full((), data.batches.weight(progress.samples_seen), device=distributed.device)
+                    images = batch.images
+                    restored, numbers = run_step(weight=weight, **images)
+                    upcoming.prepare_next()  # while the GPU is at work
+                    progress.advance(data.batches.size(progress.samples_seen), data.frames)
+                    launched = Step(progress.step, lr, batch.names, batch.broken)
+                    stopping = steps.add(launched, numbers, stop.requested is not None, log)
+                    if stopping or progress.step == last_step:
+                        break
+                    if progress.samples_seen and steps.sound and args.save_every.due(progress) and steps.are_sound(log):
+                        files.save_state(progress, log)
+                if restored is not None:  # there was a step
+                    stopping |= steps.read_all(log)
+                    keep = steps.sound or stopping or progress.step == last_step
+                    if keep:  # before the state: a run killed in between writes it again when resumed
+                        files.save_network(progress.epoch)
+                    columns = {"blurry": images["blurry"], f"{stage.name} output": restored, "sharp": images["sharp"]}
+                    complete = progress.samples_seen == 0
+                    log.epoch(progress.epoch + (not complete), complete, progress.step, columns, steps.counts)
+                    if keep and args.save_every.due(progress):
+                        files.save_state(progress, log)
+        trained = progress.step > first_step
+        if trained:
+            files.save_state(progress, log)
+        distributed.barrier()  # before any of them ends, and torchrun ends the others
+        if stopping:
+            kept = f"; the network so far is in {files.output}, --resume auto goes on" if trained else ""
+            log.line(f"interrupted after step {progress.step:,}{kept}")
+            stop.end()
+        if trained:
+            log.line(f"wrote {files.output}; log in {log.folder}")
+        else:
+            done = f"nothing left to train: {progress.step:,} steps are done, {last_step:,} were asked for"
+            written = files.save_network(progress.epoch, only_missing=True)
+            log.line(f"{done}; wrote {files.output}" if written else f"{done}; {files.output} stays")
+
+
+def data_settings(args: argparse.Namespace) -> DataSettings:
+    """Return how training patches are made."""
+    return DataSettings(
+        args.batch_size, args.patch_size, args.seed, args.num_workers, args.cache_dir, args.skip_bad_images, args.blur
+    )
+
+
+def run_settings(
+    stage: Stage, args: argparse.Namespace, image_sets: Sequence[ImageSet], distributed: DistributedContext
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a resumed run must share with the one that was stopped, and what it may change, by name."""
+    digests = {name: file_digest(path) for name, path in weight_files(stage.name, args).items()}
+    must_match = {"stage": stage.name, "architecture": stage.network.arguments, "data": frame_list(image_sets)}
+    if stage.name == "finetune":  # the reblurring network is part of the loss
+        must_match["reblurring_weights"] = digests["reblurring_weights"]
+    may_change = {name: str(value) for name, value in vars(args).items() if name not in ("resume", "overwrite")}
+    may_change |= {"processes": str(distributed.world_size)}
+    return must_match, may_change | {f"{name} SHA-256": each for name, each in digests.items()}
+
+
+def announcement(
+    stage: Stage, args: argparse.Namespace, frames: int, steps: int, lr: float, distributed: DistributedContext
+) -> str:
+    """Return the log's line on what is about to be trained."""
+    parts = f", {distributed.world_size} processes" if distributed.world_size > 1 else ""
+    parts += f", {args.accumulate} parts" if args.accumulate > 1 else ""
+    return (
+        f"{frames:,} frames, {steps:,} steps of {args.batch_size} patches of {args.patch_size}×{args.patch_size} px"
+        f"{parts}, learning rate {lr:g}, {args.precision} on {distributed.device}, deformable convolutions "
+        f"{stage.network.deform_op}"
+    )
 
 
 def sets_of(stage: str, image_sets: list[ImageSet]) -> list[ImageSet]:
@@ -253,31 +510,29 @@ def main(args: argparse.Namespace) -> None:
         set_deterministic(args.deterministic)
         if distributed.is_main:
             check_outputs(stages, args)
-        image_sets = find_training_sets(args.trainset_dir, "train", args, "--trainset_dir")
-        validation_sets = find_training_sets(args.valset_dir, "test", args, "--valset_dir")
+        image_sets = find_training_sets(args.trainset_dir, "train", args.blur_dir, "--trainset_dir")
+        validation_sets = find_training_sets(args.valset_dir, "test", args.blur_dir, "--valset_dir")
         if args.blur and not any(image_set.synthetic for image_set in image_sets):
             raise UserError("--blur is of photographs, and no sharp=PATH is among --trainset_dir")
         if stages != ["finetune"] and not any(image_set.paired for image_set in image_sets):
             raise UserError(f"--stage {args.stage} needs sharp images, and none of the data sets has any")
         for image_set in validation_sets:
             check_scorable(image_set)
-        check_outputs_outside_inputs(image_sets, args)
+        outputs = {f"--{name}": getattr(args, name) for name in ("output_dir", "log_dir", "cache_dir")}
+        check_outputs_outside_inputs(image_sets, outputs)
         if args.cache_dir and distributed.local_rank == 0:
             used_sets = [image_set for image_set in image_sets if image_set.paired or "finetune" in stages]
             sources = [path for image_set in used_sets for path in (*image_set.blurry, *(image_set.sharp or ()))]
             FrameCache(args.cache_dir).build(sources, max(args.num_workers, 1), args.skip_bad_images)
         distributed.barrier()
         if args.stage == "all" and args.resume == "auto":
-            for stage in stages:
-                frames = frame_list(sets_of(stage, image_sets))
-                CheckpointManager(states_folder(args.output_dir, stage), args.keep).check_same_data(frames)
-        for stage in stages:
+            for name in stages:
+                frames = frame_list(sets_of(name, image_sets))
+                CheckpointManager(states_folder(args.output_dir, name), args.keep).check_same_data(frames)
+        for name in stages:
             torch.manual_seed(args.seed)
-            network, losses = STAGES[stage](args, distributed.device)
-            used_sets = sets_of(stage, image_sets)
-            lr = STAGE_LR[stage] if args.lr is None else args.lr
-            digests = {name: file_digest(path) for name, path in weight_files(stage, args).items()}
-            Trainer(stage, args, network, losses, lr, used_sets, validation_sets, distributed, digests).run()
+            stage = make_stage(name, args, distributed.device)
+            train_stage(stage, args, sets_of(name, image_sets), validation_sets, distributed)
 
 
 if __name__ == "__main__":

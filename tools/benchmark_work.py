@@ -12,13 +12,12 @@ from torch import nn
 
 from datasets import FrameCache, find_images
 from datasets.patches import TrainingPatches
-from losses import NormalizedMSELoss, ReblurringConsistencyLoss
+from DR_training import Deblur, Finetune, Stage, training_step
 from models import DeblurringNet, ReblurringNet, cached_kernel_weights
 from utils.images.codecs import read_image, to_tensor
 from utils.runtime.cuda_graph import CudaGraph
-from utils.runtime.distributed import DistributedContext
 from utils.runtime.precision import autocast, set_precision
-from utils.training.learner import Learner
+from utils.training.optimization import TrainingState
 
 Size = tuple[int, int]
 Run = Callable[[], object]
@@ -101,35 +100,32 @@ def reblur(configuration: Configuration, batch: int, size: Size, device: torch.d
 
 
 def _training_step(configuration: Configuration, batch: int, size: Size, device: torch.device, finetune: bool) -> Run:
-    network = configuration.prepare(DeblurringNet(deform_op=configuration.deform_op), device)
-    reblurring = ReblurringNet(deform_op=configuration.deform_op)
-    consistency = configuration.prepare(ReblurringConsistencyLoss(reblurring), device)
-    criterion = NormalizedMSELoss().to(device)
+    network = DeblurringNet(deform_op=configuration.deform_op)
+    stage: Stage = Deblur(network)
+    if finetune:
+        stage = Finetune(network, ReblurringNet(deform_op=configuration.deform_op), 1.0, 0.1)
+    model = configuration.prepare(stage, device)
     precision = configuration.precision or "fp32"
     blurry, sharp = _images(configuration, 2, batch, size, device)
-
-    def loss_of(network: nn.Module, images: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        blurry, sharp = images
-        with autocast(precision, device):
-            deblurred = network(blurry)
-            loss = criterion(deblurred, sharp)
-            return loss + 0.1 * consistency(blurry, deblurred) if finetune else loss
+    has_sharp, weight = torch.ones(batch, device=device), torch.full((), 1 / batch, device=device)
 
     if configuration.baseline:
         optimizer = torch.optim.Adam(network.parameters(), 1e-5)
 
-        def step(blurry: torch.Tensor, sharp: torch.Tensor) -> object:
+        def step(**images: torch.Tensor) -> object:
             optimizer.zero_grad(set_to_none=True)
-            loss_of(network, (blurry, sharp)).backward()
+            with autocast(precision, device):
+                loss = model(images).loss
+            loss.backward()
             optimizer.step()
     else:
-        learner = Learner(network, 1e-5, DistributedContext(device), precision)
+        training = TrainingState(network, 1e-5, precision)
 
-        def step(blurry: torch.Tensor, sharp: torch.Tensor) -> object:
-            return learner.step([(blurry, sharp)], loss_of)
+        def step(**images: torch.Tensor) -> object:
+            return training_step(model, training, 1, precision, None, weight=weight, **images)
 
     run_step = configuration.recorded(step, device)
-    return lambda: run_step(blurry, sharp)
+    return lambda: run_step(blurry=blurry, sharp=sharp, has_sharp=has_sharp)
 
 
 def deblur_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:

@@ -74,12 +74,12 @@ def test_what_moves_and_what_stays(tmp_path, small_networks):
 def test_finetune_is_the_published_sum_and_unpaired_images_miss_its_first_term(tmp_path, small_networks):
     more = ("--stage", "finetune", "--lambda_A", "0.7", "--lambda_B", "0.3")
     args = DR_training.parse_args(arguments(tmp_path, *more))
-    network, losses = DR_training.finetune_stage(args, torch.device("cpu"))
+    stage = DR_training.make_stage("finetune", args, torch.device("cpu"))
     reblurring = load_reblurring_net(small_networks / "ReBlurringNet.pth")
     generator = torch.Generator().manual_seed(0)
     blurry, sharp = torch.rand(2, 2, 3, 16, 16, generator=generator) * 2 - 1
     paired = torch.tensor([1.0, 0.0])
-    deblurred, total, parts = losses(network, {"blurry": blurry, "sharp": sharp, "has_sharp": paired})
+    total, parts, deblurred = stage({"blurry": blurry, "sharp": sharp, "has_sharp": paired})
     criterion = NormalizedMSELoss()
     first = criterion(deblurred[:1], sharp[:1]) / 2  # of a mean over both images
     second = criterion(reblurring(blurry, deblurred), blurry)
@@ -148,7 +148,8 @@ def test_published_defaults():
     args = DR_training.parse_args([])
     names = ("batch_size", "patch_size", "gamma", "n_epochs", "n_steps", "lambda_A", "lambda_B")
     assert [getattr(args, name) for name in names] == [6, 256, 0.5, 1000, 200, 1.0, 0.1]
-    assert DR_training.STAGE_LR == {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}
+    stages = (DR_training.Reblur, DR_training.Deblur, DR_training.Finetune)
+    assert {stage.name: stage.lr for stage in stages} == {"reblur": 1e-4, "deblur": 1e-4, "finetune": 1e-5}
 
 
 @pytest.mark.slow

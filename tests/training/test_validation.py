@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import subprocess
 from argparse import Namespace
 from pathlib import Path
@@ -101,14 +102,18 @@ def test_a_signal_ends_a_validation_that_is_not_complete(tmp_path):
     from datasets import find_images
     from models import DeblurringNet
 
-    stop, asked = Interruption(), []
+    asked = []
 
-    def stopping() -> bool:
-        asked.append(stop)
-        return len(asked) > 1
+    class Second(Interruption):
+        """A request that comes after the first look."""
+
+        @property
+        def requested(self):
+            asked.append(self)
+            return signal.SIGTERM if len(asked) > 1 else None
 
     sets = [find_images(pairs(tmp_path), "test")]
-    options = {"reblurs": False, "recorded": False, "stopping": stopping}
+    options = {"reblurs": False, "recorded": False, "stop": Second()}
     assert validate(DeblurringNet(4), sets, DistributedContext(torch.device("cpu")), "fp32", **options) is None
     assert len(asked) == 2
 

@@ -1,5 +1,6 @@
 """The processes that train one network together, one a GPU, as torchrun starts them; without torchrun there is one."""
 
+import builtins
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from models.checkpoint import CheckpointError
 from utils.common.errors import USAGE_STATUS, Terminated, UserError, message_of
 from utils.runtime.device import pick_device
 
@@ -48,23 +50,25 @@ class DistributedContext:
         """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
-    def wrap(self, network: nn.Module) -> nn.Module:
-        """Return the network, whose gradients backward averages over all ranks where there are several."""
+    def wrap(self, stage: nn.Module) -> nn.Module:
+        """Return a module to train, whose gradients backward averages over all ranks where there are several."""
         if not self.is_distributed:
-            return network
+            return stage
         if self.device.type == "cpu":
-            return DistributedDataParallel(network)
+            return DistributedDataParallel(stage, broadcast_buffers=False)
         # On a stream of its own: what DDP ties to a stream has to be no part of the default one to be recorded.
         with torch.cuda.stream(torch.cuda.Stream(self.device)):
-            return DistributedDataParallel(network, device_ids=[self.device.index])
+            return DistributedDataParallel(stage, device_ids=[self.device.index], broadcast_buffers=False)
 
-    def all_reduce_sum(self, numbers: Tensor, *own: float) -> list[float]:
-        """Return the sums over all ranks of a tensor's numbers, (K,), and of this rank's `own` ones."""
-        if not self.is_distributed:
-            return [*numbers.tolist(), *own]
-        everything = torch.cat([numbers, numbers.new_tensor(own)])
-        dist.all_reduce(everything)
-        return everything.tolist()
+    def sum_over_ranks(self, numbers: Tensor) -> Tensor:
+        """Return the sums over all ranks of a tensor's numbers, in its place; a GPU is not waited for."""
+        if self.is_distributed:
+            dist.all_reduce(numbers)
+        return numbers
+
+    def any(self, value: bool) -> bool:
+        """Say whether it is true on any rank; all of them have to call this."""
+        return builtins.any(self.gather(value))
 
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's value, in the order of the ranks; all of them have to call this."""
@@ -117,7 +121,7 @@ def init_distributed(device: str, resume_flag: str = "--resume auto") -> Iterato
     except (KeyboardInterrupt, Terminated):  # every rank was told, and answers by itself
         raise
     except BaseException as error:
-        if _is_lost_connection(error):
+        if is_lost_connection(error):
             reason = str(error).partition("\n")[0]
             lost = UserError(f"a process of the run is gone; {resume_flag} goes on from what was saved ({reason})")
             _publish_failure(store, rank, lost)
@@ -141,7 +145,8 @@ def _device_of(name: str, local_rank: int, node_size: int) -> torch.device:
     return pick_device(name)
 
 
-def _is_lost_connection(error: BaseException) -> bool:
+def is_lost_connection(error: BaseException) -> bool:
+    """Say whether an error means that another rank is gone."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
 
 
@@ -149,9 +154,13 @@ def _publish_failure(store: Store, rank: int, error: BaseException) -> None:
     """Leave this rank's message for the others; say nothing more where another rank failed before it."""
     with suppress(Exception):  # the store is gone with the first node
         if store.add(f"{_FAILURE}s", 1) == 1:
-            text = message_of(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            text = (
+                message_of(error)
+                if isinstance(error, UserError | CheckpointError)
+                else f"{type(error).__name__}: {error}"
+            )
             store.set(_FAILURE, f"{rank} {text}".encode(errors="backslashreplace").decode())
-        elif isinstance(error, UserError):
+        elif isinstance(error, UserError | CheckpointError):
             os._exit(USAGE_STATUS)
 
 

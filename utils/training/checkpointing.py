@@ -9,7 +9,7 @@ from models.checkpoint import CheckpointError, check_finite, load_file
 from utils.common.errors import UserError, some
 from utils.common.files import atomic_write, file_digest, save_tensors
 from utils.common.version import __version__
-from utils.training.learner import Learner
+from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
 
 _NAME = re.compile(r"step-(\d{9})\.pth")
@@ -61,8 +61,9 @@ class CheckpointManager:
         with atomic_write(path) as temporary:
             save_tensors({"version": __version__, "progress": progress.to_file(), **content}, temporary)
             digest = file_digest(temporary)
-            with atomic_write(_checksum_file(path)) as checksum:
-                checksum.write_text(f"{digest}  {path.name}\n")
+            _checksum_file(path).unlink(missing_ok=True)  # a run that is killed now leaves a whole state without one
+        with atomic_write(_checksum_file(path)) as checksum:
+            checksum.write_text(f"{digest}  {path.name}\n")
         for old in self.files()[self.keep :]:
             old.unlink()
             _checksum_file(old).unlink(missing_ok=True)
@@ -82,13 +83,15 @@ class CheckpointManager:
             return []
         return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
-    def resume(self, which: str, learner: Learner, must_match: dict[str, Any], may_change: dict[str, str]) -> "Resumed":
-        """Bring the learner to where a stopped run was.
+    def resume(
+        self, which: str, training: TrainingState, must_match: dict[str, Any], may_change: dict[str, str]
+    ) -> "Resumed":
+        """Bring a training to where a stopped run was.
 
         Args:
             which: "none" starts anew; "auto" takes the newest whole state of this folder, if there is one; else the
                 path of a state or of a folder of states.
-            learner: gets the state.
+            training: gets the state.
             must_match: what must be as it was, by name.
             may_change: what may have changed; changes are listed.
 
@@ -111,7 +114,7 @@ class CheckpointManager:
             return Resumed(notes=[f"nothing to resume in {self.folder}: starting anew"])
         path, state, problems = found
         _check_must_match(path, state["fixed"], must_match)
-        learner.restore(state)
+        training.restore(state)
         progress, before = Progress.from_file(state["progress"]), state["settings"]
         changed = [f"{name} {before.get(name)} -> {now}" for name, now in may_change.items() if before.get(name) != now]
         notes = [

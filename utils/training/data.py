@@ -1,7 +1,8 @@
 """The batches of a training run: read by workers, on the device, photographs blurred."""
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,12 +17,40 @@ from utils.training.prefetch import Prefetch
 _IMAGES = ("blurry", "sharp", "has_sharp")  # what of a batch goes to the device
 
 
+@dataclass(frozen=True)
+class TrainingBatch:
+    """This rank's part of a batch.
+
+    Attributes:
+        images: on the device: `blurry` and `sharp`, (N, 3, H, W) in [-1, 1], and `has_sharp`, (N,).
+        names: their files.
+        broken: what is wrong with frames that others took the place of.
+    """
+
+    images: Batch
+    names: Sequence[str]
+    broken: Sequence[str]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How training patches are made; see the flags of DR_training.py that have these names."""
+
+    batch_size: int
+    patch_size: int
+    seed: int
+    num_workers: int
+    cache_dir: Path | None = None
+    skip_bad_images: bool = False
+    blur: Sequence[str] = ()
+
+
 class TrainingData:
     """Endless epochs of batches, each epoch in an order of its own.
 
     Args:
         image_sets: where the frames come from.
-        args: the training script's arguments.
+        settings: how they become patches.
         distributed: the processes that share each batch.
 
     Attributes:
@@ -29,20 +58,22 @@ class TrainingData:
         batches: which frames make up a batch, and what they weigh.
     """
 
-    def __init__(
-        self, image_sets: Sequence[ImageSet], args: argparse.Namespace, distributed: DistributedContext
-    ) -> None:
+    def __init__(self, image_sets: Sequence[ImageSet], settings: DataSettings, distributed: DistributedContext) -> None:
         self._device = distributed.device
-        self._synthesis = BlurSynthesis(BlurSettings().changed(args.blur))
-        cache = FrameCache(args.cache_dir) if args.cache_dir else None
-        patches = TrainingPatches(image_sets, args.patch_size, cache, args.skip_bad_images, self._synthesis.margin)
+        self._synthesis = BlurSynthesis(BlurSettings().changed(list(settings.blur)))
+        cache = FrameCache(settings.cache_dir) if settings.cache_dir else None
+        patches = TrainingPatches(
+            image_sets, settings.patch_size, cache, settings.skip_bad_images, self._synthesis.margin
+        )
         self.frames = len(patches)
-        self.batches = SharedBatches(self.frames, args.batch_size, args.seed, distributed.rank, distributed.world_size)
+        self.batches = SharedBatches(
+            self.frames, settings.batch_size, settings.seed, distributed.rank, distributed.world_size
+        )
         on_cuda = distributed.device.type == "cuda"
-        self._loader = training_loader(patches, self.batches, args.num_workers, pin_memory=on_cuda)
+        self._loader = training_loader(patches, self.batches, settings.num_workers, pin_memory=on_cuda)
 
-    def epoch(self, epoch: int, start: int) -> Prefetch[LoadedBatch, tuple[LoadedBatch, Batch]]:
-        """Return an iterator over an epoch's batches: each as loaded, and its images on the device.
+    def epoch(self, epoch: int, start: int) -> Prefetch[LoadedBatch, TrainingBatch]:
+        """Return an iterator over an epoch's batches.
 
         Args:
             epoch: from 0 on.
@@ -51,7 +82,7 @@ class TrainingData:
         self.batches.epoch, self.batches.start = epoch, start
         return Prefetch(batches_of(self._loader), self._on_device)
 
-    def _on_device(self, loaded: LoadedBatch) -> tuple[LoadedBatch, Batch]:
+    def _on_device(self, loaded: LoadedBatch) -> TrainingBatch:
         found = {name: each for name in _IMAGES if isinstance(each := loaded.get(name), Tensor)}
         images = to_device(found, self._device)
         photographs, seeds = loaded.get("photograph"), loaded.get("seed")
@@ -60,4 +91,8 @@ class TrainingData:
             pairs = {"blurry": blurry, "sharp": sharp, "has_sharp": blurry.new_ones(len(blurry))}
             images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
         layout = torch.channels_last
-        return loaded, {n: i.contiguous(memory_format=layout) if i.dim() == 4 else i for n, i in images.items()}
+        images = {n: i.contiguous(memory_format=layout) if i.dim() == 4 else i for n, i in images.items()}
+        names, broken = loaded["name"], loaded["broken"]
+        assert isinstance(names, list)
+        assert isinstance(broken, list)
+        return TrainingBatch(images, names, [text for text in broken if text])

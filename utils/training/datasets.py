@@ -1,8 +1,8 @@
 """The image sets of a training run: found, looked over, and kept apart from what the run writes."""
 
-import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from datasets import ImageSet, find_images, parse_source, quick_check
 from utils.common.errors import UserError
@@ -12,13 +12,13 @@ from utils.metrics.numpy_metrics import MIN_SCORED_SIDE
 _TIMES = re.compile(r"(?:(\d+)\*)?(.*)", re.DOTALL)
 
 
-def find_training_sets(sources: Sequence[str], split: str, args: argparse.Namespace, flag: str) -> list[ImageSet]:
+def find_training_sets(sources: Sequence[str], split: str, blur_dir: str, flag: str) -> list[ImageSet]:
     """Return the image sets that a flag names, one that is written N*[KIND=]PATH N times, and print what was found.
 
     Args:
         sources: the flag's arguments.
         split: "train" or "test".
-        args: of DR_training.py.
+        blur_dir: name of the blurry folders beside sharp/.
         flag: for errors.
 
     Raises:
@@ -32,7 +32,7 @@ def find_training_sets(sources: Sequence[str], split: str, args: argparse.Namesp
         kind, root = parse_source(text)
         if any(root.resolve() == image_set.root.resolve() for image_set in image_sets):
             raise UserError(f"{flag} names {root} twice")
-        image_set = find_images(root, split, kind, args.blur_dir)
+        image_set = find_images(root, split, kind, blur_dir)
         print(image_set.describe())
         for line in quick_check(image_set):
             print(f"  {line}")
@@ -57,14 +57,17 @@ def check_scorable(image_set: ImageSet) -> None:
             )
 
 
-def check_outputs_outside_inputs(image_sets: Sequence[ImageSet], args: argparse.Namespace) -> None:
+def check_outputs_outside_inputs(image_sets: Sequence[ImageSet], outputs: Mapping[str, Path | None]) -> None:
     """Refuse to write where a set of images at any depth would take what is written for images.
+
+    Args:
+        image_sets: what is read.
+        outputs: folders that are written, by their flags.
 
     Raises:
         UserError: a folder lies inside one of the sets.
     """
-    for flag in ("output_dir", "log_dir", "cache_dir"):
-        folder = getattr(args, flag)
+    for flag, folder in outputs.items():
         for image_set in image_sets:
             if folder and image_set.sharp is None and folder.resolve().is_relative_to(image_set.root.resolve()):
-                raise UserError(f"--{flag} {folder} lies inside {image_set.root}, whose images are read at any depth")
+                raise UserError(f"{flag} {folder} lies inside {image_set.root}, whose images are read at any depth")

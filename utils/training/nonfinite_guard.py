@@ -23,6 +23,11 @@ class NonFiniteGuard:
         self.limit = limit
         self.total = self.consecutive = 0
 
+    @property
+    def has_recent_nonfinite_step(self) -> bool:
+        """Whether weights may have diverged, so that they should not replace earlier ones yet."""
+        return self.consecutive > 0
+
     def is_bad(self, losses: dict[str, float], norm: float) -> bool:
         """Count a step: bad where one of its losses, or the norm of its gradient, is not finite."""
         bad = not all(map(math.isfinite, [*losses.values(), norm]))

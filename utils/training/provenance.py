@@ -1,11 +1,10 @@
 """What made a result: command, versions, commit, data."""
 
-import argparse
 import hashlib
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def provenance(
-    args: argparse.Namespace, image_sets: Sequence[ImageSet], distributed: DistributedContext, deform_op: str
+    arguments: Mapping[str, Any], image_sets: Sequence[ImageSet], distributed: DistributedContext, deform_op: str
 ) -> dict[str, Any]:
     """Return all that a run can be repeated from; of each image set the count and the SHA-256 of the list of images."""
     on_cuda = distributed.device.type == "cuda"
     return {
         "command": sys.argv,
-        "arguments": vars(args),
+        "arguments": dict(arguments),
         "versions": {
             "aspdc": __version__,
             "commit": git_commit(),

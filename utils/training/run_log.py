@@ -2,11 +2,13 @@
 
 import json
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,15 +19,65 @@ from tqdm import tqdm
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.images.codecs import side_by_side, to_float_image, to_uint8
+from utils.training.checkpointing import Resumed
 from utils.training.curves import Curves, Row
 
 Item = TypeVar("Item")
+
+Log = TypeVar("Log", bound="NoLog")
 
 _STRIP_ROWS = 3
 _STEPS, _SECONDS = "steps", "seconds"  # among the losses' sums
 
 
-class RunLog:
+@dataclass
+class _Times:
+    """Of a step, by the clock of `time.perf_counter`: since when its batch was waited for, and when it ran."""
+
+    waiting_since: float
+    start: float
+    end: float | None = None
+
+    def until_now(self) -> float:
+        return self.end or time.perf_counter()
+
+
+class NoLog:
+    """What ranks other than the main one have for a `RunLog`: it records nothing."""
+
+    folder: Path | None = None
+    sums: Mapping[str, float] = MappingProxyType({})
+
+    def line(self, text: str) -> None:
+        """Record a line of text."""
+
+    def batches(self, loader: Iterable[Item]) -> Iterator[Item]:
+        """Yield an epoch's batches."""
+        yield from loader
+
+    def step(self, step: int, losses: dict[str, float], norm: float, lr: float) -> None:
+        """Record a step that changed the weights."""
+
+    def skipped(self, text: str) -> None:
+        """Record a step that did not change the weights."""
+
+    def epoch(self, epoch: int, complete: bool, step: int, columns: dict[str, Tensor], counts: dict[str, int]) -> None:
+        """End an epoch, or what was done of it."""
+
+    def validation(self, step: int, means: dict[str, float], strips: dict[str, np.ndarray], best: bool) -> None:
+        """Record a validation."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+    def __enter__(self: Log) -> Log:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class RunLog(NoLog):
     """A stage's folder of one run, and a progress bar.
 
     The folder holds `arguments.json`, `log.txt`, `log.csv`, `curves.png` and TensorBoard's events. Where the folder is
@@ -50,25 +102,26 @@ class RunLog:
         sums: dict[str, float] | None = None,
     ) -> None:
         self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         name = "arguments.json"
-        if done_steps and (self.folder / name).exists():
+        if done_steps and (folder / name).exists():
             name = f"arguments-from-step-{done_steps}.json"
-        with atomic_write(self.folder / name) as path:
+        with atomic_write(folder / name) as path:
             path.write_text(json.dumps(record, indent=2, default=str))
         self._stage = stage
-        self._text = (self.folder / "log.txt").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(self.folder), purge_step=done_steps + 1 if done_steps else None)
-        self._curves = Curves(self.folder, done_steps)
+        self._text = (folder / "log.txt").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder), purge_step=done_steps + 1 if done_steps else None)
+        self._curves = Curves(folder, done_steps)
         self._bar = tqdm(total=total_steps, initial=done_steps, desc=stage, unit="step", dynamic_ncols=True)
-        self._epoch_start = self._step_start = time.perf_counter()
-        self._data_time = self._lr = 0.0
+        self._epoch_start = time.perf_counter()
+        self._times: deque[_Times] = deque()  # of the steps that were begun and not recorded yet
+        self._lr = 0.0
         self._sums: Counter[str] = Counter(sums or {})
         self._steps = int(self._sums.pop(_STEPS, 0))
         self._seconds_before = self._sums.pop(_SECONDS, 0.0)
 
     @property
-    def sums(self) -> dict[str, float]:
+    def sums(self) -> dict[str, float]:  # pyright: ignore[reportIncompatibleVariableOverride] (of a plain attribute)
         """What the means of the epoch in hand are made of, for the state."""
         seconds = self._seconds_before + time.perf_counter() - self._epoch_start
         return {**self._sums, _STEPS: self._steps, _SECONDS: seconds} if self._steps else {}
@@ -83,14 +136,14 @@ class RunLog:
         """Yield an epoch's batches, timing how long each was waited for."""
         waiting_since = self._epoch_start = time.perf_counter()
         for batch in loader:
-            self._step_start = time.perf_counter()
-            self._data_time = self._step_start - waiting_since
+            self._times.append(times := _Times(waiting_since, time.perf_counter()))
             yield batch
-            waiting_since = time.perf_counter()
+            waiting_since = times.end = time.perf_counter()
 
     def step(self, step: int, losses: dict[str, float], norm: float, lr: float) -> None:
         """Record a step that changed the weights: losses, the gradient's norm, learning rate, and its times in s."""
-        times = {"time/data": self._data_time, "time/step": time.perf_counter() - self._step_start}
+        last = self._times.popleft()
+        times = {"time/data": last.start - last.waiting_since, "time/step": last.until_now() - last.start}
         curves = {f"loss/{name}": value for name, value in losses.items()} | times
         for name, value in (curves | {"gradient norm": norm, "lr": lr}).items():
             self._board.add_scalar(name, value, step)
@@ -102,6 +155,7 @@ class RunLog:
 
     def skipped(self, text: str) -> None:
         """Record a step that did not change the weights."""
+        self._times.popleft()
         self._bar.update()
         self.line(text)
 
@@ -141,10 +195,8 @@ class RunLog:
             self._board.add_image(f"validation/{name}", strip, step, dataformats="HWC")
         self._curves.add(step, {f"val_{name}": mean for name, mean in means.items()})
 
-    def __enter__(self) -> "RunLog":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """End the progress bar, draw the curves, close the files."""
         self._bar.close()
         self._board.close()
         with suppress(UserError):  # a full disk has been reported, or will be
@@ -152,23 +204,16 @@ class RunLog:
         self._text.close()
 
 
-class NoRunLog:
-    """What ranks other than the main one have for a `RunLog`: it records nothing."""
-
-    folder = None
-
-    def batches(self, loader: Iterable[Item]) -> Iterator[Item]:
-        """Yield an epoch's batches."""
-        yield from loader
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *anything, **named: None
-
-    def __enter__(self) -> "NoRunLog":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
+def open_log(
+    log_dir: Path, stage: str, record: dict[str, Any], last_step: int, resumed: Resumed, is_main: bool
+) -> NoLog:
+    """Return the log of a stage's run on the main rank, in a stopped run's folder where that lies in `log_dir`."""
+    if not is_main:
+        return NoLog()
+    folder = resumed.log
+    if folder is None or not folder.is_dir() or folder.parent.resolve() != log_dir.resolve():
+        folder = new_run_folder(log_dir, stage)
+    return RunLog(folder, stage, record, last_step, resumed.progress.step, resumed.sums)
 
 
 def new_run_folder(log_dir: Path, stage: str) -> Path:

@@ -1,6 +1,6 @@
 """Validation of a network in training: full images, shared out over the ranks, scored as D_testing.py scores them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from datasets import ImageSet
 from models import cached_kernel_weights
+from utils.common.signals import Interruption
 from utils.images.codecs import side_by_side, to_uint8
 from utils.inference.evaluation import Decoded, decode, restore, score_both
 from utils.metrics.scorer import Scorer
@@ -34,7 +35,7 @@ def validate(
     *,
     reblurs: bool,
     recorded: bool,
-    stopping: Callable[[], bool],
+    stop: Interruption,
 ) -> Validation | None:
     """Score a network on all images of paired sets; every rank has to call this and gets the same means.
 
@@ -45,7 +46,7 @@ def validate(
         precision: one of `utils.runtime.precision.PRECISIONS`.
         reblurs: the network makes the blurry image of both, not the sharp one of the blurry.
         recorded: replay a recording of the network where several images of a size follow one another.
-        stopping: asked before each image; true on any rank ends the validation.
+        stop: looked at before each image; a request on any rank ends the validation.
 
     Returns:
         the same scores and strips on every rank; None where it was ended.
@@ -60,7 +61,7 @@ def validate(
     with cached_kernel_weights(network):  # a recording must not outlive them
         forward = CudaGraph(network, warmup=1) if recorded else network
         for position in range(distributed.rank, len(images), distributed.world_size):
-            if stopping():
+            if stop.requested is not None:
                 break
             image_set, i = images[position]
             image = decode(image_set, i)

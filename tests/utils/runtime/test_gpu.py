@@ -3,11 +3,13 @@
 import copy
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from DR_training import Deblur, training_step
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet, blocks
 from models.checkpoint import load_file
@@ -17,9 +19,8 @@ from utils.inference.evaluation import restore
 from utils.inference.restorer import Restorer
 from utils.metrics.numpy_metrics import psnr_float
 from utils.runtime.cuda_graph import CudaGraph
-from utils.runtime.distributed import DistributedContext
 from utils.runtime.precision import autocast, set_precision
-from utils.training.learner import Learner
+from utils.training.optimization import TrainingState
 
 pytestmark = [
     pytest.mark.gpu,
@@ -131,10 +132,8 @@ def test_two_networks_of_different_back_ends(monkeypatch):
 
 def test_weights_that_a_recorded_step_changed_are_used():
     blurry, sharp = images(2, 3, 64, 64)
-    network, _ = networks()
-    learner = Learner(network, 1e-3, DistributedContext(GPU))
-    criterion = NormalizedMSELoss().to(GPU)
-    step = CudaGraph(lambda x, y: learner.step([(x, y)], lambda net, part: criterion(net(part[0]), part[1])), 3)
+    training, step = training_and_step("fp32", recorded=True)
+    network = training.network
     recorded = CudaGraph(network, warmup=1)  # outside any scope: it builds the kernels' weights at each replay
     for _ in range(6):
         step(blurry, sharp)
@@ -164,25 +163,14 @@ def test_a_gpu_with_little_memory_takes_tiles():
     assert -10 * np.log10(((restored - expected) ** 2).mean()) > 60
 
 
-def learner_and_step(precision, recorded, **options):
-    deblurring, _ = networks(4)
-    learner = Learner(deblurring, 1e-3, DistributedContext(GPU), precision, **options)
-    criterion = NormalizedMSELoss().to(GPU)
-
-    def loss_of(network, images):
-        with autocast(precision, GPU):
-            return criterion(network(images[0]), images[1])
-
-    def step(blurry, sharp):
-        losses = []
-
-        def kept(network, images):
-            losses.append(loss_of(network, images))
-            return losses[-1]
-
-        return learner.step([(blurry, sharp)], kept), losses[0].detach()
-
-    return learner, CudaGraph(step, warmup=2) if recorded else step
+def training_and_step(precision, recorded, clip_grad=None, ema_decay=0.0):
+    """Return a training of `deblur`, and a function that takes a step and returns its losses and gradient's norm."""
+    stage = Deblur(networks(4)[0]).to(GPU)
+    training = TrainingState(stage.network, 1e-3, precision, ema_decay)
+    weight = torch.tensor(0.5, device=GPU)  # of two images
+    step = partial(training_step, stage, training, 1, precision, clip_grad, weight=weight)
+    run = CudaGraph(step, warmup=2) if recorded else step
+    return training, lambda blurry, sharp: run(blurry=blurry, sharp=sharp)[1]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -191,11 +179,11 @@ def test_recorded_steps_train_as_single_ones_do(precision):
     blurry, sharp = images(2, 3, 32, 48)
     ends = []
     for recorded in (False, True):
-        learner, run = learner_and_step(precision, recorded, clip_grad=1.0)
-        losses = [run(blurry, sharp)[1].item() for _ in range(4)]
-        losses += [run(blurry[:1], sharp[:1])[1].item()]  # a last, smaller batch
-        learner.set_learning_rate(1e-4)
-        losses += [run(blurry, sharp)[1].item() for _ in range(2)]
+        training, run = training_and_step(precision, recorded, clip_grad=1.0)
+        losses = [run(blurry, sharp)[0].item() for _ in range(4)]
+        losses += [run(blurry[:1], sharp[:1])[0].item()]  # a last, smaller batch
+        training.set_learning_rate(1e-4)
+        losses += [run(blurry, sharp)[0].item() for _ in range(2)]
         ends.append(losses)
     assert ends[0] == pytest.approx(ends[1], rel=1e-4 if precision == "fp32" else 1e-2)
     assert ends[0][3] < ends[0][0]
@@ -204,14 +192,30 @@ def test_recorded_steps_train_as_single_ones_do(precision):
 @pytest.mark.parametrize("recorded", [False, True])
 def test_a_step_with_nan_changes_no_weight(recorded):
     blurry, sharp = images(2, 3, 32, 48)
-    learner, run = learner_and_step("bf16", recorded)
+    training, run = training_and_step("bf16", recorded)
     for _ in range(4):
-        assert run(blurry, sharp)[0].isfinite()
-    before = [parameter.clone() for parameter in learner.network.parameters()]
-    assert not run(blurry * float("nan"), sharp)[0].isfinite()
-    assert all(torch.equal(*pair) for pair in zip(before, learner.network.parameters(), strict=True))
-    assert run(blurry, sharp)[0].isfinite()
-    assert not any(torch.equal(*pair) for pair in zip(before, learner.network.parameters(), strict=True))
+        assert run(blurry, sharp)[-1].isfinite()
+    before = [parameter.clone() for parameter in training.network.parameters()]
+    assert not run(blurry * float("nan"), sharp)[-1].isfinite()
+    assert all(torch.equal(*pair) for pair in zip(before, training.network.parameters(), strict=True))
+    assert run(blurry, sharp)[-1].isfinite()
+    assert not any(torch.equal(*pair) for pair in zip(before, training.network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_the_average_on_a_gpu_leaves_out_steps_with_nan(recorded):
+    blurry, sharp = images(2, 3, 32, 48)
+    training, run = training_and_step("fp32", recorded, ema_decay=0.9)
+    expected = None
+    for i in range(7):
+        bad = i == 5
+        run(blurry * (float("nan") if bad else 1.0), sharp)
+        weight = training.network.tail[-1].weight.detach().clone()
+        count = i - (i > 5)
+        decay = min(0.9, (1 + count) / (10 + count))
+        if not bad:
+            expected = weight if expected is None else decay * expected + (1 - decay) * weight
+        torch.testing.assert_close(training.result.tail[-1].weight, expected)
 
 
 SCRIPT = [

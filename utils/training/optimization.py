@@ -1,0 +1,119 @@
+"""What changes as a network learns: its weights, their average, the optimiser, the scale of the loss."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim.swa_utils import AveragedModel
+
+
+class WeightAverage(AveragedModel):
+    """The exponential moving average of a network's weights, in few operations for all of them.
+
+    Early on it forgets sooner than `decay` says, or it would hold on to the random weights of the beginning.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network)
+        self._decay = decay
+        self._own: list[Tensor] = list(self.module.parameters())
+        self._followed: list[Tensor] = list(network.parameters())
+
+    @torch.no_grad()
+    def update(self, finite: Tensor) -> None:
+        """Take in the network's weights of now, unless `finite`, a boolean on the weights' device, is false.
+
+        On CUDA that is decided on the device, which is not waited for.
+        """
+        if finite.is_cuda:
+            count = self.n_averaged.float()
+            decay = torch.where(count > 0, torch.clamp((1 + count) / (10 + count), max=self._decay), 0.0)
+            # PyTorch's types hide these.
+            steps = torch._foreach_sub(self._followed, self._own)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_mul_(steps, (1 - decay) * finite)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(self._own, steps)  # pyright: ignore[reportPrivateImportUsage]
+            self.n_averaged += finite
+        elif finite:
+            count = int(self.n_averaged)
+            decay = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
+            # What PyTorch's own averaging calls; its types hide it.
+            torch._foreach_lerp_(self._own, self._followed, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+            self.n_averaged += 1
+
+
+class TrainingState:
+    """A network with Adam, which leaves the weights as they are where a loss or a gradient is not finite.
+
+    Args:
+        network: on its device.
+        lr: learning rate.
+        precision: one of `utils.runtime.precision.PRECISIONS`.
+        ema_decay: of the weights' exponential moving average, in [0, 1); 0 for none. Less in the first steps.
+    """
+
+    def __init__(self, network: nn.Module, lr: float, precision: str = "fp32", ema_decay: float = 0.0) -> None:
+        device = next(network.parameters()).device
+        on_cuda = device.type == "cuda"
+        self.network = network
+        self.average = WeightAverage(network, ema_decay) if ema_decay else None
+        rate = torch.tensor(lr, device=device) if on_cuda else lr  # a recorded step reads it from the GPU
+        self.optimizer = torch.optim.Adam(network.parameters(), rate, fused=on_cuda, capturable=on_cuda)
+        self.scales_loss = precision == "fp16"
+        # Also without scaling: the scaler is what leaves out a step, on the GPU without asking the CPU.
+        self.scaler = GradScaler(device.type, init_scale=65536.0 if self.scales_loss else 1.0)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to keep: with averaged weights where there are any."""
+        return self.network if self.average is None else self.average.module
+
+    def set_learning_rate(self, lr: float) -> None:
+        """Set the learning rate from the next step on."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+
+    def to_file(self) -> dict[str, Any]:
+        """Return all that changes as the network learns, and the process's random states, as a state file holds it."""
+        legacy = np.random.get_state()
+        assert isinstance(legacy, tuple)  # unless a dict is asked for
+        name, keys, *rest = legacy
+        return {
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],  # its settings are the run's arguments
+            "scaler": self.scaler.state_dict() if self.scales_loss else None,
+            "random": {
+                "python": random.getstate(),
+                "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            },
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Return to what `to_file` gave, under the settings of now; weights stay where they lie.
+
+        An average that was not kept before starts from the weights.
+        """
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["network"])
+            if state["average"] is not None:
+                self.average.load_state_dict(state["average"])
+        settings = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": settings})
+        if state["scaler"] and self.scales_loss:
+            self.scaler.load_state_dict(state["scaler"])
+        states = state["random"]
+        random.setstate(states["python"])
+        name, keys, *rest = states["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        torch.set_rng_state(states["torch"])
+        if len(states["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,109 @@
+"""The files that a stage of training writes: its network, the best one, and its states."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from models import DeblurringNet, ReblurringNet
+from utils.common.errors import UserError
+from utils.runtime.distributed import DistributedContext, is_lost_connection
+from utils.training.checkpointing import CheckpointManager, Resumed, states_folder
+from utils.training.network_files import best_file, save_network
+from utils.training.optimization import TrainingState
+from utils.training.progress import Progress
+from utils.training.run_log import NoLog
+from utils.training.step_numbers import StepReader
+from utils.training.validation import Validation
+
+
+class StageFiles:
+    """Reads a stage's state on every rank, and writes its files on the main one.
+
+    Args:
+        output: the file of its network.
+        stage: its name.
+        keep: how many states are kept.
+        training: what they hold.
+        validated_on: what the best PSNR is of.
+        distributed: the ranks.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        stage: str,
+        keep: int,
+        training: TrainingState,
+        validated_on: str,
+        distributed: DistributedContext,
+    ) -> None:
+        self.output, self._stage, self._training, self._validated_on = output, stage, training, validated_on
+        self._distributed, self._states = distributed, CheckpointManager(states_folder(output.parent, stage), keep)
+        self._settings: dict[str, Any] = {}
+
+    def resume(self, which: str, must_match: dict[str, Any], may_change: dict[str, str]) -> Resumed:
+        """Bring the training to where a stopped run was, see `CheckpointManager.resume`.
+
+        Raises:
+            UserError: that cannot be done, or ranks found different states.
+        """
+        self._settings = {"fixed": must_match, "settings": may_change, "validated_on": self._validated_on}
+        resumed = self._states.resume(which, self._training, must_match, may_change)
+        if len(set(self._distributed.gather(resumed.progress.step))) > 1:
+            raise UserError(
+                f"--resume: the nodes found different states in {self._states.folder}; --output_dir should be on a "
+                "disk that all of them share"
+            )
+        best = best_file(self.output)
+        if which == "none" or resumed.validated_on != self._validated_on or not best.exists():
+            resumed.progress.best_psnr = -math.inf  # of other images, or of a network that is not here
+        return resumed
+
+    def clear(self, from_step: int) -> None:
+        """Remove the states after a step, for a run that begins there; before step 0 the best network, too."""
+        if self._distributed.is_main:
+            self._states.clear(from_step)
+            if from_step < 0:
+                best_file(self.output).unlink(missing_ok=True)
+
+    def save_network(self, epoch: int, best: bool = False, only_missing: bool = False) -> bool:
+        """Write the network to keep as it is after so many epochs, or the best one; say whether it was written."""
+        network, path = self._training.result, best_file(self.output) if best else self.output
+        assert isinstance(network, DeblurringNet | ReblurringNet)
+        if not self._distributed.is_main or (only_missing and path.exists()):
+            return False
+        save_network(path, network, self._stage, epoch)
+        return True
+
+    def save_state(self, progress: Progress, log: NoLog, again: bool = False) -> None:
+        """Write the state; one that was written for this step is written only `again`."""
+        if self._distributed.is_main:
+            assert log.folder is not None  # the main rank logs
+            about = {**self._settings, "log": str(log.folder.absolute()), "sums": log.sums}
+            self._states.save(progress, {**about, **self._training.to_file()}, again)
+
+    def keep_best(self, progress: Progress, result: Validation, log: NoLog) -> None:
+        """Log a validation, keep the network if it is the best so far, and write the state."""
+        best = result.means["psnr"] > progress.best_psnr
+        progress.validated, progress.best_psnr = progress.step, max(result.means["psnr"], progress.best_psnr)
+        if best:
+            self.save_network(progress.epoch, best=True)
+        log.validation(progress.step, result.means, result.strips, best)
+        self.save_state(progress, log, again=True)
+
+    @contextmanager
+    def saved_on_error(self, progress: Progress, log: NoLog, steps: StepReader) -> Iterator[None]:
+        """Write the state where an error ends the block and the steps before it were sound.
+
+        Not after a lost rank: what is on disk stands then.
+        """
+        try:
+            yield
+        except Exception as error:
+            with suppress(Exception):  # what ends the run is `error`, also where the disk is full
+                if not is_lost_connection(error) and steps.are_sound(log):
+                    self.save_state(progress, log)
+                    log.line(f"state saved after step {progress.step:,}; --resume auto goes on")
+            raise

@@ -1,0 +1,118 @@
+"""The numbers of training steps: read while the next step runs, so that the GPU does not wait for the host."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from utils.runtime.distributed import DistributedContext
+from utils.training.nonfinite_guard import NonFiniteGuard
+from utils.training.run_log import NoLog
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was launched.
+
+    Attributes:
+        number: from 1.
+        lr: its learning rate.
+        names: the files of this rank's part of its batch.
+        broken: what is wrong with frames that others took the place of.
+    """
+
+    number: int
+    lr: float
+    names: Sequence[str]
+    broken: Sequence[str]
+
+
+class StepReader:
+    """Reads the numbers of steps, on CUDA one step late, logs them, and counts what went wrong.
+
+    Every rank adds the same steps and gets the same answers.
+
+    Args:
+        names: of the losses; the first is what is minimised.
+        guard: counts steps that are not finite.
+        distributed: the ranks.
+    """
+
+    def __init__(self, names: Sequence[str], guard: NonFiniteGuard, distributed: DistributedContext) -> None:
+        self._names, self._guard, self._distributed = names, guard, distributed
+        self._late = int(distributed.device.type == "cuda")
+        self._pending: deque[tuple[Step, Tensor, torch.cuda.Event | None]] = deque()
+        self._skipped_images: set[str] = set()
+
+    def add(self, step: Step, numbers: Tensor, stop: bool, log: NoLog) -> bool:
+        """Take in a step and log those whose numbers are there.
+
+        Args:
+            step: what was launched.
+            numbers: this rank's share of the losses, then the gradient's norm; they may be overwritten afterwards.
+            stop: whether this rank was asked to stop.
+            log: gets the losses.
+
+        Returns:
+            whether any rank was asked to stop, as far as is known.
+
+        Raises:
+            UserError: too many steps in a row were not finite.
+        """
+        # Filled on the device: a copy from the host would wait for the GPU.
+        own = [torch.full_like(numbers[:1], value) for value in (stop, len(step.broken))]
+        sums, read = self._distributed.sum_over_ranks(torch.cat([numbers, *own])), None
+        if self._late:
+            sums = torch.empty(sums.shape, dtype=sums.dtype, pin_memory=True).copy_(sums, non_blocking=True)
+            read = torch.cuda.Event()
+            read.record()
+        self._pending.append((step, sums, read))
+        return self._read(self._late, log)
+
+    def read_all(self, log: NoLog) -> bool:
+        """Log the steps that were not yet; return as `add` does."""
+        return self._read(0, log)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the last step that was read is finite; after others the weights may have diverged."""
+        return self._guard.consecutive == 0
+
+    def are_sound(self, log: NoLog) -> bool:
+        """Read all steps and say whether the last one is finite."""
+        self.read_all(log)
+        return self.sound
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What went wrong so far, by name."""
+        return {"steps skipped": self._guard.total, "images left out": len(self._skipped_images)}
+
+    def _read(self, left: int, log: NoLog) -> bool:
+        stopping = False
+        while len(self._pending) > left:
+            step, sums, read = self._pending.popleft()
+            if read is not None:
+                read.synchronize()
+            *values, stops, broken = sums.tolist()
+            *losses, norm = (value / self._distributed.world_size for value in values)
+            if broken:
+                self._list_broken(step, log)
+            self._log_step(step, dict(zip(self._names, losses, strict=True)), norm, log)
+            stopping |= stops > 0
+        return stopping
+
+    def _log_step(self, step: Step, losses: dict[str, float], norm: float, log: NoLog) -> None:
+        if self._guard.is_bad(losses, norm):
+            files = [name for each in self._distributed.gather(step.names) for name in each]
+            log.skipped(self._guard.report(step.number, losses, norm, files))
+        else:
+            log.step(step.number, losses, norm, step.lr)
+
+    def _list_broken(self, step: Step, log: NoLog) -> None:
+        for text in (text for each in self._distributed.gather(step.broken) for text in each):
+            if text not in self._skipped_images:
+                self._skipped_images.add(text)
+                log.line(f"left out wherever it comes up: {text}")
