@@ -19,6 +19,7 @@ class WeightAverage(AveragedModel):
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__(network)
         self._decay = decay
+        self.n_averaged = self.n_averaged.to(next(network.parameters()).device)  # PyTorch leaves it on the CPU
         self._own: list[Tensor] = list(self.module.parameters())
         self._followed: list[Tensor] = list(network.parameters())
 
