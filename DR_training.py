@@ -15,6 +15,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -373,11 +374,11 @@ def train_stage(
     step = partial(training_step, model, training, args.accumulate, args.precision, args.clip_grad)
     recorded = distributed.device.type == "cuda" and stage.network.deform_op == "fused" and not args.eager
     warmup = WARMUP_STEPS_DISTRIBUTED if distributed.is_distributed else WARMUP_STEPS
-    run_step = CudaGraph(step, warmup) if recorded else step  # a recording ends with this function
     steps = StepReader(("total", *stage.parts), NonFiniteGuard(args.max_bad_steps), distributed)
 
     record = provenance(vars(args), [*image_sets, *validation_sets], distributed, stage.network.deform_op)
     with (
+        CudaGraph(step, warmup) if recorded else nullcontext(step) as run_step,  # a recording ends before the processes
         open_log(args.log_dir, stage.name, record, last_step, resumed, distributed.is_main) as log,
         interruption() as stop,
     ):

@@ -90,7 +90,7 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
     work=$out/$stage-$number
     local from=()
     [ -z "$start" ] || from=("--${stage}ring_weights" "$start")
-    timeout --signal TERM --kill-after 120 "${MINUTES}m" $PYTHON DR_training.py --stage "$stage" "${from[@]}" \
+    timeout --preserve-status --signal TERM --kill-after 120 "${MINUTES}m" $PYTHON DR_training.py --stage "$stage" "${from[@]}" \
         --trainset_dir "${mix[@]}" ${BLUR:+--blur $BLUR} --cache_dir "$out/cache" --output_dir "$work" \
         --log_dir "$work/log" --lr "$lr" --n_steps "$epochs" --warmup_steps 1000 --ema_decay 0.9995 --clip_grad 0.3 \
         --precision bf16 --seed "$number" --save_every 5min --keep 1 --resume auto --device "$device" \
@@ -103,8 +103,12 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
         echo "$stage: stopped; the same command goes on with this slice" >&2
         return 143
     fi
-    # 124: the time was over, and what the training had is saved.
-    if [ $status != 0 ] && [ $status != 124 ]; then return $status; fi
+    # 143: the time was over, and what the training had is saved; the log has a line that says so.
+    if [ $status != 0 ] && [ $status != 143 ]; then return $status; fi
+    if [ $status = 143 ] && ! grep -qs "interrupted after step" "$work"/log/*/log.txt; then
+        echo "$stage: the training ended without saving; the same command goes on from its last state" >&2
+        return 1
+    fi
     rm -f "$result.new"
     $PYTHON -m tools.halve "$work/$file" "$result.new"
     row "$stage" "$result.new" --run "$work" --lr "$lr, halved every $epochs epochs" --name "${NAME:-$number}" \

@@ -68,10 +68,15 @@ class Restorer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._forward = self.network  # a recording must not outlive the weights that it reads
+        self._release()  # a recording must not outlive the weights that it reads
         weights, self._weights = self._weights, None
         if weights is not None:
             weights.close()
+
+    def _release(self) -> None:
+        if isinstance(self._forward, CudaGraph):
+            self._forward.release()
+        self._forward = self.network
 
     def _fresh_forward(self) -> Callable[[Tensor], Tensor]:
         return CudaGraph(self.network, warmup=1) if self.recorded and self._weights else self.network
@@ -126,7 +131,8 @@ class Restorer:
             how = "even in the smallest tiles" if self.may_shrink else f"with --tile {self.tiling.size or 'off'}"
             advice = "free memory" if self.may_shrink else f"give --tile auto, or a size from {MIN_TILE} up"
             raise UserError(f"memory does not suffice for {width}×{height} px {how} ({reason}); {advice}")
-        self._forward = self._fresh_forward()  # a recording holds on to its memory
+        self._release()  # a recording holds on to its memory
+        self._forward = self._fresh_forward()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.tiling = smaller

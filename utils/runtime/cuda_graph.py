@@ -18,6 +18,9 @@ class CudaGraph(Generic[Result]):
     other shapes run as usual, and replace it when they have become the rule. A recorded call's result is overwritten by
     the next call.
 
+    As a context it lets go of the recording at its end, whoever still refers to it: NCCL waits at the end of a process
+    group for all recordings that hold its work, and frames that libraries keep with their exceptions live long.
+
     Args:
         function: takes tensors and returns tensors, in any nesting.
         warmup: calls of one shape in a row that run as usual before a recording.
@@ -49,6 +52,19 @@ class CudaGraph(Generic[Result]):
         graph.replay()
         return result
 
+    def __enter__(self) -> "CudaGraph[Result]":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the recording and its memory; what it returned must not be read any more."""
+        if self._recording is not None:
+            self._recording[0].reset()
+        self._recorded = self._recording = self._seen = None
+        self._inputs = {}
+
     def _run_on_side_stream(self, arguments: dict[str | int, Tensor]) -> Result:
         """Run as usual, but on a stream of its own: what autograd ties to a stream has to be no part of the default."""
         device = next(iter(arguments.values())).device
@@ -60,7 +76,7 @@ class CudaGraph(Generic[Result]):
         return result
 
     def _record(self, key: Key, arguments: dict[str | int, Tensor]) -> None:
-        self._recorded = self._recording = None  # frees the old recording's memory
+        self.release()
         self._inputs = {name: tensor.clone() for name, tensor in arguments.items()}
         graph = torch.cuda.CUDAGraph()
         device = next(iter(arguments.values())).device

@@ -18,16 +18,19 @@ class Prefetch(Generic[Source, Prepared]):
     def __init__(self, source: Iterable[Source], prepare: Callable[[Source], Prepared]) -> None:
         self._source, self._prepare = iter(source), prepare
         self._held: list[Prepared] = []
+        self._ended = False
         self._error: Exception | None = None
 
     def prepare_next(self) -> None:
         """Get the next item ready, unless it is or there is none; an error is raised when the item is asked for."""
-        if self._held or self._error is not None:
+        if self._held or self._ended:
             return
         try:
             self._held.append(self._prepare(next(self._source)))
-        except Exception as error:  # StopIteration, too
-            self._error = error
+        except StopIteration:
+            self._ended = True
+        except Exception as error:
+            self._ended, self._error = True, error
 
     def __iter__(self) -> Iterator[Prepared]:
         return self
@@ -41,4 +44,6 @@ class Prefetch(Generic[Source, Prepared]):
         self.prepare_next()
         if self._error is not None:
             raise self._error
+        if self._ended:
+            raise StopIteration
         return self._held.pop()

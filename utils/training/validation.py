@@ -1,6 +1,7 @@
 """Validation of a network in training: full images, shared out over the ranks, scored as D_testing.py scores them."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -58,8 +59,10 @@ def validate(
     images = [(image_set, i) for image_set in image_sets for i in range(len(image_set))]
     own: list[tuple[int, dict[str, float]]] = []
     strips: dict[str, np.ndarray] = {}
-    with cached_kernel_weights(network):  # a recording must not outlive them
-        forward = CudaGraph(network, warmup=1) if recorded else network
+    with (
+        cached_kernel_weights(network),  # a recording must not outlive them
+        CudaGraph(network, warmup=1) if recorded else nullcontext(network) as forward,
+    ):
         for position in range(distributed.rank, len(images), distributed.world_size):
             if stop.requested is not None:
                 break

@@ -218,6 +218,20 @@ def test_the_average_on_a_gpu_leaves_out_steps_with_nan(recorded):
         torch.testing.assert_close(training.result.tail[-1].weight, expected)
 
 
+def test_a_context_lets_go_of_its_recording():
+    (image,) = images(1, 3, 40, 56, count=1)
+    network, _ = networks()
+    with torch.no_grad(), CudaGraph(network, warmup=1) as recorded:
+        for _ in range(3):
+            expected = recorded(image).clone()
+        graph, _ = recorded._recording
+    assert recorded._recording is None
+    with pytest.raises(RuntimeError):  # although this test refers to it
+        graph.replay()
+    with torch.no_grad():
+        assert relative(recorded(image), expected) < 1e-6  # as usual, from the beginning
+
+
 SCRIPT = [
     "--stage",
     "deblur",
