@@ -1,11 +1,13 @@
-"""How a program ends: with one message and a status, not with a traceback, where the user can put it right."""
+"""How a program ends: with one line and a status, not with a traceback, where the user can do something about it."""
 
+import errno
 import io
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from models.checkpoint import CheckpointError
 from utils.common.errors import (
@@ -17,15 +19,73 @@ from utils.common.errors import (
     UserError,
     message_of,
 )
+from utils.common.memory import out_of_memory
+from utils.runtime.distributed import is_lost_connection
+
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class End(NamedTuple):
+    """A cause that can end a program.
+
+    Attributes:
+        cause: in words.
+        matches: whether an exception is of this kind.
+        line: what is printed to stderr.
+        status: of the process.
+        saved: whether training saves its state first, where the steps before were sound.
+    """
+
+    cause: str
+    matches: Callable[[BaseException], bool]
+    line: Callable[[BaseException], str]
+    status: int
+    saved: bool
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+# The first that matches counts. What none matches is a defect of the program: a traceback and status 1, the state saved.
+ENDS = (
+    End("a lost rank", is_lost_connection,  # `init_distributed` makes a UserError of it, which says how to resume
+        lambda error: f"error: a process of the run is gone ({_first_line(error)})", USAGE_STATUS, False),
+    End("what the user can put right", lambda error: isinstance(error, UserError | CheckpointError),
+        lambda error: f"error: {message_of(error)}", USAGE_STATUS, True),
+    End("Ctrl-C", lambda error: isinstance(error, KeyboardInterrupt),
+        lambda _: "interrupted", INTERRUPTED_STATUS, True),
+    End("SIGTERM", lambda error: isinstance(error, Terminated),
+        lambda _: "terminated", TERMINATED_STATUS, True),
+    End("nobody reads the output", lambda error: isinstance(error, BrokenPipeError),
+        lambda _: "error: what read the output has ended; let it read all, or write into a file",
+        PIPE_CLOSED_STATUS, True),
+    End("a file that may not be opened", lambda error: isinstance(error, PermissionError) and bool(error.filename),
+        lambda error: f"error: {error.filename} cannot be opened: {error.strerror}", USAGE_STATUS, True),
+    End("a full disk", lambda error: isinstance(error, OSError) and error.errno in _DISK_FULL,
+        lambda error: f"error: {error.filename or 'a file'} cannot be written: {error.strerror}; make room",
+        USAGE_STATUS, True),
+    End("lack of memory", out_of_memory,
+        lambda error: f"error: memory does not suffice ({_first_line(error)}); free memory, or ask for less at a time",
+        USAGE_STATUS, True),
+    End("a killed data worker", lambda error: bool(_LOST_WORKER.search(str(error))),
+        lambda error: f"error: a process that reads images was killed ({_first_line(error)}); often memory does not "
+                      "suffice: give a smaller --num_workers", USAGE_STATUS, True),
+)  # fmt: skip
+
+
+def end_of(error: BaseException) -> End | None:
+    """Return the row of an exception, None for a defect of the program."""
+    return next((end for end in ENDS if end.matches(error)), None)
 
 
 @contextmanager
 def user_errors_end_the_program() -> Iterator[None]:
-    """Turn a `UserError` or `CheckpointError` into one message without a traceback, and status 2.
+    """Turn what `ENDS` lists into one line on stderr and a status.
 
-    Ctrl-C becomes status 130, SIGTERM 143. So it is with what may not be opened, and, with status 141, where nobody
-    reads the output any more. File names that are no UTF-8 are printed with escapes, to stdout as to stderr; a closed
-    stderr takes what is printed and drops it.
+    File names that are no UTF-8 are printed with escapes, to stdout as to stderr; a closed stderr takes what is printed
+    and drops it.
     """
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 until the end of the program
@@ -35,18 +95,10 @@ def user_errors_end_the_program() -> Iterator[None]:
         yield
         if sys.stdout:
             sys.stdout.flush()
-    except (UserError, CheckpointError) as error:
-        _end(f"error: {message_of(error)}", USAGE_STATUS)
-    except PermissionError as error:  # raised even by a look whether a file is there
-        if error.filename is None:
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        if (end := end_of(error)) is None:
             raise
-        _end(f"error: {error.filename} cannot be opened: {error.strerror}", USAGE_STATUS)
-    except BrokenPipeError:
-        _end("error: what read the output has ended; let it read all, or write into a file", PIPE_CLOSED_STATUS)
-    except KeyboardInterrupt:
-        _end("interrupted", INTERRUPTED_STATUS)
-    except Terminated:
-        _end("terminated", TERMINATED_STATUS)
+        _end(end.line(error), end.status)
     finally:
         _drop_what_nobody_reads()
 

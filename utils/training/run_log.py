@@ -198,10 +198,9 @@ class RunLog(NoLog):
     def close(self) -> None:
         """End the progress bar, draw the curves, close the files."""
         self._bar.close()
-        self._board.close()
-        with suppress(UserError):  # a full disk has been reported, or will be
-            self._curves.draw()
-        self._text.close()
+        for close in (self._board.close, self._curves.draw, self._text.close):
+            with suppress(UserError, OSError):  # a full disk has been reported, or will be
+                close()
 
 
 def open_log(

@@ -8,7 +8,8 @@ from typing import Any
 
 from models import DeblurringNet, ReblurringNet
 from utils.common.errors import UserError
-from utils.runtime.distributed import DistributedContext, is_lost_connection
+from utils.runtime.distributed import DistributedContext
+from utils.runtime.program_end import end_of
 from utils.training.checkpointing import CheckpointManager, Resumed, states_folder
 from utils.training.network_files import best_file, save_network
 from utils.training.optimization import TrainingState
@@ -95,15 +96,13 @@ class StageFiles:
 
     @contextmanager
     def saved_on_error(self, progress: Progress, log: NoLog, steps: StepReader) -> Iterator[None]:
-        """Write the state where an error ends the block and the steps before it were sound.
-
-        Not after a lost rank: what is on disk stands then.
-        """
+        """Write the state where an error ends the block, if the table of ends says so and the steps were sound."""
         try:
             yield
         except Exception as error:
+            end = end_of(error)
             with suppress(Exception):  # what ends the run is `error`, also where the disk is full
-                if not is_lost_connection(error) and steps.are_sound(log):
+                if (end is None or end.saved) and steps.are_sound(log):
                     self.save_state(progress, log)
                     log.line(f"state saved after step {progress.step:,}; --resume auto goes on")
             raise

@@ -1,0 +1,155 @@
+"""Every cause in the table of ends, by a real fault: one line, its status, and the state saved where it should be."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import finished, torchrun
+from tests.support.samples import ROOT
+from tests.support.training import STAGE, arguments, pairs, states
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="faults are made as Linux has them")]
+
+# Runs the script in a process in which something is broken from a step on.
+BROKEN = """
+import os, sys
+import DR_training
+from utils.runtime.program_end import user_errors_end_the_program
+from utils.training.run_log import RunLog
+record = RunLog.step
+def step(self, number, *rest):
+    record(self, number, *rest)
+    if number == 3:
+        FAULT
+RunLog.step = step
+with user_errors_end_the_program():
+    DR_training.main(DR_training.parse_args(sys.argv[1:]))
+"""
+
+
+def run(folder: Path, *more: str, fault: str = "pass", **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", BROKEN.replace("FAULT", fault), *arguments(folder, *STAGE, *more)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
+
+
+def check(result: subprocess.CompletedProcess, status: int, line: str, folder: Path, step: int | None) -> None:
+    """Check the status, that the end is one line, and after which step a state was saved; None for none."""
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
+    last = [text for text in result.stderr.replace("\r", "\n").splitlines() if text.strip()][-1]
+    assert re.search(line, last), last
+    assert [path.stem for path in states(folder)[:1]] == ([] if step is None else [f"step-{step:09}"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "line"),
+    [
+        ("os.kill(os.getpid(), 2)", 130, "^interrupted$"),
+        ("os.kill(os.getpid(), 15)", 143, "^terminated$"),
+        ("raise MemoryError", 2, r"^error: memory does not suffice .MemoryError.; free memory"),
+        ("import torch; torch.empty(2**60)", 2, "^error: memory does not suffice .*can't allocate memory"),
+        ("raise OSError(28, 'No space left on device', 'events')", 2, "^error: events cannot be written: No space"),
+        ("raise BrokenPipeError", 141, "^error: what read the output has ended"),
+    ],
+)
+def test_faults_in_a_step_save_the_state_and_end_in_one_line(tmp_path, fault, status, line):
+    result = run(tmp_path, "--n_epochs", "50", fault=fault)
+    check(result, status, line, tmp_path, 3)
+
+
+def test_a_defect_of_the_program_is_a_traceback_and_saves_the_state(tmp_path):
+    result = run(tmp_path, "--n_epochs", "50", fault="raise ZeroDivisionError('ours')")
+    assert result.returncode == 1
+    assert "ZeroDivisionError: ours" in result.stderr
+    assert [path.stem for path in states(tmp_path)] == ["step-000000003"]
+
+
+def test_a_decoder_that_raises(tmp_path):
+    data = pairs(tmp_path)
+    damaged = data / "sharp" / "000048.png"
+    damaged.write_bytes(damaged.read_bytes()[:100_000])
+    result = subprocess.run(
+        [sys.executable, "DR_training.py", *arguments(tmp_path, *STAGE, "--n_epochs", "9", trainset=(str(data),))],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "000048.png is damaged or incomplete" in result.stderr
+
+
+def test_steps_that_are_not_finite_save_nothing(tmp_path):
+    result = run(tmp_path, "--n_epochs", "50", "--lr", "1e30", "--max_bad_steps", "3", "--save_every", "1000steps")
+    assert result.returncode == 2
+    assert "3 steps in a row without finite losses and gradients" in result.stderr.splitlines()[-1]
+    assert not states(tmp_path)
+
+
+def test_a_killed_worker(tmp_path):
+    command = [sys.executable, "DR_training.py",
+               *arguments(tmp_path, *STAGE, "--n_epochs", "5000", "--num_workers", "1")]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "epoch 2" in line:
+            break
+    for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        if b"DR_training" in Path(f"/proc/{worker}/cmdline").read_bytes():
+            os.kill(int(worker), signal.SIGKILL)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 2, err
+    assert "Traceback" not in err
+    assert "error: a process that reads images was killed" in err.splitlines()[-1]
+    assert states(tmp_path)
+
+
+def test_a_killed_rank_leaves_the_last_state(tmp_path):
+    command = ["DR_training.py", *arguments(tmp_path, *STAGE, "--n_epochs", "5000", "--save_every", "2steps")]
+    process = torchrun(*command)
+    try:
+        limit = time.monotonic() + 150
+        while not states(tmp_path) and time.monotonic() < limit:
+            time.sleep(0.2)
+        ranks = [pid for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                 if b"DR_training" in Path(f"/proc/{pid}/cmdline").read_bytes()]  # fmt: skip
+        os.kill(int(ranks[-1]), signal.SIGKILL)
+        status, _, err = finished(process)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert status != 0
+    assert "Error: " not in err.split("torch.distributed.elastic")[0], err
+    assert states(tmp_path)
+
+
+@contextmanager
+def small_disk(folder: Path, size: int):
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+                             capture_output=True)  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("this user cannot mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(("full", "size"), [("nets", 2**22), ("log", 2**22), ("cache", 2**19)])
+def test_a_full_disk(tmp_path, full, size):
+    more = ("--n_epochs", "200", "--save_every", "1steps", "--keep", "100", "--cache_dir", str(tmp_path / "cache"))
+    with small_disk(tmp_path / full, size):
+        if full == "log":  # a run's text and events are small: next to nothing is left
+            (tmp_path / "log" / "ballast").write_bytes(bytes(size - 3 * 4096))
+        result = run(tmp_path, *more)
+        assert result.returncode == 2, result.stderr
+        assert "Traceback" not in result.stderr, result.stderr
+        last = result.stderr.splitlines()[-1]
+        assert re.search("^error: .*([Nn]o space left|cannot be written|are free; make room)", last), last
+        if full == "log":
+            assert states(tmp_path)
