@@ -11,7 +11,6 @@ Every default is the paper's unless its help says otherwise. Each stage leaves o
 """
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from datasets import BlurSettings, FrameCache, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
 from models.checkpoint import STAGE_FILES
+from utils.common.arguments import real, whole
 from utils.common.errors import UserError
 from utils.common.files import check_writable, file_digest
 from utils.common.signals import interruption
@@ -48,6 +48,7 @@ from utils.training import (
     StepReader,
     TrainingData,
     TrainingState,
+    check_no_overwrite,
     check_outputs_outside_inputs,
     check_scorable,
     find_training_sets,
@@ -55,7 +56,6 @@ from utils.training import (
     list_digest,
     open_log,
     provenance,
-    state_name,
     states_folder,
     validate,
 )
@@ -85,7 +85,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--valset_dir", nargs="+", default=[], metavar="[KIND=]PATH",
         help="data sets with ground truth to validate on, such as a few held-out sequences; a folder that has test/ is "
              "validated on that (default: no validation)")
-    add("--val_every", type=int, default=20, help="epochs between two validations; there is one at the end, too")
+    add("--val_every", type=whole(1), default=20, help="epochs between two validations; there is one at the end, too")
     add("--skip_bad_images", action="store_true",
         help="let the next frame take the place of one that cannot be decoded, and count it, rather than end the run")
     add("--cache_dir", type=Path,
@@ -98,7 +98,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--save_every", type=SaveEvery.parse, default="10min", metavar="AMOUNT",
         help="how often the state to resume from is saved, such as 10min, 2epochs or 500steps; it is at the end, on "
              "Ctrl-C and on SIGTERM, too")
-    add("--keep", type=int, default=2, help="how many states are kept, each three times as large as the network")
+    add("--keep", type=whole(1), default=2, help="how many states are kept, each three times as large as the network")
     add("--reblurring_weights", type=Path,
         help="finetune's reblurring network (default: ReBlurringNet.pth in --output_dir); with --stage reblur, where "
              "that starts (default: a new network)")
@@ -117,33 +117,35 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="number format of convolutions and products; weights, losses and the optimiser stay fp32")
     add("--eager", action="store_true",
         help="launch each kernel by itself, where fused steps on CUDA are else recorded once and replayed")
-    add("--batch_size", type=int, default=6, help="patches in a step, over all GPUs")
-    add("--accumulate", type=int, default=1,
+    add("--batch_size", type=whole(1), default=6, help="patches in a step, over all GPUs")
+    add("--accumulate", type=whole(1), default=1,
         help="work on each GPU's patches in so many parts, one after the other: less memory, the same step")
-    add("--patch_size", type=int, default=256, help="side of the square patches in px")
-    add("--n_epochs", type=int, default=1000, help="passes over the frames, in each stage")
-    add("--max_steps", type=int, help="end each stage after so many steps (default: no limit)")
-    add("--lr", type=float,
+    add("--patch_size", type=whole(MIN_SIZE), default=256, help="side of the square patches in px")
+    add("--n_epochs", type=whole(1), default=1000, help="passes over the frames, in each stage")
+    add("--max_steps", type=whole(1), help="end each stage after so many steps (default: no limit)")
+    add("--lr", type=real(0, above=True),
         help="Adam's learning rate, for every stage that runs (default: 1e-4, 1e-4 and, in finetune, 1e-5)")
-    add("--warmup_steps", type=int, default=0,
+    add("--warmup_steps", type=whole(0), default=0,
         help="first steps, over which the learning rate rises linearly to --lr (default: 0, none): a new Adam makes "
              "full steps at once, which harms a network that is trained already")
-    add("--gamma", type=float, default=0.5, help="factor on the learning rate every --n_steps epochs")
-    add("--n_steps", type=int, default=200, help="epochs between two changes of the learning rate")
-    add("--clip_grad", type=float, help="largest norm of the gradient; longer ones are shortened (default: no limit)")
-    add("--max_bad_steps", type=int, default=20,
+    add("--gamma", type=real(0, above=True), default=0.5, help="factor on the learning rate every --n_steps epochs")
+    add("--n_steps", type=whole(1), default=200, help="epochs between two changes of the learning rate")
+    add("--clip_grad", type=real(0, above=True),
+        help="largest norm of the gradient; longer ones are shortened (default: no limit)")
+    add("--max_bad_steps", type=whole(1), default=20,
         help="steps in a row whose loss or gradient is not finite after which the run ends; each is left out")
-    add("--ema_decay", type=float, default=0.0,
+    add("--ema_decay", type=real(0, below=1), default=0.0,
         help="decay of the weights' exponential moving average, such as 0.999, which then is what is validated and "
              "written; 0 is none")
-    add("--lambda_A", type=float, default=1.0, help="finetune: weight of the loss against the sharp image")
-    add("--lambda_B", type=float, default=0.1, help="finetune: weight of the reblurring consistency loss")
+    add("--lambda_A", type=real(0), default=1.0, help="finetune: weight of the loss against the sharp image")
+    add("--lambda_B", type=real(0), default=0.1, help="finetune: weight of the reblurring consistency loss")
     add("--width", type=int, default=32,
         help="channels of a new deblurring network at full size (a new reblurring network has half as many); 32 is the "
              "paper's, less is for trials")
-    add("--num_workers", type=int, default=min(8, os.cpu_count() or 1),
+    add("--num_workers", type=whole(0), default=min(8, os.cpu_count() or 1),
         help="processes that read and augment images, for each GPU; 0 does it in the main process")
-    add("--seed", type=int, default=0, help="of the initial weights, the order of the frames and the patches")
+    add("--seed", type=whole(0, 2**32 - 1), default=0,
+        help="of the initial weights, the order of the frames and the patches")
     add("--deterministic", action="store_true",
         help="the same bits on the same GPU again: slower algorithms; on the CPU it is so anyway")
     # fmt: on
@@ -152,28 +154,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         BlurSettings().changed(args.blur)
     except UserError as error:
         parser.error(f"--blur {error}")
-    counts = ("batch_size", "accumulate", "n_epochs", "max_steps", "n_steps", "keep", "val_every", "max_bad_steps")
-    for name in counts:
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f"--{name} should be at least 1")
-    for name in ("lr", "gamma", "clip_grad"):
-        if getattr(args, name) is not None and not 0 < getattr(args, name) < math.inf:
-            parser.error(f"--{name} should be a number above 0")
-    for name in ("lambda_A", "lambda_B"):
-        if not 0 <= getattr(args, name) < math.inf:
-            parser.error(f"--{name} should be a number from 0 up")
-    if args.warmup_steps < 0:
-        parser.error("--warmup_steps should be 0 (none) or more")
-    if not 0 <= args.ema_decay < 1:
-        parser.error("--ema_decay should be a number from 0 to below 1")
-    if args.patch_size < MIN_SIZE:
-        parser.error(f"--patch_size should be at least {MIN_SIZE}")
     if args.width not in range(2, MAX_WIDTH + 1, 2):
         parser.error(f"--width should be an even number from 2 to {MAX_WIDTH}")
-    if args.num_workers < 0:
-        parser.error("--num_workers should be 0 (read in the main process) or more")
-    if args.seed not in range(2**32):
-        parser.error("--seed should be from 0 to 4294967295")
     if args.resume == "auto" and args.overwrite:
         parser.error("--resume auto goes on with what is there, --overwrite replaces it: give one of the two")
     if args.stage == "all" and args.resume not in ("auto", "none"):
@@ -360,7 +342,8 @@ def train_stage(
     distributed: DistributedContext,
 ) -> None:
     """Train a stage from where it stands to its last step, or until SIGINT or SIGTERM."""
-    data = TrainingData(image_sets, data_settings(args), distributed)
+    how = args.batch_size, args.patch_size, args.seed, args.num_workers, args.cache_dir, args.skip_bad_images, args.blur
+    data = TrainingData(image_sets, DataSettings(*how), distributed)
     model, base_lr = distributed.wrap(stage), stage.lr if args.lr is None else args.lr
     training = TrainingState(stage.network, base_lr, args.precision, args.ema_decay)
     validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
@@ -384,7 +367,13 @@ def train_stage(
     ):
         for note in resumed.notes:
             log.line(note)
-        log.line(announcement(stage, args, data.frames, last_step, base_lr, distributed))
+        parts = f", {distributed.world_size} processes" if distributed.world_size > 1 else ""
+        parts += f", {args.accumulate} parts" if args.accumulate > 1 else ""
+        log.line(
+            f"{data.frames:,} frames, {last_step:,} steps of {args.batch_size} patches of {args.patch_size}×"
+            f"{args.patch_size} px{parts}, learning rate {base_lr:g}, {args.precision} on {distributed.device}, "
+            f"deformable convolutions {stage.network.deform_op}"
+        )
         if first_step == 0:
             files.save_state(progress, log)  # from now on --resume auto finds a run here, whatever ends it
         stopping = False
@@ -447,13 +436,6 @@ def train_stage(
             log.line(f"{done}; wrote {files.output}" if written else f"{done}; {files.output} stays")
 
 
-def data_settings(args: argparse.Namespace) -> DataSettings:
-    """Return how training patches are made."""
-    return DataSettings(
-        args.batch_size, args.patch_size, args.seed, args.num_workers, args.cache_dir, args.skip_bad_images, args.blur
-    )
-
-
 def run_settings(
     stage: Stage, args: argparse.Namespace, image_sets: Sequence[ImageSet], distributed: DistributedContext
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -467,39 +449,9 @@ def run_settings(
     return must_match, may_change | {f"{name} SHA-256": each for name, each in digests.items()}
 
 
-def announcement(
-    stage: Stage, args: argparse.Namespace, frames: int, steps: int, lr: float, distributed: DistributedContext
-) -> str:
-    """Return the log's line on what is about to be trained."""
-    parts = f", {distributed.world_size} processes" if distributed.world_size > 1 else ""
-    parts += f", {args.accumulate} parts" if args.accumulate > 1 else ""
-    return (
-        f"{frames:,} frames, {steps:,} steps of {args.batch_size} patches of {args.patch_size}×{args.patch_size} px"
-        f"{parts}, learning rate {lr:g}, {args.precision} on {distributed.device}, deformable convolutions "
-        f"{stage.network.deform_op}"
-    )
-
-
 def sets_of(stage: str, image_sets: list[ImageSet]) -> list[ImageSet]:
     """Return the sets that a stage trains on: those without ground truth take part in finetune only."""
     return [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
-
-
-def check_outputs(stages: list[str], args: argparse.Namespace) -> None:
-    """Refuse to start where a stage would replace another run's network or states, or could not write them."""
-    for stage in stages:
-        output = args.output_dir / STAGE_FILES[stage]
-        states = CheckpointManager(states_folder(args.output_dir, stage), args.keep).files()
-        newest = {str(each.resolve()) for each in states[:1] for each in (each, each.parent)}
-        resumes = states and (args.resume == "auto" or str(Path(args.resume).resolve()) in newest)
-        begun = [path for path in states if path.name != state_name(0)]  # with a step that would be lost
-        if args.overwrite or resumes or not (output.exists() or begun):
-            continue
-        what = f"{output} exists already" if output.exists() else f"{states[0]} is the state of a stopped run"
-        how = ["--resume auto to go on with it"] if states else []
-        raise UserError(f"{what}; give {', '.join([*how, '--overwrite to replace it', 'or another --output_dir'])}")
-    check_writable(args.output_dir, "--output_dir")
-    check_writable(args.log_dir, "--log_dir")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -510,7 +462,10 @@ def main(args: argparse.Namespace) -> None:
         set_precision(args.precision, distributed.device)
         set_deterministic(args.deterministic)
         if distributed.is_main:
-            check_outputs(stages, args)
+            outputs = {name: args.output_dir / STAGE_FILES[name] for name in stages}
+            check_no_overwrite(outputs, args.resume, args.overwrite)
+            check_writable(args.output_dir, "--output_dir")
+            check_writable(args.log_dir, "--log_dir")
         image_sets = find_training_sets(args.trainset_dir, "train", args.blur_dir, "--trainset_dir")
         validation_sets = find_training_sets(args.valset_dir, "test", args.blur_dir, "--valset_dir")
         if args.blur and not any(image_set.synthetic for image_set in image_sets):
@@ -519,8 +474,8 @@ def main(args: argparse.Namespace) -> None:
             raise UserError(f"--stage {args.stage} needs sharp images, and none of the data sets has any")
         for image_set in validation_sets:
             check_scorable(image_set)
-        outputs = {f"--{name}": getattr(args, name) for name in ("output_dir", "log_dir", "cache_dir")}
-        check_outputs_outside_inputs(image_sets, outputs)
+        folders = {f"--{name}": getattr(args, name) for name in ("output_dir", "log_dir", "cache_dir")}
+        check_outputs_outside_inputs(image_sets, folders)
         if args.cache_dir and distributed.local_rank == 0:
             used_sets = [image_set for image_set in image_sets if image_set.paired or "finetune" in stages]
             sources = [path for image_set in used_sets for path in (*image_set.blurry, *(image_set.sharp or ()))]

@@ -90,7 +90,9 @@ def test_a_data_set_given_twice_is_refused(tmp_path):
         ("--gamma", "-1", "should be a number above 0"),
         ("--lambda_B", "nan", "should be a number from 0 up"),
         ("--seed", "-1", "should be from 0 to 4294967295"),
-        ("--num_workers", "-1", "should be 0"),
+        ("--num_workers", "-1", "should be at least 0"),
+        ("--keep", "two", "should be a whole number, got 'two'"),
+        ("--ema_decay", "1", "should be a number from 0 up to below 1"),
         ("--reblurring_weights", "x.pth", "goes with --stage reblur or finetune"),
     ],
 )

@@ -48,7 +48,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-# The first that matches counts. What none matches is a defect of the program: a traceback and status 1, the state saved.
+# The first that matches counts. What none matches is a defect of ours: a traceback and status 1, the state saved.
 ENDS = (
     End("a lost rank", is_lost_connection,  # `init_distributed` makes a UserError of it, which says how to resume
         lambda error: f"error: a process of the run is gone ({_first_line(error)})", USAGE_STATUS, False),

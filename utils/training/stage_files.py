@@ -1,7 +1,7 @@
 """The files that a stage of training writes: its network, the best one, and its states."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from models import DeblurringNet, ReblurringNet
 from utils.common.errors import UserError
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.program_end import end_of
-from utils.training.checkpointing import CheckpointManager, Resumed, states_folder
+from utils.training.checkpointing import CheckpointManager, Resumed, state_name, states_folder
 from utils.training.network_files import best_file, save_network
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
@@ -106,3 +106,26 @@ class StageFiles:
                     self.save_state(progress, log)
                     log.line(f"state saved after step {progress.step:,}; --resume auto goes on")
             raise
+
+
+def check_no_overwrite(outputs: Mapping[str, Path], resume: str, overwrite: bool) -> None:
+    """Refuse to start where a stage would replace another run's network or states.
+
+    Args:
+        outputs: the file of each stage's network, by the stages' names.
+        resume: as `CheckpointManager.resume` takes it.
+        overwrite: whether they may be replaced.
+
+    Raises:
+        UserError: one would be.
+    """
+    for stage, output in outputs.items():
+        states = CheckpointManager(states_folder(output.parent, stage), keep=1).files()
+        newest = {str(each.resolve()) for each in states[:1] for each in (each, each.parent)}
+        resumes = states and (resume == "auto" or str(Path(resume).resolve()) in newest)
+        begun = [path for path in states if path.name != state_name(0)]  # with a step that would be lost
+        if overwrite or resumes or not (output.exists() or begun):
+            continue
+        what = f"{output} exists already" if output.exists() else f"{states[0]} is the state of a stopped run"
+        how = ["--resume auto to go on with it"] if states else []
+        raise UserError(f"{what}; give {', '.join([*how, '--overwrite to replace it', 'or another --output_dir'])}")

@@ -1,0 +1,38 @@
+"""Types of command line arguments: numbers within limits."""
+
+import argparse
+import math
+from collections.abc import Callable
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a type for whole numbers from `least` to `most`."""
+    expected = f"at least {least}" if most is None else f"from {least} to {most}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"should be a whole number, got {text!r}") from error
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"should be {expected}, got {text}")
+        return value
+
+    return parse
+
+
+def real(least: float, above: bool = False, below: float = math.inf) -> Callable[[str], float]:
+    """Return a type for numbers from `least`, or `above` it, to what is `below` a limit."""
+    expected = f"above {least:g}" if above else f"from {least:g} up"
+    expected += "" if below == math.inf else f" to below {below:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"should be a number, got {text!r}") from error
+        if not (least < value if above else least <= value) or not value < below:
+            raise argparse.ArgumentTypeError(f"should be a number {expected}, got {text}")
+        return value
+
+    return parse
