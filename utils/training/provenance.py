@@ -5,12 +5,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 
 from datasets import ImageSet
 from utils.common.version import __version__
@@ -32,7 +32,7 @@ def provenance(
             "commit": git_commit(),
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": version("torchvision"),  # imported it takes a second
             "numpy": np.__version__,
             "cuda": torch.version.cuda if on_cuda else None,
             "cudnn": torch.backends.cudnn.version() if on_cuda else None,
