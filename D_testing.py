@@ -10,6 +10,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 
 from datasets import ImageSet, parse_source
@@ -34,6 +35,7 @@ from utils.testing.inputs import check_no_overwrite, find_test_sets, find_videos
 from utils.testing.presentation import FIGURES, check_no_figure_overwrite, write_page, write_set_figures
 from utils.testing.result_files import SUMMARY, TABLE, PreviousRun, find_previous_run
 from utils.testing.results import Results
+from utils.testing.settings import NetworkSettings, RunSettings
 from utils.testing.sources import ResultSource, find_sources
 from utils.testing.summaries import print_comparison, print_published, print_summary
 from utils.testing.videos import run_videos
@@ -116,37 +118,49 @@ def validate_output_paths(
     image_sets: Sequence[ImageSet],
     videos: Mapping[Path, Path],
     output_dirs: Sequence[Path],
-    args: argparse.Namespace,
+    from_results: bool,
+    run: RunSettings,
     previous: PreviousRun,
 ) -> list[Path]:
     """Check all that is read and written, and delete what killed processes left; return what may be written over."""
     existing: list[Path] = []
-    if args.from_results:
+    if from_results:
         if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
             raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
         if videos:
             raise UserError("--from_results scores images, not videos")
         for image_set, output_dir in zip(image_sets, output_dirs, strict=True):  # none may be missing
-            sources[0].outputs(image_set, output_dir, args.save_dir, min(len(image_set), args.limit or len(image_set)))
-    check_no_figure_overwrite(sources, image_sets, output_dirs, args, previous)
-    for source in sources if not args.from_results else ():
-        folders = [source.folder / output_dir.relative_to(args.save_dir) for output_dir in output_dirs]
-        existing += check_no_overwrite(image_sets, folders, videos, source.folder, args, previous)
+            sources[0].outputs(image_set, output_dir, run.save_dir, min(len(image_set), run.limit or len(image_set)))
+    check_no_figure_overwrite(sources, image_sets, output_dirs, run, previous)
+    for source in sources if not from_results else ():
+        folders = [source.folder / output_dir.relative_to(run.save_dir) for output_dir in output_dirs]
+        existing += check_no_overwrite(image_sets, folders, videos, source.folder, run, previous)
         # Of --save_dir itself, which may be anyone's folder, nothing further down is looked at.
         remove_stale((source.folder,), (folder for folder in folders if folder != source.folder))
-    remove_stale((args.save_dir, args.save_dir / FILES), (args.save_dir / FIGURES,))
+    remove_stale((run.save_dir, run.save_dir / FILES), (run.save_dir / FIGURES,))
     return existing
+
+
+def network_settings(args: argparse.Namespace) -> NetworkSettings:
+    """Return what makes the restored images."""
+    return NetworkSettings(**{each.name: getattr(args, each.name) for each in fields(NetworkSettings)})
+
+
+def run_settings(args: argparse.Namespace) -> RunSettings:
+    """Return where results go, which images are restored, and what may be written over."""
+    return RunSettings(**{each.name: getattr(args, each.name) for each in fields(RunSettings)})
 
 
 def main(args: argparse.Namespace) -> None:
     """Find the images and check everything that can be wrong, then restore and score; torchrun calls it once a GPU."""
+    run = run_settings(args)
     with init_distributed(args.device, "--resume") as distributed, ExitStack() as until_the_end:
         previous = PreviousRun(args.save_dir)
         if distributed.is_main:
             until_the_end.enter_context(lock_output_dir(args.save_dir, "--save_dir"))
             previous = find_previous_run(args.save_dir, args.resume, args.overwrite)
         scorer = Scorer(args.metrics, distributed.device)
-        sources, settings = find_sources(args, distributed.device)
+        sources, settings = find_sources(network_settings(args), distributed.device)
         for source in sources:
             if isinstance(source.restorer, Restorer):
                 until_the_end.enter_context(source.restorer)
@@ -164,7 +178,7 @@ def main(args: argparse.Namespace) -> None:
         settings = {"version": __version__, **settings, **read}
         previous.check_same_settings(settings)
         existing = (
-            validate_output_paths(sources, image_sets, videos, output_dirs, args, previous)
+            validate_output_paths(sources, image_sets, videos, output_dirs, bool(args.from_results), run, previous)
             if distributed.is_main
             else []
         )
@@ -183,11 +197,11 @@ def main(args: argparse.Namespace) -> None:
         ) as stop:
             for source in sources:
                 for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
-                    problems += run_set(source, image_set, output_dir, scorer, args, results, distributed, stop)
+                    problems += run_set(source, image_set, output_dir, scorer, run, results, distributed, stop)
                     if (name := source.set_name(output_dir.name)) in results.sets:
                         print_summary(name, results.sets[name])
                 if distributed.is_main:
-                    skipped, not_whole = run_videos(source, videos, args, results, stop)
+                    skipped, not_whole = run_videos(source, videos, run, results, stop)
                     problems += skipped
                     incomplete += not_whole
         for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
@@ -196,7 +210,7 @@ def main(args: argparse.Namespace) -> None:
             if image_set.paired:
                 print_published(image_set.kind)
             if distributed.is_main and args.figures:
-                problems += write_set_figures(sources, image_set, output_dir, args, distributed.device)
+                problems += write_set_figures(sources, image_set, output_dir, run, distributed.device)
         results.problems = list(dict.fromkeys(problems))
         if distributed.is_main:
             write_page(sources, image_sets, output_dirs, results)

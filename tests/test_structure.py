@@ -69,6 +69,16 @@ def test_nothing_imports_the_tests():
         assert not [name for name in imported(path) if name.partition(".")[0] == "tests"], path
 
 
+def test_arguments_of_scripts_stay_in_scripts():
+    """What leaves them is typed: no function elsewhere takes a `Namespace`."""
+    for path in (path for name in PACKAGES if name != "tools" for path in ROOT.glob(f"{name}/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                annotations = [ast.unparse(each.annotation) for each in arguments if each.annotation]
+                assert not [each for each in annotations if "Namespace" in each], f"{path}: {node.name}"
+
+
 def test_large_tests_are_slow_too(request):
     """`pytest -m "not slow"` replaces the `-m "not large"` of pyproject.toml."""
     plugins = request.config.pluginmanager.get_plugins()

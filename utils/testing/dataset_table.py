@@ -1,6 +1,5 @@
 """The rows and the summary of a set, of which several processes may restore a part each."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from utils.runtime.distributed import DistributedContext
 from utils.testing.dataset_run import SetRun
 from utils.testing.result_files import name_in
 from utils.testing.results import Results
+from utils.testing.settings import RunSettings
 from utils.testing.sources import ResultSource
 from utils.testing.summaries import summarise
 
@@ -24,7 +24,7 @@ def run_set(
     image_set: ImageSet,
     output_dir: Path,
     scorer: Scorer,
-    args: argparse.Namespace,
+    settings: RunSettings,
     results: Results,
     distributed: DistributedContext,
     stop: Interruption,
@@ -36,7 +36,7 @@ def run_set(
         image_set: the set.
         output_dir: its folder where there is one method alone.
         scorer: of the images.
-        args: of D_testing.py.
+        settings: of the run.
         results: take the rows.
         distributed: the processes that share the set.
         stop: is heeded after each image, when the rows are written; then it ends the program.
@@ -47,11 +47,11 @@ def run_set(
     if not len(image_set):  # videos alone
         return []
     name = source.set_name(output_dir.name)
-    count = min(len(image_set), args.limit or len(image_set))
-    outputs = source.outputs(image_set, output_dir, args.save_dir, count)
+    count = min(len(image_set), settings.limit or len(image_set))
+    outputs = source.outputs(image_set, output_dir, settings.save_dir, count)
     done = set(distributed.gather(list(results.of(name)))[0])
     own = [i for i in range(count) if image_set.names[i] not in done][distributed.rank :: distributed.world_size]
-    run = SetRun(source.restorer, image_set, outputs, scorer, args.num_workers, results.begin, stop)
+    run = SetRun(source.restorer, image_set, outputs, scorer, settings.num_workers, results.begin, stop)
     problems: list[str] = []
     stopped = False
     try:
@@ -60,7 +60,7 @@ def run_set(
                 problems.append(str(row))
                 tqdm.write(f"left out: {row}")
                 continue
-            where = name_in(args.save_dir, outputs[i])
+            where = name_in(settings.save_dir, outputs[i])
             named: Row = {"set": name, "image": image_set.names[i], "saved_as": where}
             results.add(named | ({"weights": source.name} if source.name else {}) | row)
         stopped = bool(stop.requested)

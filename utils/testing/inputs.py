@@ -12,6 +12,7 @@ from datasets.discovery.pairing import images_among
 from utils.common.errors import UserError, some
 from utils.common.files import exists
 from utils.testing.result_files import PreviousRun
+from utils.testing.settings import RunSettings
 from utils.video.encoder import output_name
 from utils.video.reader import is_video
 
@@ -132,7 +133,7 @@ def check_no_overwrite(
     folders: Sequence[Path],
     videos: Mapping[Path, Path],
     video_folder: Path,
-    args: argparse.Namespace,
+    settings: RunSettings,
     previous: PreviousRun,
 ) -> list[Path]:
     """Do not write over what an earlier run made unless asked to, and never over what is read.
@@ -142,7 +143,7 @@ def check_no_overwrite(
         folders: where the restored images of each go.
         videos: what is read, too, with the places of the restored ones
         video_folder: in this folder.
-        args: has limit, overwrite and resume.
+        settings: of the run.
         previous: what the run goes on with; it may write again what that one made.
 
     Returns:
@@ -162,7 +163,7 @@ def check_no_overwrite(
     outputs = [
         folder / name
         for image_set, folder in zip(image_sets, folders, strict=True)
-        for name in output_names(image_set.names)[: args.limit]
+        for name in output_names(image_set.names)[: settings.limit]
     ]
     existing: list[Path] = []
     for output in (*outputs, *(video_folder / name for name in videos.values())):
@@ -170,10 +171,10 @@ def check_no_overwrite(
             raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
         if not exists(output):
             continue
-        if not (args.overwrite or (args.resume and previous.made(output))):
+        if not (settings.overwrite or (settings.resume and previous.made(output))):
             raise UserError(
-                f"{output} exists already, and no results in {args.save_dir} name it; move it away, or give another "
-                "--save_dir, or --overwrite to replace it"
+                f"{output} exists already, and no results in {settings.save_dir} name it; move it away, or give "
+                "another --save_dir, or --overwrite to replace it"
             )
         existing.append(output)
     return existing

@@ -1,6 +1,5 @@
 """What people look at after a test run: figures for publications, and the page with every image."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,15 +16,16 @@ from utils.testing.inputs import output_names
 from utils.testing.result_files import PreviousRun
 from utils.testing.results import Results
 from utils.testing.saved_results import SavedResults
+from utils.testing.settings import RunSettings
 from utils.testing.sources import ResultSource
 
 FIGURES = "figures"
 
 
-def _figure_paths(image_set: ImageSet, output_dir: Path, args: argparse.Namespace) -> list[Path]:
+def _figure_paths(image_set: ImageSet, output_dir: Path, settings: RunSettings) -> list[Path]:
     """Return what the figures of a set's first images begin with: folders and names of the restored images."""
-    count = min(args.figures, args.limit or args.figures)
-    folder = args.save_dir / FIGURES / output_dir.relative_to(args.save_dir)
+    count = min(settings.figures, settings.limit or settings.figures)
+    folder = settings.save_dir / FIGURES / output_dir.relative_to(settings.save_dir)
     return [folder / Path(name).with_suffix("") for name in output_names(image_set.names)[:count]]
 
 
@@ -46,7 +46,7 @@ def check_no_figure_overwrite(
     sources: Sequence[ResultSource],
     image_sets: Sequence[ImageSet],
     output_dirs: Sequence[Path],
-    args: argparse.Namespace,
+    settings: RunSettings,
     previous: PreviousRun,
 ) -> None:
     """Do not write figures over what is read, nor over those of another run.
@@ -55,7 +55,7 @@ def check_no_figure_overwrite(
         sources: what will restore the images.
         image_sets: what is read.
         output_dirs: each one's folder where there is one method alone.
-        args: of D_testing.py.
+        settings: of the run.
         previous: what the run goes on with, with its figures.
 
     Raises:
@@ -64,14 +64,14 @@ def check_no_figure_overwrite(
     inputs = {path.resolve() for image_set in image_sets for path in (*image_set.blurry, *(image_set.sharp or ()))}
     names = list(_networks(sources))
     for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
-        paths = _figure_paths(image_set, output_dir, args)
+        paths = _figure_paths(image_set, output_dir, settings)
         saved = [each for each in sources if isinstance(each.restorer, SavedResults)]
         for source in saved:
-            inputs |= {path.resolve() for path in source.outputs(image_set, output_dir, args.save_dir, len(paths))}
+            inputs |= {path.resolve() for path in source.outputs(image_set, output_dir, settings.save_dir, len(paths))}
         for path in (file for each in paths for file in figure_files(each, names)):
             if path.resolve() in inputs:
                 raise UserError(f"{path} is one of the files to restore; give a --save_dir elsewhere")
-            if exists(path) and not (args.overwrite or (args.resume and previous.settings is not None)):
+            if exists(path) and not (settings.overwrite or (settings.resume and previous.settings is not None)):
                 raise UserError(f"{path} exists already; give --overwrite to replace it, or another --save_dir")
 
 
@@ -79,7 +79,7 @@ def write_set_figures(
     sources: Sequence[ResultSource],
     image_set: ImageSet,
     output_dir: Path,
-    args: argparse.Namespace,
+    settings: RunSettings,
     device: torch.device,
 ) -> list[str]:
     """Write the figures of a set's first images, of those that all methods restored.
@@ -88,7 +88,7 @@ def write_set_figures(
         sources: what restored the images.
         image_set: the set.
         output_dir: its folder where there is one method alone.
-        args: of D_testing.py.
+        settings: of the run.
         device: of the networks.
 
     Returns:
@@ -98,15 +98,22 @@ def write_set_figures(
         write_figures,  # matplotlib: half a second that runs without figures do not wait for
     )
 
-    paths, problems = _figure_paths(image_set, output_dir, args), []
-    outputs = {_label(each): each.outputs(image_set, output_dir, args.save_dir, len(paths)) for each in sources}
+    paths, problems = _figure_paths(image_set, output_dir, settings), []
+    outputs = {_label(each): each.outputs(image_set, output_dir, settings.save_dir, len(paths)) for each in sources}
     for i, path in enumerate(paths):
         restored = {label: files[i] for label, files in outputs.items()}
         if all(exists(file) for file in restored.values()):
             blurry, sharp = image_set.blurry[i], image_set.sharp[i] if image_set.sharp else None
             try:
                 write_figures(
-                    path, blurry, restored, sharp, _networks(sources), args.figure_blocks, device, args.precision
+                    path,
+                    blurry,
+                    restored,
+                    sharp,
+                    _networks(sources),
+                    settings.figure_blocks,
+                    device,
+                    settings.precision,
                 )
             except UserError as error:
                 if not name_too_long(error):

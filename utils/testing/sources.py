@@ -1,6 +1,5 @@
 """What restored images come from: networks, or the folder in which another method left its own."""
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from utils.runtime.device import pick_deform_op
 from utils.runtime.precision import set_precision
 from utils.testing.inputs import output_names
 from utils.testing.saved_results import SavedResults
+from utils.testing.settings import NetworkSettings
 
 
 @dataclass(frozen=True)
@@ -55,51 +55,52 @@ class ResultSource:
         return [folder / name for name in output_names(image_set.names)[:count]]
 
 
-def find_sources(args: argparse.Namespace, device: torch.device) -> tuple[list[ResultSource], dict[str, Any]]:
+def find_sources(settings: NetworkSettings, device: torch.device) -> tuple[list[ResultSource], dict[str, Any]]:
     """Return what makes the images to be scored, and what their scores depend on.
 
     Args:
-        args: of D_testing.py.
+        settings: what makes the images.
         device: where networks compute.
 
     Raises:
         UserError: a file or folder cannot be used.
     """
-    if args.from_results:
-        settings = {"from_results": str(args.from_results.resolve())}
-        return [ResultSource("", SavedResults(args.from_results), args.save_dir)], settings
-    set_precision(args.precision, device)
-    names = [path.stem for path in args.weights]
+    if settings.from_results:
+        return [ResultSource("", SavedResults(settings.from_results), settings.save_dir)], {
+            "from_results": str(settings.from_results.resolve())
+        }
+    set_precision(settings.precision, device)
+    names = [path.stem for path in settings.weights]
     if len(set(names)) < len(names):
-        names = ["_".join(path.with_suffix("").parts[-2:]) for path in args.weights]
+        names = ["_".join(path.with_suffix("").parts[-2:]) for path in settings.weights]
     if len(set(names)) < len(names):
         raise UserError("--weights: two of the files have the same name and folder's name; copy one under another name")
     sources: list[ResultSource] = []
     networks: dict[str, dict[str, str]] = {}
-    for name, path in zip(names, args.weights, strict=True):
-        network = load_deblurring_net(path, device, args.modulation)
+    for name, path in zip(names, settings.weights, strict=True):
+        network = load_deblurring_net(path, device, settings.modulation)
         # PyTorch's types lack memory_format.
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         width, modulation = network.arguments["width"], network.arguments["modulation"]
-        deform_op = network.deform_op = pick_deform_op(args.deform_op, device, width)
+        deform_op = network.deform_op = pick_deform_op(settings.deform_op, device, width)
         # images of one size in a row, such as a video's or a benchmark's, replay one recording
         recorded = deform_op == "fused" and device.type == "cuda"
         restorer = Restorer(
             network,
             width,
             device,
-            args.precision,
-            args.tile,
-            args.tile_overlap,
-            args.self_ensemble,
+            settings.precision,
+            settings.tile,
+            settings.tile_overlap,
+            settings.self_ensemble,
             recorded,
             tqdm.write,
         )
-        several = len(args.weights) > 1
+        several = len(settings.weights) > 1
         sources.append(
-            ResultSource(name if several else "", restorer, args.save_dir / name if several else args.save_dir)
+            ResultSource(name if several else "", restorer, settings.save_dir / name if several else settings.save_dir)
         )
-        print(f"{path}: module 0 {modulation}; deformable convolutions {deform_op}; {args.precision} on {device}")
+        print(f"{path}: module 0 {modulation}; deformable convolutions {deform_op}; {settings.precision} on {device}")
         networks[name] = {
             "weights": str(path),
             "weights_sha256": file_digest(path),
@@ -108,10 +109,10 @@ def find_sources(args: argparse.Namespace, device: torch.device) -> tuple[list[R
         }
     return sources, {
         "networks": networks,
-        "precision": args.precision,
-        "self_ensemble": args.self_ensemble,
-        "tile": args.tile or "off",
-        "tile_overlap": args.tile_overlap,
+        "precision": settings.precision,
+        "self_ensemble": settings.self_ensemble,
+        "tile": settings.tile or "off",
+        "tile_overlap": settings.tile_overlap,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "torch": torch.__version__,
     }

@@ -1,6 +1,5 @@
 """The videos of a test run, restored one after the other."""
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,19 +10,20 @@ from utils.common.signals import Interruption
 from utils.testing.result_files import name_in
 from utils.testing.results import Results
 from utils.testing.saved_results import SavedResults
+from utils.testing.settings import RunSettings
 from utils.testing.sources import ResultSource
 from utils.testing.video_restoring import restore_video
 
 
 def run_videos(
-    source: ResultSource, videos: Mapping[Path, Path], args: argparse.Namespace, results: Results, stop: Interruption
+    source: ResultSource, videos: Mapping[Path, Path], settings: RunSettings, results: Results, stop: Interruption
 ) -> tuple[list[str], list[str]]:
     """Restore videos, each to its place; a video that cannot be read or written does not keep the others from it.
 
     Args:
         source: what restores them.
         videos: and their places in the method's folder.
-        args: of D_testing.py.
+        settings: of the run.
         results: take their summaries; what they have already is not restored again.
         stop: is heeded between two frames; then it ends the program.
 
@@ -42,8 +42,8 @@ def run_videos(
 
     for path, relative_output in videos.items():
         output = source.folder / relative_output
-        name = name_in(args.save_dir, output)
-        if not (args.resume and output.exists() and name in results.sets):
+        name = name_in(settings.save_dir, output)
+        if not (settings.resume and output.exists() and name in results.sets):
             results.begin(output)
             try:
                 summary = restore_video(restore, path, output, print)

@@ -24,6 +24,7 @@ from utils.common.signals import Interruption
 from utils.testing import dataset_run, videos
 from utils.testing.result_files import find_previous_run
 from utils.testing.results import Results
+from utils.testing.settings import RunSettings
 from utils.testing.sources import ResultSource
 from utils.training.network_files import save_network
 
@@ -216,10 +217,10 @@ def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
         restore(np.zeros((8, 8, 3), np.uint8))
 
     monkeypatch.setattr(videos, "restore_video", video)
-    args = D_testing.parse_args(["--testset_dir", "a.mp4", "--save_dir", str(tmp_path)])
+    settings = RunSettings(tmp_path)
     method = ResultSource("", lambda frame: frame, tmp_path)
     with pytest.raises(Terminated):
-        videos.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, args, Results(tmp_path, {}), stop)
+        videos.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, settings, Results(tmp_path, {}), stop)
 
 
 @pytest.mark.slow
