@@ -50,6 +50,7 @@ def test_the_table_has_the_ratio_of_the_medians(capsys):
     assert new.split()[-2:] == ["unknown", "2.00x"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["deblur", "finetune_step"])
 def test_the_baseline_uses_torchvisions_operator_and_the_named_one_does_not(work, monkeypatch):
     calls = []

@@ -181,6 +181,7 @@ def test_a_file_that_would_differ_gets_no_name(weights, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_written_over_unless_asked_for(weights, tmp_path, capsys):
     output = tmp_path / "network.pt"
     arguments = ("--format", "torchscript", "--weights", weights / "released.pth", "--output", output)

@@ -98,6 +98,7 @@ def test_unpaired_images_alone_can_finetune(tmp_path, small_networks):
     assert not same(tuned, start)
 
 
+@pytest.mark.slow
 def test_unpaired_images_take_no_part_in_the_other_stages(tmp_path):
     folder = unpaired_folder(tmp_path)
     train(tmp_path, "--stage", "deblur", "--n_epochs", "1", trainset=(str(SAMPLES), f"unpaired={folder}"))

@@ -29,6 +29,7 @@ def test_every_problem_of_a_folder_is_listed_at_once(tmp_path):
     assert all(str(tmp_path) in problem and "\n" not in problem for problem in report.problems)
 
 
+@pytest.mark.slow
 def test_training_ends_with_all_that_the_headers_tell(tmp_path):
     everything_wrong(tmp_path / "GOPRO")
     with pytest.raises(DatasetError) as error:

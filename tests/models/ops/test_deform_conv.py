@@ -76,6 +76,7 @@ def test_equals_the_definition(deform_op, options):
     torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.0, 0.5, 1.0, -0.5])
 def test_integer_and_half_offsets(deform_op, offset):
     case = make_case()

@@ -10,6 +10,7 @@ from tests.support.samples import SAMPLE, load
 from utils.inference.restorer import Restorer
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_images(monkeypatch):
     torch.manual_seed(0)
     network, calls = DeblurringNet(4).eval(), []

@@ -41,6 +41,7 @@ def test_weights_add_up_to_1_and_no_tile_is_larger_than_asked(size, overlap):
             assert first.stop - second.start >= overlap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(360, 480), (353, 479)])
 def test_seams_cannot_be_seen(network, shape):
     """PSNR of at least 60 dB against the whole image, and no more than 0.01 % of the pixels 1/255 away."""

@@ -142,6 +142,7 @@ def test_a_known_displacement_is_an_arrow_of_that_length_and_direction(image):
             np.testing.assert_allclose(tip / a_pixel, factor * np.array(expected), atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(8, 400), (401, 9), (8, 8)])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_images_of_any_shape_have_figures(network, image, height, width, precision):

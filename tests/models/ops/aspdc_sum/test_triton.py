@@ -57,6 +57,7 @@ def test_outputs_and_gradients_equal_the_definition(options, deterministic):
         assert relative_error(mine.cpu(), exactly) < 1e-4 or exactly.norm() == mine.norm() == 0, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.bfloat16, 2e-2), (torch.float16, 4e-3)])
 def test_short_types_keep_their_precision(dtype, limit):
     case = make_case(channels=32, out=32, batch=1, height=5, width=7)

@@ -56,7 +56,13 @@ def tensors(options, dtype):
     return given, ours, exact, expected
 
 
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
+SHORT = (
+    pytest.param(torch.bfloat16, 1e-2, marks=pytest.mark.slow),
+    pytest.param(torch.float16, 2e-3, marks=pytest.mark.slow),
+)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), *SHORT])
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=list(CONVOLUTIONS))
 def test_convolutions_equal_the_definition(options, dtype, limit):
     given, ours, exact, expected = tensors(options, dtype)
