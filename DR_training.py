@@ -28,7 +28,7 @@ from datasets import BlurSettings, FrameCache, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
 from models.checkpoint import STAGE_FILES
-from utils.common.arguments import real, whole
+from utils.common.arguments import real, settings_of, whole
 from utils.common.errors import UserError
 from utils.common.files import check_writable, file_digest
 from utils.common.signals import interruption
@@ -249,16 +249,16 @@ class Finetune(Stage):
 def make_stage(name: str, args: argparse.Namespace, device: torch.device) -> Stage:
     """Return a stage on its device, with the networks that it starts from."""
     files = weight_files(name, args)
+    blurs, sharpens = files.get("reblurring_weights"), files.get("deblurring_weights")
     stage: Stage
     if name == "reblur":
-        given = files.get("reblurring_weights")
-        stage, width = Reblur(load_reblurring_net(given) if given else ReblurringNet(args.width // 2)), args.width
+        stage = Reblur(load_reblurring_net(blurs) if blurs else ReblurringNet(args.width // 2))
+    elif name == "deblur":
+        stage = Deblur(load_deblurring_net(sharpens) if sharpens else DeblurringNet(args.width))
     else:
-        reblurring = load_reblurring_net(files["reblurring_weights"]) if name == "finetune" else None
-        given = files.get("deblurring_weights")
-        network = load_deblurring_net(given) if given else DeblurringNet(args.width)
-        lambdas, width = (args.lambda_A, args.lambda_B), network.arguments["width"]
-        stage = Deblur(network) if reblurring is None else Finetune(network, reblurring, *lambdas)
+        reblurring = load_reblurring_net(files["reblurring_weights"])
+        stage = Finetune(load_deblurring_net(files["deblurring_weights"]), reblurring, args.lambda_A, args.lambda_B)
+    width = args.width if name == "reblur" else stage.network.arguments["width"]
     for each in (each for each in stage.modules() if isinstance(each, DeblurringNet | ReblurringNet)):
         each.deform_op = pick_deform_op(args.deform_op, device, width)
     # PyTorch's types lack memory_format.
@@ -342,8 +342,7 @@ def train_stage(
     distributed: DistributedContext,
 ) -> None:
     """Train a stage from where it stands to its last step, or until SIGINT or SIGTERM."""
-    how = args.batch_size, args.patch_size, args.seed, args.num_workers, args.cache_dir, args.skip_bad_images, args.blur
-    data = TrainingData(image_sets, DataSettings(*how), distributed)
+    data = TrainingData(image_sets, settings_of(DataSettings, vars(args)), distributed)
     model, base_lr = distributed.wrap(stage), stage.lr if args.lr is None else args.lr
     training = TrainingState(stage.network, base_lr, args.precision, args.ema_decay)
     validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
@@ -380,8 +379,8 @@ def train_stage(
         with files.saved_on_error(progress, log, steps):
             while True:
                 ended = progress.samples_seen == 0 and progress.epoch % args.val_every == 0
-                due = 0 < progress.step != progress.validated and (ended or progress.step >= last_step)
-                if validation_sets and due and not stopping:
+                unscored = 0 < progress.step != progress.validated
+                if validation_sets and unscored and (ended or progress.step >= last_step) and not stopping:
                     scores = validate(training.result, validation_sets, distributed, args.precision,
                                       reblurs=stage.name == "reblur", recorded=recorded, stop=stop)  # fmt: skip
                     if scores is None:
@@ -408,11 +407,12 @@ def train_stage(
                     stopping = steps.add(launched, numbers, stop.requested is not None, log)
                     if stopping or progress.step == last_step:
                         break
-                    if progress.samples_seen and steps.sound and args.save_every.due(progress) and steps.are_sound(log):
+                    due = progress.samples_seen and steps.last_read_finite and args.save_every.due(progress)
+                    if due and steps.read_ahead(log):  # other ranks may find that it is not due
                         files.save_state(progress, log)
                 if restored is not None:  # there was a step
                     stopping |= steps.read_all(log)
-                    keep = steps.sound or stopping or progress.step == last_step
+                    keep = steps.last_read_finite or stopping or progress.step == last_step
                     if keep:  # before the state: a run killed in between writes it again when resumed
                         files.save_network(progress.epoch)
                     columns = {"blurry": images["blurry"], f"{stage.name} output": restored, "sharp": images["sharp"]}

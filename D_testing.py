@@ -10,13 +10,13 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
 from pathlib import Path
 
 from datasets import ImageSet, parse_source
 from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
+from utils.common.arguments import settings_of, whole
 from utils.common.errors import UserError
 from utils.common.files import check_writable, lock_output_dir, remove_stale
 from utils.common.signals import interruption, sigterm_as_exception
@@ -79,10 +79,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--save_dir", type=parse_folder, default="results", help="where restored images and the scores go")
     add("--resume", action="store_true", help="go on with what an earlier run left in --save_dir")
     add("--overwrite", action="store_true", help="restore again what --save_dir already holds")
-    add("--limit", type=int, help="restore only the first so many images of each set")
-    add("--num_workers", type=int, default=min(16, os.cpu_count() or 1),
+    add("--limit", type=whole(1), help="restore only the first so many images of each set")
+    add("--num_workers", type=whole(1), default=min(16, os.cpu_count() or 1),
         help="threads that decode images while the network restores others, and as many that score and encode")
-    add("--figures", type=int, nargs="?", const=1, default=0, metavar="N",
+    add("--figures", type=whole(0), nargs="?", const=1, default=0, metavar="N",
         help="also save figures for publications of the first N images of each set (1 without a number)")
     add("--figure_blocks", type=parse_blocks, default="0,2,5", metavar="LIST",
         help="ASPDCs, 0 to 5, whose attention maps and offsets the figures show")
@@ -90,12 +90,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.from_results and (unused := _given(parser, argv, _FOR_NETWORKS)):
         parser.error(f"--from_results scores what is there, without a network: leave --{', --'.join(unused)} out")
-    if args.limit is not None and args.limit < 1:
-        parser.error("--limit should be at least 1")
-    if args.figures < 0:
-        parser.error("--figures should be at least 0")
-    if args.num_workers < 1:
-        parser.error("--num_workers should be at least 1")
     if args.resume and args.overwrite:
         parser.error("--resume goes on with earlier results, --overwrite replaces them: give one of the two")
     if args.tile_overlap not in range(0, 4097, GRID):
@@ -141,26 +135,16 @@ def validate_output_paths(
     return existing
 
 
-def network_settings(args: argparse.Namespace) -> NetworkSettings:
-    """Return what makes the restored images."""
-    return NetworkSettings(**{each.name: getattr(args, each.name) for each in fields(NetworkSettings)})
-
-
-def run_settings(args: argparse.Namespace) -> RunSettings:
-    """Return where results go, which images are restored, and what may be written over."""
-    return RunSettings(**{each.name: getattr(args, each.name) for each in fields(RunSettings)})
-
-
 def main(args: argparse.Namespace) -> None:
     """Find the images and check everything that can be wrong, then restore and score; torchrun calls it once a GPU."""
-    run = run_settings(args)
+    run = settings_of(RunSettings, vars(args))
     with init_distributed(args.device, "--resume") as distributed, ExitStack() as until_the_end:
         previous = PreviousRun(args.save_dir)
         if distributed.is_main:
             until_the_end.enter_context(lock_output_dir(args.save_dir, "--save_dir"))
             previous = find_previous_run(args.save_dir, args.resume, args.overwrite)
         scorer = Scorer(args.metrics, distributed.device)
-        sources, settings = find_sources(network_settings(args), distributed.device)
+        sources, settings = find_sources(settings_of(NetworkSettings, vars(args)), distributed.device)
         for source in sources:
             if isinstance(source.restorer, Restorer):
                 until_the_end.enter_context(source.restorer)

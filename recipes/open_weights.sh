@@ -103,10 +103,10 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
         echo "$stage: stopped; the same command goes on with this slice" >&2
         return 143
     fi
-    # 143: the time was over, and what the training had is saved; the log has a line that says so.
+    # 143: the time was over. Then the network is written, and the state after it.
     if [ $status != 0 ] && [ $status != 143 ]; then return $status; fi
-    if [ $status = 143 ] && ! grep -qs "interrupted after step" "$work"/log/*/log.txt; then
-        echo "$stage: the training ended without saving; the same command goes on from its last state" >&2
+    if [ -z "$(find "$work/states" -name 'step-*.pth' -newer "$work/$file")" ]; then
+        echo "$stage: the training ended without saving its state; the same command goes on from the last one" >&2
         return 1
     fi
     rm -f "$result.new"

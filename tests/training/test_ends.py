@@ -1,19 +1,22 @@
-"""Every cause in the table of ends, by a real fault: one line, its status, and the state saved where it should be."""
+"""Every cause in the table of ends, by a real fault: one line, its status, and the state saved where it should be.
+
+A killed rank is among the tests of ranks.
+"""
 
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.support.processes import finished, torchrun
 from tests.support.samples import ROOT
 from tests.support.training import STAGE, arguments, pairs, states
+from utils.runtime.program_end import ENDS, end_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="faults are made as Linux has them")]
 
@@ -108,23 +111,11 @@ def test_a_killed_worker(tmp_path):
     assert states(tmp_path)
 
 
-def test_a_killed_rank_leaves_the_last_state(tmp_path):
-    command = ["DR_training.py", *arguments(tmp_path, *STAGE, "--n_epochs", "5000", "--save_every", "2steps")]
-    process = torchrun(*command)
-    try:
-        limit = time.monotonic() + 150
-        while not states(tmp_path) and time.monotonic() < limit:
-            time.sleep(0.2)
-        ranks = [pid for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-                 if b"DR_training" in Path(f"/proc/{pid}/cmdline").read_bytes()]  # fmt: skip
-        os.kill(int(ranks[-1]), signal.SIGKILL)
-        status, _, err = finished(process)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert status != 0
-    assert "Error: " not in err.split("torch.distributed.elastic")[0], err
-    assert states(tmp_path)
+def test_nothing_is_saved_after_a_lost_rank():
+    assert [end.cause for end in ENDS if not end.saved] == ["a lost rank"]
+    assert end_of(torch.distributed.DistNetworkError("Connection reset")).cause == "a lost rank"
+    assert end_of(RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")).cause == "a lost rank"
+    assert end_of(ZeroDivisionError()) is None
 
 
 @contextmanager

@@ -1,8 +1,12 @@
-"""Types of command line arguments: numbers within limits."""
+"""Command line arguments: numbers within limits, and the settings that are made of them."""
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+Settings = TypeVar("Settings")
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -36,3 +40,12 @@ def real(least: float, above: bool = False, below: float = math.inf) -> Callable
         return value
 
     return parse
+
+
+def settings_of(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:
+    """Return a dataclass of settings with the values of the arguments that have its fields' names.
+
+    Raises:
+        KeyError: a field that no argument has the name of.
+    """
+    return kind(**{each.name: arguments[each.name] for each in fields(kind)})  # pyright: ignore[reportArgumentType]

@@ -4,7 +4,7 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,8 +73,10 @@ class NoLog:
     def __enter__(self: Log) -> Log:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        # What ends the run is the error before, not what closing the log finds as well, such as a full disk.
+        with nullcontext() if kind is None else suppress(UserError, OSError):
+            self.close()
 
 
 class RunLog(NoLog):
@@ -196,11 +198,14 @@ class RunLog(NoLog):
         self._curves.add(step, {f"val_{name}": mean for name, mean in means.items()})
 
     def close(self) -> None:
-        """End the progress bar, draw the curves, close the files."""
-        self._bar.close()
-        for close in (self._board.close, self._curves.draw, self._text.close):
-            with suppress(UserError, OSError):  # a full disk has been reported, or will be
-                close()
+        """End the progress bar, draw the curves, close the files.
+
+        Raises:
+            OSError, UserError: one of them cannot be written; the others are closed all the same.
+        """
+        with ExitStack() as stack:
+            for close in (self._text.close, self._curves.draw, self._board.close, self._bar.close):
+                stack.callback(close)
 
 
 def open_log(

@@ -96,13 +96,13 @@ class StageFiles:
 
     @contextmanager
     def saved_on_error(self, progress: Progress, log: NoLog, steps: StepReader) -> Iterator[None]:
-        """Write the state where an error ends the block, if the table of ends says so and the steps were sound."""
+        """Write the state where an error ends the block, if the table of ends says so and the last step is finite."""
         try:
             yield
         except Exception as error:
             end = end_of(error)
             with suppress(Exception):  # what ends the run is `error`, also where the disk is full
-                if (end is None or end.saved) and steps.are_sound(log):
+                if (end is None or end.saved) and steps.read_ahead(log):
                     self.save_state(progress, log)
                     log.line(f"state saved after step {progress.step:,}; --resume auto goes on")
             raise

@@ -1,5 +1,6 @@
 """The numbers of training steps: read while the next step runs, so that the GPU does not wait for the host."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class StepReader:
         # Filled on the device: a copy from the host would wait for the GPU.
         own = [torch.full_like(numbers[:1], value) for value in (stop, len(step.broken))]
         sums, read = self._distributed.sum_over_ranks(torch.cat([numbers, *own])), None
-        if self._late:
+        if sums.is_cuda:
             sums = torch.empty(sums.shape, dtype=sums.dtype, pin_memory=True).copy_(sums, non_blocking=True)
             read = torch.cuda.Event()
             read.record()
@@ -72,18 +73,31 @@ class StepReader:
         return self._read(self._late, log)
 
     def read_all(self, log: NoLog) -> bool:
-        """Log the steps that were not yet; return as `add` does."""
+        """Log the steps that were not yet, on all ranks at once; return as `add` does."""
         return self._read(0, log)
 
-    @property
-    def sound(self) -> bool:
-        """Whether the last step that was read is finite; after others the weights may have diverged."""
-        return self._guard.consecutive == 0
+    def read_ahead(self, log: NoLog) -> bool:
+        """Log the steps that were not yet, but none that needs a word with other ranks, which may be elsewhere.
 
-    def are_sound(self, log: NoLog) -> bool:
-        """Read all steps and say whether the last one is finite."""
-        self.read_all(log)
-        return self.sound
+        So a rank can call this by itself, such as the one that saves a state, or one on which an error was raised.
+
+        Returns:
+            whether all steps are read by now, the last one finite.
+        """
+        while self._pending:
+            _, sums, read = self._pending[0]
+            if read is not None:
+                read.synchronize()
+            *values, stops, broken = sums.tolist()
+            if stops or broken or not all(map(math.isfinite, values)):
+                return False
+            self._read(len(self._pending) - 1, log)
+        return self.last_read_finite
+
+    @property
+    def last_read_finite(self) -> bool:
+        """Whether the last step that was read is finite; after others the weights may have diverged."""
+        return not self._guard.has_recent_nonfinite_step
 
     @property
     def counts(self) -> dict[str, int]:

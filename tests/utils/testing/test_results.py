@@ -8,9 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,13 +17,9 @@ import D_testing
 from models import DeblurringNet
 from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
 from utils.common import files
-from utils.common.errors import Terminated, UserError
-from utils.common.signals import Interruption
-from utils.testing import dataset_run, videos
+from utils.common.errors import UserError
+from utils.testing import dataset_run
 from utils.testing.result_files import find_previous_run
-from utils.testing.results import Results
-from utils.testing.settings import RunSettings
-from utils.testing.sources import ResultSource
 from utils.training.network_files import save_network
 
 FILES = ("results.csv", "summary.json", "report.html")
@@ -206,21 +200,6 @@ def test_a_signal_ends_a_run_with_every_picture_in_the_table(tmp_path, nets, num
     assert done == sorted(path.name for path in (out / "photos").iterdir())  # no temporary file either
     assert 3 <= len(done) < 60
     assert summary(out)["sets"]["photos"]["complete"] is False
-
-
-def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
-    stop = Interruption()
-
-    def video(restore, path, output, say):
-        restore(np.zeros((8, 8, 3), np.uint8))
-        stop.requested = signal.SIGTERM
-        restore(np.zeros((8, 8, 3), np.uint8))
-
-    monkeypatch.setattr(videos, "restore_video", video)
-    settings = RunSettings(tmp_path)
-    method = ResultSource("", lambda frame: frame, tmp_path)
-    with pytest.raises(Terminated):
-        videos.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, settings, Results(tmp_path, {}), stop)
 
 
 @pytest.mark.slow

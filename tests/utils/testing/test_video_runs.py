@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import pytest
 
 import D_testing
 from tests.support.samples import SAMPLE, load, save, save_all
-from utils.common.errors import UserError
+from utils.common.errors import Terminated, UserError
+from utils.common.signals import Interruption
 from utils.testing import videos
 from utils.testing.inputs import find_test_sets, find_videos, result_folders
+from utils.testing.results import Results
+from utils.testing.settings import RunSettings
+from utils.testing.sources import ResultSource
 from utils.testing.video_restoring import restore_video
 from utils.video.reader import VideoFile
 
@@ -166,3 +171,18 @@ def test_videos_of_many_kinds_are_restored(tmp_path, name):
     summary = restore_video(lambda frame: frame / np.float32(255), source, output, print)
     assert (summary["frames"], summary["height"], summary["width"], summary["problems"]) == (5, 144, 176, [])
     assert len(list(VideoFile(output))) == 5
+
+
+def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
+    stop = Interruption()
+
+    def video(restore, path, output, say):
+        restore(np.zeros((8, 8, 3), np.uint8))
+        stop.requested = signal.SIGTERM
+        restore(np.zeros((8, 8, 3), np.uint8))
+
+    monkeypatch.setattr(videos, "restore_video", video)
+    settings = RunSettings(tmp_path)
+    method = ResultSource("", lambda frame: frame, tmp_path)
+    with pytest.raises(Terminated):
+        videos.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, settings, Results(tmp_path, {}), stop)
