@@ -8,37 +8,39 @@ python D_testing.py --testset_dir shaky.jpg --save_dir sharp
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from datasets import ImageSet, parse_source
+from tqdm import tqdm
+
+from datasets import parse_source
 from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
 from utils.common.arguments import settings_of, whole
-from utils.common.errors import UserError
-from utils.common.files import check_writable, lock_output_dir, remove_stale
-from utils.common.signals import interruption, sigterm_as_exception
+from utils.common.files import check_writable, lock_output_dir
+from utils.common.signals import Interruption, interruption, sigterm_as_exception
 from utils.common.version import __version__
+from utils.images.codecs import UnreadableError
 from utils.inference.restorer import Restorer
 from utils.inference.tiling import GRID, parse_tile
 from utils.metrics.scorer import Scorer, parse_metrics
 from utils.report.figure_files import parse_blocks
-from utils.report.page import FILES
 from utils.report.rows import PAGE
-from utils.runtime.distributed import init_distributed
+from utils.runtime.distributed import DistributedContext, init_distributed
 from utils.runtime.precision import PRECISIONS
 from utils.runtime.program_end import user_errors_end_the_program
-from utils.testing.dataset_table import run_set
-from utils.testing.inputs import check_no_overwrite, find_test_sets, find_videos, parse_folder, result_folders
-from utils.testing.presentation import FIGURES, check_no_figure_overwrite, write_page, write_set_figures
+from utils.testing.inputs import InputSet, find_inputs, parse_folder
+from utils.testing.outputs import check_outputs, remove_temporary_files
+from utils.testing.presentation import write_page, write_set_figures
 from utils.testing.result_files import SUMMARY, TABLE, PreviousRun, find_previous_run
 from utils.testing.results import Results
+from utils.testing.set_images import SetImages
 from utils.testing.settings import NetworkSettings, RunSettings
 from utils.testing.sources import ResultSource, find_sources
 from utils.testing.summaries import print_comparison, print_published, print_summary
-from utils.testing.videos import run_videos
+from utils.testing.videos import restore_videos
 
 _FOR_NETWORKS = ("weights", "modulation", "deform_op", "precision", "tile", "tile_overlap", "self_ensemble")
 
@@ -87,9 +89,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--figure_blocks", type=parse_blocks, default="0,2,5", metavar="LIST",
         help="ASPDCs, 0 to 5, whose attention maps and offsets the figures show")
     # fmt: on
-    args = parser.parse_args(argv)
-    if args.from_results and (unused := _given(parser, argv, _FOR_NETWORKS)):
-        parser.error(f"--from_results scores what is there, without a network: leave --{', --'.join(unused)} out")
+    absent = object()
+    args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(_FOR_NETWORKS, absent)))
+    given = [name for name in _FOR_NETWORKS if getattr(args, name) is not absent]
+    for name in set(_FOR_NETWORKS) - set(given):
+        setattr(args, name, parser.get_default(name))
+    if args.from_results and given:
+        parser.error(f"--from_results scores what is there, without a network: leave --{', --'.join(given)} out")
     if args.resume and args.overwrite:
         parser.error("--resume goes on with earlier results, --overwrite replaces them: give one of the two")
     if args.tile_overlap not in range(0, 4097, GRID):
@@ -99,40 +105,56 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def _given(parser: argparse.ArgumentParser, argv: list[str] | None, names: Sequence[str]) -> list[str]:
-    """Return those of the arguments that the command line itself names."""
-    absent = object()
-    parser.set_defaults(**dict.fromkeys(names, absent))
-    args = parser.parse_args(argv)
-    return [name for name in names if getattr(args, name) is not absent]
-
-
-def validate_output_paths(
-    sources: Sequence[ResultSource],
-    image_sets: Sequence[ImageSet],
-    videos: Mapping[Path, Path],
-    output_dirs: Sequence[Path],
-    from_results: bool,
+def restore_set(
+    source: ResultSource,
+    inputs: InputSet,
+    scorer: Scorer,
     run: RunSettings,
-    previous: PreviousRun,
-) -> list[Path]:
-    """Check all that is read and written, and delete what killed processes left; return what may be written over."""
-    existing: list[Path] = []
-    if from_results:
-        if unpaired := [str(image_set.root) for image_set in image_sets if not image_set.paired]:
-            raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
-        if videos:
-            raise UserError("--from_results scores images, not videos")
-        for image_set, output_dir in zip(image_sets, output_dirs, strict=True):  # none may be missing
-            sources[0].outputs(image_set, output_dir, run.save_dir, min(len(image_set), run.limit or len(image_set)))
-    check_no_figure_overwrite(sources, image_sets, output_dirs, run, previous)
-    for source in sources if not from_results else ():
-        folders = [source.folder / output_dir.relative_to(run.save_dir) for output_dir in output_dirs]
-        existing += check_no_overwrite(image_sets, folders, videos, source.folder, run, previous)
-        # Of --save_dir itself, which may be anyone's folder, nothing further down is looked at.
-        remove_stale((source.folder,), (folder for folder in folders if folder != source.folder))
-    remove_stale((run.save_dir, run.save_dir / FILES), (run.save_dir / FIGURES,))
-    return existing
+    results: Results,
+    distributed: DistributedContext,
+    stop: Interruption,
+) -> None:
+    """Restore, score and save this process's share of a set's images; threads read and write files beside it.
+
+    Args:
+        source: what restores them.
+        inputs: the set.
+        scorer: of the images.
+        run: settings of the run.
+        results: take the scores.
+        distributed: the processes that share the set.
+        stop: is heeded after each image, when the scores are written; then it ends the program.
+
+    Raises:
+        UserError: something cannot be written, or memory does not suffice for the network.
+    """
+    name, images = source.set_name(inputs), SetImages(inputs, source, scorer, results)
+    share = results.share(name, inputs.images.names[: inputs.count])
+    bar = tqdm(total=len(share), desc=name, unit="image", dynamic_ncols=True, disable=not distributed.is_main)
+    with results.set_written(name, inputs) as problems, images.pipeline(run.num_workers) as pipeline, bar:
+
+        def take_in(everything: bool = False) -> None:
+            for row in (row for _, rows in pipeline.written(everything) for row in rows):
+                bar.update()
+                if isinstance(row, UnreadableError):
+                    problems.append(str(row))
+                    tqdm.write(f"left out: {row}")
+                else:
+                    results.add(row)
+
+        for batch, loaded in pipeline.read(images.batches(share), images.load):
+            if stop.requested:
+                break
+            restored, seconds = images.restore(loaded)
+            pipeline.write(batch, partial(images.score_and_save, loaded, restored, seconds))
+            del loaded, restored  # the writing thread's to keep, or to let go
+            take_in()
+        take_in(everything=True)
+    if distributed.any(stop.requested is not None):
+        print(f"{name}: {len(results.of(name)):,} of {inputs.count:,} images are done; --resume goes on")
+        stop.end()
+    if name in results.sets:
+        print_summary(name, results.sets[name])
 
 
 def main(args: argparse.Namespace) -> None:
@@ -148,69 +170,50 @@ def main(args: argparse.Namespace) -> None:
         for source in sources:
             if isinstance(source.restorer, Restorer):
                 until_the_end.enter_context(source.restorer)
-        image_sets = find_test_sets(args.testset_dir, args.blur_dir)
-        output_dirs = result_folders(image_sets, args.save_dir)
-        videos = find_videos(
-            args.testset_dir, image_sets, [output_dir.relative_to(args.save_dir) for output_dir in output_dirs]
-        )
+        inputs, videos = find_inputs(args.testset_dir, args.blur_dir, args.save_dir, args.limit)
         # Rows are told apart by the names of sets and images, which other folders may share.
         read = {
             "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
             "blur_dir": args.blur_dir,
             "metrics": list(args.metrics),
         }
-        settings = {"version": __version__, **settings, **read}
-        previous.check_same_settings(settings)
-        existing = (
-            validate_output_paths(sources, image_sets, videos, output_dirs, bool(args.from_results), run, previous)
-            if distributed.is_main
-            else []
-        )
-        check_writable(args.save_dir, "--save_dir")
-        results = Results(args.save_dir, settings, previous) if distributed.is_main else None
-        distributed.barrier()
-        results = results or Results(args.save_dir, settings, rank=distributed.rank)
-        if args.overwrite and existing:
-            results.begin(*existing)  # should the run be stopped, what it was to replace is replaced when it goes on
-        for image_set in image_sets:
-            print(image_set.describe())
-        problems = [problem for image_set in image_sets for problem in image_set.unreadable_dirs]
-        incomplete: list[str] = []
-        with interruption(
-            "stopping after the image in hand; a second signal ends at once" * distributed.is_main
-        ) as stop:
-            for source in sources:
-                for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
-                    problems += run_set(source, image_set, output_dir, scorer, run, results, distributed, stop)
-                    if (name := source.set_name(output_dir.name)) in results.sets:
-                        print_summary(name, results.sets[name])
-                if distributed.is_main:
-                    skipped, not_whole = run_videos(source, videos, run, results, stop)
-                    problems += skipped
-                    incomplete += not_whole
-        for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
-            by_source = {source.name: results.sets.get(source.set_name(output_dir.name), {}) for source in sources}
-            print_comparison(output_dir.name, by_source)
-            if image_set.paired:
-                print_published(image_set.kind)
-            if distributed.is_main and args.figures:
-                problems += write_set_figures(sources, image_set, output_dir, run, distributed.device)
-        results.problems = list(dict.fromkeys(problems))
+        results = Results(args.save_dir, {"version": __version__, **settings, **read}, distributed)
+        previous.check_same_settings(results.settings)
+        existing: list[Path] = []
         if distributed.is_main:
-            write_page(sources, image_sets, output_dirs, results)
+            existing = check_outputs(sources, inputs, videos, run, previous)
+            remove_temporary_files(sources, inputs, args.save_dir)
+        check_writable(args.save_dir, "--save_dir")
+        if distributed.is_main:
+            results.take_over(previous, replaced=existing if args.overwrite else ())
+        distributed.barrier()
+
+        for each in inputs:
+            print(each.images.describe())
+            results.problems += each.images.unreadable_dirs
+        message = "stopping after the image in hand; a second signal ends at once"
+        with interruption(message if distributed.is_main else "") as stop:
+            for source in sources:
+                for each in (each for each in inputs if each.count):  # no folders of videos alone
+                    restore_set(source, each, scorer, run, results, distributed, stop)
+                if distributed.is_main:
+                    restore_videos(source, videos, run, results, stop)
+
+        for each in inputs:
+            print_comparison(each.name, {s.name: results.sets.get(s.set_name(each), {}) for s in sources})
+            if each.images.paired:
+                print_published(each.images.kind)
+            if distributed.is_main and args.figures:
+                results.problems += write_set_figures(sources, each, run, distributed.device)
+        results.problems = list(dict.fromkeys(results.problems))  # several networks meet the same ones
+        if distributed.is_main:
+            write_page(sources, inputs, results)
             results.end()
         written = [name for name in (PAGE, TABLE, SUMMARY) if (args.save_dir / name).exists()]
         what = [] if args.from_results else ["what was restored"]
         print(f"\n{', '.join([*what, *written])} are in {args.save_dir}")
-    messages = []
-    for what, found in (
-        ("files were left out", problems),
-        ("videos are not whole, what is there was restored", incomplete),
-    ):
-        each = list(dict.fromkeys(found))  # several networks meet the same ones
-        messages += ["\n  ".join([f"{len(each)} of the {what}:", *each])] if each else []
-    if messages and distributed.is_main:
-        raise UserError("\n".join(messages))
+    if distributed.is_main:
+        results.check_complete()
 
 
 if __name__ == "__main__":

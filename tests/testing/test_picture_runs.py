@@ -80,18 +80,18 @@ def test_what_cannot_be_opened_is_told(tmp_path, small_networks, photo):
     script = f"""
 import pathlib, sys, D_testing
 from utils.runtime.program_end import user_errors_end_the_program
-from utils.testing.inputs import find_test_sets
+from utils.testing.inputs import find_inputs
 pairs = pathlib.Path({str(pairs)!r})
 for closed in (pairs / "locked", pairs / "sharp"):
     closed.chmod(0)
     try:
-        find_test_sets([str(pairs)], "blur")
+        find_inputs([str(pairs)], "blur", pathlib.Path("out"), None)
     except Exception as error:
         print(type(error).__name__, error)
     closed.chmod(0o700)
 with user_errors_end_the_program():
     try:
-        find_test_sets([{str(locked / "a.png")!r}], "blur")
+        find_inputs([{str(locked / "a.png")!r}], "blur", pathlib.Path("out"), None)
     except PermissionError as error:
         print("PermissionError", error.filename)
     D_testing.main(D_testing.parse_args())

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import D_testing
-from datasets import find_images
 from models.checkpoint import load_deblurring_net
 from tests.support.processes import run_script
 from tests.support.samples import ROOT, SAMPLES, save
@@ -19,7 +18,7 @@ from utils.common.errors import UserError
 from utils.images.codecs import read_image, to_uint8
 from utils.inference.evaluation import restore
 from utils.metrics.numpy_metrics import METRICS, psnr, score
-from utils.testing.inputs import result_folders
+from utils.testing.inputs import find_inputs
 
 PAIR = SAMPLES / "test" / "GOPR0881_11_01"
 NAME = "GOPR0881_11_01/000203.png"
@@ -136,9 +135,9 @@ def test_images_that_differ_in_their_suffix_alone_both_stay(tmp_path, small_netw
 
 def test_names_that_end_in_numbers_keep_sets_apart(tmp_path, small_networks):
     folders = [crops(tmp_path / "s" / name, "a.png") for name in ("a-2", "a")]
-    image_sets = [find_images(folder, "test") for folder in (*folders, folders[1], tmp_path / "s" / "a" / ".." / "a")]
-    names = [folder.name for folder in result_folders(image_sets, tmp_path / "out")]
-    assert names == ["a-2", "a", "a-3", "a-4"]
+    sources = [*folders, folders[1], tmp_path / "s" / "a" / ".." / "a"]
+    inputs, _ = find_inputs([str(source) for source in sources], "blur", tmp_path / "out", None)
+    assert [each.name for each in inputs] == ["a-2", "a", "a-3", "a-4"]
 
 
 def test_scores_before_an_unreadable_image_are_kept(tmp_path, small_networks):

@@ -9,7 +9,7 @@ from datasets.sampler import SharedBatches
 from tests.support.samples import SAMPLES, load, save
 from tests.support.training import same, train, values, weights
 from utils.common.errors import UserError
-from utils.testing.inputs import find_test_sets
+from utils.testing.inputs import find_inputs
 
 
 @pytest.fixture
@@ -64,4 +64,4 @@ def test_blurred_photographs_are_blurrier_than_their_partners(photographs):
 
 def test_photographs_are_for_training_alone(photographs):
     with pytest.raises(UserError, match=r"is for training; to restore such photographs give unpaired="):
-        find_test_sets([photographs], "blur")
+        find_inputs([photographs], "blur", SAMPLES, None)

@@ -1,73 +1,71 @@
-"""Work on a stream of items with reading before it and writing after it, in threads, while it goes on."""
+"""Items that are read before they are worked on and written afterwards, in threads beside the work."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
-Worked = TypeVar("Worked")
-Stored = TypeVar("Stored")
+Read = TypeVar("Read")
+Written = TypeVar("Written")
 
 
-def run_pipeline(
-    items: Iterable[Item],
-    load: Callable[[Item], Loaded],
-    work: Callable[[Item, Loaded], Worked],
-    store: Callable[[Item, Loaded, Worked], Stored],
-    *,
-    threads: int,
-    size: Callable[[Item], int],
-    budget: int,
-    stop: Callable[[], object] = lambda: False,
-) -> Iterator[tuple[Item, Stored]]:
-    """Yield each item with what `store` returned for it, in the items' order.
+class Pipeline(Generic[Item, Read, Written]):
+    """Reads items ahead and writes their results behind, both in their order, within a budget.
+
+    As a context it waits at its end for what its threads have begun; after an error nothing else is begun.
 
     Args:
-        items: taken at most two a thread ahead of the work, fewer where the budget allows no more.
-        load: reads an item, in one of the threads.
-        work: is called in the thread of the caller, for one item after the other.
-        store: finishes an item, in one of the threads.
-        threads: that load, and as many that store.
+        threads: that read, and as many that write.
         size: of an item, in the unit of `budget`.
-        budget: what the items between loading and the end of storing may add up to; a larger item goes alone.
-        stop: once it is true no item is worked on any more; those that were are stored and yielded.
-
-    Raises:
-        whatever one of the functions raises, at once; what other threads have begun is finished before.
+        budget: what the items between reading and the end of writing may add up to; a larger item goes alone.
     """
-    items = iter(items)
-    loading: deque[tuple[Item, Future[Loaded]]] = deque()
-    storing: deque[tuple[Item, Future[Stored]]] = deque()
-    waiting = next(items, None)
-    used = 0
 
-    def has_room(item: Item) -> bool:
-        # Loading further ahead would but take the processors from the work.
-        return len(loading) < 2 * threads and (not used or used + size(item) <= budget)
+    def __init__(self, threads: int, size: Callable[[Item], int], budget: int) -> None:
+        self._threads, self._size, self._budget = threads, size, budget
+        self._readers, self._writers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
+        self._reading: deque[tuple[Item, Future[Read]]] = deque()
+        self._writing: deque[tuple[Item, Future[Written]]] = deque()
 
-    readers, writers = ThreadPoolExecutor(threads), ThreadPoolExecutor(threads)
-    try:
-        while waiting is not None or loading or storing:
-            if stop():
-                waiting = None
-                for _, future in loading:
-                    future.cancel()
-                loading.clear()
-            while waiting is not None and has_room(waiting):
-                used += size(waiting)
-                loading.append((waiting, readers.submit(load, waiting)))
-                waiting = next(items, None)
-            if loading:
-                item, future = loading.popleft()
-                loaded = future.result()
-                storing.append((item, writers.submit(store, item, loaded, work(item, loaded))))
-                del loaded, future  # the store's to keep, or to let go
-            while storing and (storing[0][1].done() or not loading):
-                item, stored = storing.popleft()
-                yield item, stored.result()
-                used -= size(item)
-    finally:
-        for pool in (readers, writers):
+    def __enter__(self) -> "Pipeline[Item, Read, Written]":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for pool in (self._readers, self._writers):
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def read(self, items: Iterable[Item], read: Callable[[Item], Read]) -> Iterator[tuple[Item, Read]]:
+        """Yield each item with what `read` returns for it, at most two a thread ahead.
+
+        Each has to be given to `write` before the next one is asked for.
+        """
+        items = iter(items)
+        waiting = next(items, None)
+        while waiting is not None or self._reading:
+            # Reading further ahead would but take the processors from the work.
+            while waiting is not None and len(self._reading) < 2 * self._threads and self._has_room(waiting):
+                self._reading.append((waiting, self._readers.submit(read, waiting)))
+                waiting = next(items, None)
+            if self._reading:
+                item, future = self._reading.popleft()
+                result = future.result()
+                del future  # what was read is the work's to keep, or to let go
+                yield item, result
+                del result
+            else:
+                wait([next(future for _, future in self._writing if not future.done())])
+
+    def write(self, item: Item, write: Callable[[], Written]) -> None:
+        """Let a thread finish an item."""
+        self._writing.append((item, self._writers.submit(write)))
+
+    def written(self, everything: bool = False) -> Iterator[tuple[Item, Written]]:
+        """Yield the items that are finished with what their `write` returned; at the end, wait for everything."""
+        while self._writing and (everything or self._writing[0][1].done()):
+            item, future = self._writing.popleft()
+            yield item, future.result()
+
+    def _has_room(self, item: Item) -> bool:
+        used = sum(self._size(each) for each, _ in self._reading)
+        used += sum(self._size(each) for each, future in self._writing if not future.done())
+        return not used or used + self._size(item) <= self._budget

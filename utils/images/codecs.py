@@ -3,13 +3,16 @@
 An image is an H×W×3 uint8 RGB array; a network reads and writes (N, 3, H, W) float32 in [-1, 1].
 """
 
+import os
 import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -47,7 +50,8 @@ _PNG_DEPTH_BYTE = 24  # of the IHDR chunk, which always comes first
 _ORIENTATION_TAG = 0x0112
 _TURNED_ORIENTATIONS = (5, 6, 7, 8)  # swap height and width
 _TIFF_DEPTH_TAG, _TIFF_FORMAT_TAG, _FLOAT_FORMAT = 258, 339, 3
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
+_TIFF_SIGNATURES, _TIFF_START = (b"II*\0", b"MM\0*"), 8
+_NO_IMAGE = "cannot be read as an image"
 _FLOATS = ", floating-point numbers"
 _ROWS_AT_ONCE = 256
 # Of photographs, zlib's RLE makes no larger files than its search for repetitions at level 3, in less time.
@@ -65,16 +69,25 @@ class UnreadableError(UserError):
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an image file's header says: height and width in px as displayed, Pillow's colour mode, bits a channel."""
+    """What an image file's header says.
+
+    Attributes:
+        height: in px, as displayed.
+        width: likewise.
+        mode: Pillow's colour mode.
+        bits: a channel, 8 at least.
+        orientation: of EXIF, 1 to 8; 1 is upright.
+    """
 
     height: int
     width: int
     mode: str
     bits: int = 8
+    orientation: int = 1
 
 
 def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
-    """Read an image's header without decoding it.
+    """Read an image's header without decoding it; that of an unchanged file is read once.
 
     Args:
         path: the file.
@@ -83,54 +96,107 @@ def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
     Raises:
         UnreadableError: not an image, or one with another number of bits a channel.
     """
-    _check_kind(path)
-    with readable(path, "cannot be read as an image"):
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
-            raise UnreadableError(f"{path} is no file but a pipe, a folder or a device; remove it")
-        with path.open("rb") as file:
-            start = file.read(_PNG_DEPTH_BYTE + 1)
-        try:
-            opened = Image.open(path)
-        except UnidentifiedImageError:
-            _check_not_float(path, start)
-            raise
-        with opened as image:
-            (width, height), mode = image.size, image.mode
-            # getexif() would decode a whole PNG in search of EXIF behind the pixels, where hardly any has it.
-            has_exif = image.format != "PNG" or "exif" in image.info
-            turned = has_exif and image.getexif().get(_ORIENTATION_TAG, 1) in _TURNED_ORIENTATIONS
-            bits = 8
-            if image.format == "TIFF" and isinstance(image, TiffImagePlugin.TiffImageFile):
-                bits = max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,)))
+    with readable(path, _NO_IMAGE):
+        status = _check_kind(path)
+        info = _read_header(path, status.st_mtime_ns, status.st_size)
+    _check_depth(path, info, deep)
+    return info
+
+
+@cache
+def _read_header(path: Path, modified: int, size: int) -> ImageInfo:
+    """Return what a header says; the arguments tell a file from what was there before."""
+    with path.open("rb") as file, _identify(path, file) as image:
+        return _header(image, file)
+
+
+@contextmanager
+def open_image(path: Path, deep: bool = False) -> Iterator[tuple[Image.Image, BinaryIO, ImageInfo]]:
+    """Open an image file once, to be decoded inside the block; what decoders raise there names it.
+
+    Args:
+        path: the file.
+        deep: whether 16 bits a channel will do as well as 8.
+
+    Yields:
+        the image as Pillow opens it, the file, and its header.
+
+    Raises:
+        UnreadableError: see `inspect_image`; or damaged, incomplete, too large for the memory.
+    """
+    with ExitStack() as stack:
+        with readable(path, _NO_IMAGE):
+            _check_kind(path)
+            file = stack.enter_context(path.open("rb"))
+            image = stack.enter_context(_identify(path, file))
+            info = _header(image, file)
+        _check_depth(path, info, deep)
+        with readable(path):
+            yield image, file, info
+
+
+def read_start(file: BinaryIO, size: int = -1) -> bytes:
+    """Return the first bytes of an open file, all without a size; its position stays where a decoder has left it."""
+    position = file.tell()
+    file.seek(0)
+    start = file.read(size)
+    file.seek(position)
+    return start
+
+
+def _identify(path: Path, file: BinaryIO) -> Image.Image:
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError as error:
+        _check_not_float(path, file)
+        raise UnidentifiedImageError(f"cannot identify image file {str(path)!r}") from error
+
+
+def _header(image: Image.Image, file: BinaryIO) -> ImageInfo:
+    (width, height), bits = image.size, 8
+    # getexif() would decode a whole PNG in search of EXIF behind the pixels, where hardly any has it.
+    has_exif = image.format != "PNG" or "exif" in image.info
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1) if has_exif else 1
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,)))
     # Pillow would quietly halve the depth of a 16-bit RGB PNG or TIFF.
-    if start.startswith(PNG_SIGNATURE) and start[_PNG_DEPTH_BYTE] > 8:
-        bits = 16
-    if not (deep and bits == 16) and (bits > 8 or mode not in _MODES_8_BIT):
-        found = f"mode {mode}{_FLOATS * (mode == 'F')}"
-        expected, into = ("8 or 16", "8-bit or 16-bit") if deep else ("8", "8-bit")
-        raise UnreadableError(
-            f"{path} does not have {expected} bits a channel ({found}); convert it to an {into} RGB image"
-        )
-    return ImageInfo(*((width, height) if turned else (height, width)), mode, 16 if bits > 8 else 8)
+    if image.format == "PNG":
+        bits = read_start(file, _PNG_DEPTH_BYTE + 1)[_PNG_DEPTH_BYTE]
+    size = (width, height) if orientation in _TURNED_ORIENTATIONS else (height, width)
+    return ImageInfo(*size, image.mode, max(bits, 8), orientation)
 
 
-def _check_kind(path: Path) -> None:
-    """Raise `UnreadableError` for a kind of file, by its name, that Pillow would misread or not read."""
+def _check_depth(path: Path, info: ImageInfo, deep: bool) -> None:
+    if (deep and info.bits == 16) or (info.bits == 8 and info.mode in _MODES_8_BIT):
+        return
+    found = f"mode {info.mode}{_FLOATS * (info.mode == 'F')}"
+    expected, into = ("8 or 16", "8-bit or 16-bit") if deep else ("8", "8-bit")
+    raise UnreadableError(
+        f"{path} does not have {expected} bits a channel ({found}); convert it to an {into} RGB image"
+    )
+
+
+def _check_kind(path: Path) -> os.stat_result:
+    """Return a file's status; refuse kinds that Pillow would misread or not read."""
     suffix = path.suffix.lower()
     if suffix in RAW:
         raise UnreadableError(f"{path} is a camera's raw file; develop it, and give the 16-bit TIFF or PNG")
     if suffix in HEIC and suffix not in SUFFIXES:
         raise UnreadableError(f"{path} is HEIC, which needs pillow-heif; {INSTALL_HEIC}")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        raise UnreadableError(f"{path} is no file but a pipe, a folder or a device; remove it")
+    return status
 
 
-def _check_not_float(path: Path, start: bytes) -> None:
+def _check_not_float(path: Path, file: BinaryIO) -> None:
     """Raise `UnreadableError` for a TIFF of floating-point numbers in colour, which Pillow does not know at all."""
+    start = read_start(file, _TIFF_START)
     if start[:4] not in _TIFF_SIGNATURES:
         return
-    with path.open("rb") as file:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(start[:8])
-        file.seek(tags.next)
-        tags.load(file)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(start)
+    file.seek(tags.next)
+    tags.load(file)
     if _FLOAT_FORMAT in tags.get(_TIFF_FORMAT_TAG, ()):
         bits = max(tags.get(_TIFF_DEPTH_TAG, (32,)))
         raise UnreadableError(f"{path} holds floating-point numbers of {bits} bits; convert it to a 16-bit RGB image")
@@ -154,8 +220,7 @@ def read_image(path: Path) -> np.ndarray:
         UnreadableError: not an image, truncated or damaged, too large for the memory, or with other than 8 bits a
             channel.
     """
-    inspect_image(path)
-    with readable(path), Image.open(path) as image:
+    with open_image(path) as (image, _, _):
         return upright_pixels(image, "RGB")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from utils.common.files import atomic_write
-from utils.images.codecs import PNG, PNG_SIGNATURE, inspect_image, readable, to_uint8, to_uint16, upright_pixels
+from utils.images.codecs import PNG, PNG_SIGNATURE, open_image, read_start, to_uint8, to_uint16, upright_pixels
 
 _ORIENTATION = 0x0112
 _EXIF_PREFIX = b"Exif\x00\x00"
@@ -52,22 +52,23 @@ def read_picture(path: Path) -> Picture:
         UnreadableError: not an image, truncated or damaged, too large for the memory, or with other than 8 or 16 bits a
             channel.
     """
-    info = inspect_image(path, deep=True)
-    with readable(path), Image.open(path) as image:
+    with open_image(path, deep=True) as (image, file, info):
         # A profile speaks of the file's channels; those of CMYK are converted.
         profile = None if image.mode == "CMYK" else image.info.get("icc_profile")
         # The further images of a phone's JPEG (MPO) are previews and depth, no pages.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if (image.format, image.mode, info.bits) == ("PNG", "RGB", 8) and (values := _read_plain(path)) is not None:
+        plain = (image.format, image.mode, info.bits) == ("PNG", "RGB", 8)
+        if plain and (values := _decode_plain(read_start(file))) is not None:
             return Picture(values, profile=profile)
         if info.bits == 16:
-            values = _read_deep(path, image.getexif().get(_ORIENTATION, 1))
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            values = _decode_deep(read_start(file), orientation)
         else:
             values = upright_pixels(image, "RGBA" if image.has_transparency_data else "RGB")
         return Picture(*_split(values), info.mode in _GREY, profile, _exif(image), frames)
 
 
-def _read_plain(path: Path) -> np.ndarray | None:
+def _decode_plain(content: bytes) -> np.ndarray | None:
     """Return an 8-bit RGB PNG as H×W×3; None where it is damaged or holds more than colours, for Pillow to read.
 
     Pillow takes Python's lock for every chunk and on the way into NumPy, more than 5 ms for a 1280×720 frame of GoPro:
@@ -75,14 +76,13 @@ def _read_plain(path: Path) -> np.ndarray | None:
     4 GiB, and libpng writes to stderr what it finds damaged: neither gets a file that is cut short or whose checksums
     are wrong.
     """
-    content = memoryview(path.read_bytes())
     position, kind = len(PNG_SIGNATURE), b""
     try:
         while position < len(content):
             length, kind = _CHUNK_HEAD.unpack_from(content, position)
             end = position + _CHUNK_HEAD.size + length
             (checksum,) = _CHUNK_END.unpack_from(content, end)
-            if kind not in _COLOUR_CHUNKS or checksum != zlib.crc32(content[position + 4 : end]):
+            if kind not in _COLOUR_CHUNKS or checksum != zlib.crc32(memoryview(content)[position + 4 : end]):
                 return None
             position = end + _CHUNK_END.size
         if kind != b"IEND":
@@ -102,10 +102,10 @@ def _exif(image: Image.Image) -> bytes | None:
     return exif.tobytes() if len(exif) else None
 
 
-def _read_deep(path: Path, orientation: int) -> np.ndarray:
+def _decode_deep(content: bytes, orientation: int) -> np.ndarray:
     """Return a 16-bit image as H×W×3 or H×W×4, upright; Pillow would halve its depth."""
     try:
-        values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)  # any path, unlike imread
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise (MemoryError if error.code == cv2.Error.StsNoMem else ValueError)(str(error)) from error
     if values is None or values.dtype != np.uint16:

@@ -1,6 +1,6 @@
 """Restoring images with a deblurring network: whole or in tiles, once or eight times, singly or in batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Literal
 
@@ -12,7 +12,7 @@ from models import cached_kernel_weights
 from utils.common.errors import UserError
 from utils.common.memory import out_of_memory
 from utils.inference.evaluation import restore
-from utils.inference.tiling import MIN_TILE, Tiling, largest_tile, restore_in_tiles
+from utils.inference.tiling import MIN_TILE, Tiling, largest_tile
 from utils.runtime.cuda_graph import CudaGraph
 
 _BATCH_PIXELS = 1280 * 720  # more at a time made no image faster on an H200
@@ -81,49 +81,48 @@ class Restorer:
     def _fresh_forward(self) -> Callable[[Tensor], Tensor]:
         return CudaGraph(self.network, warmup=1) if self.recorded and self._weights else self.network
 
-    def batch(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return images of one size and type restored, at once where they are restored whole and memory suffices."""
-        whole = self.tiling.size is None or max(images[0].shape[:2]) <= self.tiling.size
-        if len(images) > 1 and whole and not self.self_ensemble:
-            try:
-                return list(restore(self._forward, np.stack(images), self.device, self.precision))
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-        return [self(image) for image in images]
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return one image, H×W×3, or several of one size, N×H×W×3, restored as float32 in [0, 1].
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return an H×W×3 image, uint8 or uint16, restored as H×W×3 float32 in [0, 1].
+        Several are restored at once where memory suffices for that and neither tiles nor a mean are asked for.
+
+        Args:
+            images: uint8 or uint16.
 
         Raises:
             UserError: memory does not suffice, with --tile off or a size, or for the smallest tiles.
         """
         while True:
             try:
-                return self._restore(image)
+                return self._restore(images)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 reason = str(error).partition("\n")[0]
-            self._shrink(image, reason)  # after the error is gone, which holds on to memory
+            # After the error is gone, which holds on to memory.
+            if images.ndim == 4:
+                return np.stack([self(image) for image in images])
+            height, width = images.shape[:2]
+            self._shrink(height, width, reason)
 
-    def _restore(self, image: np.ndarray) -> np.ndarray:
-        if not self.self_ensemble:
-            return self._restore_once(image)
-        total = np.zeros((*image.shape[:2], 3), np.float32)
-        for there, back in _flips_and_rotations():
-            total += back(self._restore_once(np.ascontiguousarray(there(image))))
-        total /= 8
-        return total
+    def _restore(self, images: np.ndarray) -> np.ndarray:
+        if not self.self_ensemble and self.tiling.is_whole(*images.shape[-3:-1]):
+            return restore(self._forward, images, self.device, self.precision)
+        if images.ndim == 4:
+            return np.stack([self(image) for image in images])
+        total: np.ndarray | None = None
+        views = list(_flips_and_rotations()) if self.self_ensemble else [(np.asarray, np.asarray)]
+        for there, back in views:
+            view = np.ascontiguousarray(there(images))
+            restored = np.zeros(view.shape, np.float32)
+            for part, weights in self.tiling.tiles(*view.shape[:2]):
+                restored[part] += restore(self._forward, view[part], self.device, self.precision) * weights
+            restored = back(np.clip(restored, 0.0, 1.0, out=restored))
+            total = restored if total is None else np.add(total, restored, out=total)
+        assert total is not None  # there is a view
+        return np.divide(total, len(views), out=total)
 
-    def _restore_once(self, image: np.ndarray) -> np.ndarray:
-        def restore_part(part: np.ndarray) -> np.ndarray:
-            return restore(self._forward, part, self.device, self.precision)
-
-        return restore_in_tiles(restore_part, image, self.tiling)
-
-    def _shrink(self, image: np.ndarray, reason: str) -> None:
-        height, width = image.shape[:2]
+    def _shrink(self, height: int, width: int, reason: str) -> None:
         whole = Tiling(-(-max(height, width) // 4) * 4, self.tiling.overlap)
         used = self.tiling if self.tiling.size is not None and self.tiling.size < max(height, width) else whole
         smaller = used.smaller() if self.may_shrink else None

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,17 @@ class Tiling:
         assert self.size is not None  # a whole image is no tile
         size = _on_grid(self.size / 2)
         return Tiling(size, min(self.overlap, _on_grid(size / 2))) if size >= MIN_TILE else None
+
+    def is_whole(self, height: int, width: int) -> bool:
+        """Say whether an image of this size is one tile."""
+        return self.size is None or max(height, width) <= self.size + GRID
+
+    def tiles(self, height: int, width: int) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+        """Yield where an image's tiles lie, and the weight of each of their pixels, H×W×1."""
+        for row in self.spans(height):
+            for column in self.spans(width):
+                part = np.s_[row.start : row.stop, column.start : column.stop]
+                yield part, (row.weights[:, None] * column.weights)[..., None]
 
     def spans(self, length: int) -> list["Span"]:
         """Return the tiles along an axis of so many px, whose weights add up to 1 everywhere."""
@@ -77,25 +88,6 @@ def parse_tile(text: str) -> int | Literal["auto"] | None:
             f"expected auto, off, or a multiple of {GRID} from {MIN_TILE} up, got {text!r}"
         )
     return size
-
-
-def restore_in_tiles(restore: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tiling: Tiling) -> np.ndarray:
-    """Return an H×W×3 image restored tile by tile, as H×W×3 float32 in [0, 1].
-
-    Args:
-        restore: takes an H×W×3 part of the image and returns it restored, float32 in [0, 1].
-        image: of any type that `restore` takes.
-        tiling: how it is cut.
-    """
-    rows, columns = tiling.spans(image.shape[0]), tiling.spans(image.shape[1])
-    if len(rows) == len(columns) == 1:
-        return restore(image)
-    restored = np.zeros((*image.shape[:2], 3), np.float32)
-    for row in rows:
-        for column in columns:
-            part = np.s_[row.start : row.stop, column.start : column.stop]
-            restored[part] += restore(image[part]) * (row.weights[:, None] * column.weights)[..., None]
-    return np.clip(restored, 0.0, 1.0, out=restored)
 
 
 def largest_tile(device: torch.device, width: int) -> int:

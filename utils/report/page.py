@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from utils.common.files import atomic_write
-from utils.images.codecs import DAMAGED, UnreadableError
+from utils.images.codecs import DAMAGED, UnreadableError, inspect_image
 from utils.images.photographs import read_picture
 from utils.metrics.scorer import KNOWN
 from utils.report.rows import PAGE, Row
@@ -34,7 +34,6 @@ _PREVIEW_QUALITY, _THUMBNAIL_QUALITY = 95, 80
 _THREADS = min(16, os.cpu_count() or 1)  # Pillow decodes nearly all the time without Python's lock
 _SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
 _UPRIGHT_IN_BROWSERS = (".jpg", ".jpeg")  # EXIF orientation: Chromium follows it in others, but not in WebP
-_ORIENTATION = 0x0112
 _PLAIN = ("set", "image", "saved_as", "height", "width", "seconds")
 # Digits after the point and unit of a metric, by the first part of its name.
 _FORMS = {"psnr": (2, "dB"), "niqe": (2, "")}
@@ -213,9 +212,8 @@ def _is_shown(path: Path) -> bool:
     if suffix not in _SHOWN or suffix in _UPRIGHT_IN_BROWSERS:
         return suffix in _SHOWN
     try:
-        with Image.open(path) as image:
-            return "exif" not in image.info or image.getexif().get(_ORIENTATION, 1) == 1
-    except DAMAGED:
+        return inspect_image(path, deep=True).orientation == 1
+    except UnreadableError:
         return True  # a preview could not be made either
 
 

@@ -1,29 +1,77 @@
-"""What a test run reads, and where it writes: sets of images, pictures and videos, none of which is written over."""
+"""What a test run reads: sets of images, pictures and videos, each with its place among the results."""
 
 import argparse
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets import SPLITS, DatasetError, ImageSet, list_files, parse_source, pictures, scan_dataset
 from datasets.discovery.header_checks import combine_problems
 from datasets.discovery.pairing import images_among
 from utils.common.errors import UserError, some
-from utils.common.files import exists
-from utils.testing.result_files import PreviousRun
-from utils.testing.settings import RunSettings
 from utils.video.encoder import output_name
 from utils.video.reader import is_video
 
 
-def find_test_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
+@dataclass(frozen=True)
+class InputSet:
+    """A set of images to restore.
+
+    Attributes:
+        images: the set.
+        name: what results call it.
+        folder: of its restored images in the folder of all results.
+        count: how many are restored, the first ones.
+    """
+
+    images: ImageSet
+    name: str
+    folder: Path
+    count: int
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The restored images in the folder of all results: a.jpg becomes a.png, or a.jpg.png beside another a."""
+        names = [f"{Path(name).with_suffix('')}.png" for name in self.images.names]
+        if len(set(names)) < len(names):
+            names = [f"{name}.png" for name in self.images.names]
+        return [self.folder / name for name in names[: self.count]]
+
+    @property
+    def files(self) -> set[Path]:
+        """All files of the set, without links."""
+        return {path.resolve() for path in (*self.images.blurry, *(self.images.sharp or ()))}
+
+
+def find_inputs(
+    sources: Sequence[str], blur_dir: str, save_dir: Path, limit: int | None
+) -> tuple[list[InputSet], dict[Path, Path]]:
+    """Return the image sets and pictures that --testset_dir names, and the videos with their places in the results.
+
+    Of photographs no file is looked at yet.
+
+    Raises:
+        UserError: a folder without images; a set with problems, all of them in one message; or two videos that would be
+            restored into one file.
+    """
+    found: list[InputSet] = []
+    image_sets = _find_sets(sources, blur_dir)
+    single = any(image_set.root.is_file() for image_set in image_sets)
+    taken = {save_dir.name} if single else set()  # single files' results bear the name of `save_dir`
+    for image_set in image_sets:
+        name, folder = save_dir.name, Path()  # of single files
+        if not image_set.root.is_file():
+            name = _free_name(image_set.root.resolve(), taken)
+            taken, folder = {*taken, name}, Path(name)
+        found.append(InputSet(image_set, name, folder, min(len(image_set), limit or len(image_set))))
+    return found, _find_videos(sources, found)
+
+
+def _find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
     """Return the image sets and pictures that --testset_dir names; of photographs no file is looked at yet.
 
     A folder that holds videos alone is a set without images.
-
-    Raises:
-        UserError: a folder without images, or a set with problems, all of them in one message.
     """
     parsed = [parse_source(text) for text in sources]
     if sharp := [str(path) for kind, path in parsed if kind == "sharp"]:
@@ -64,19 +112,8 @@ def _videos_in(image_set: ImageSet) -> list[Path]:
     return [file for file in list_files(image_set.root, unreadable_dirs={}) if is_video(file)] if own else []
 
 
-def find_videos(
-    sources: Sequence[str], image_sets: Sequence[ImageSet], output_dirs: Sequence[Path]
-) -> dict[Path, Path]:
-    """Return the videos that --testset_dir names or that lie among photographs, each with its place in the results.
-
-    Args:
-        sources: as given to --testset_dir.
-        image_sets: what `find_test_sets` found in them.
-        output_dirs: where the restored images of each go, relative to the folder of results.
-
-    Raises:
-        UserError: two of them would be restored into one file.
-    """
+def _find_videos(sources: Sequence[str], inputs: Sequence[InputSet]) -> dict[Path, Path]:
+    """Return the videos that are given or lie among photographs, each with its place in the results."""
     given = [path for _, path in map(parse_source, sources) if path.is_file() and is_video(path)]
     found = {path: Path(output_name(path)) for path in given}
     for name in dict.fromkeys(found.values()):
@@ -84,13 +121,13 @@ def find_videos(
             raise UserError(
                 f"{some(alike)} would all be restored as {name}; restore them in runs with a --save_dir each"
             )
-    for image_set, output_dir in zip(image_sets, output_dirs, strict=True):
-        inside = _videos_in(image_set)
+    for each in inputs:
+        inside = _videos_in(each.images)
         names = [file.parent / output_name(file) for file in inside]
         if len(set(names)) < len(names):  # as pictures are then named
             names = [file.parent / f"{file.name}{name.suffix}" for file, name in zip(inside, names, strict=True)]
         for file, name in zip(inside, names, strict=True):
-            found.setdefault(image_set.root / file, output_dir / name)
+            found.setdefault(each.images.root / file, each.folder / name)
     return found
 
 
@@ -106,75 +143,8 @@ def parse_folder(text: str) -> Path:
     return path.resolve() if path.name in ("", "..") else path
 
 
-def output_names(names: tuple[str, ...]) -> list[str]:
-    """Return PNG names for a set: a.jpg becomes a.png, or, where two images would share a name, each a.jpg.png."""
-    names_as_png = [f"{Path(name).with_suffix('')}.png" for name in names]
-    return names_as_png if len(set(names_as_png)) == len(names) else [f"{name}.png" for name in names]
-
-
-def result_folders(image_sets: Sequence[ImageSet], save_dir: Path) -> list[Path]:
-    """Return a folder of its own for each set's restored images; single files are restored into `save_dir` itself."""
-    folders: list[Path] = []
-    single = any(image_set.root.is_file() for image_set in image_sets)
-    taken = {save_dir / save_dir.name} if single else set()  # single files' results bear the name of `save_dir`
-    for image_set in image_sets:
-        root = image_set.root.resolve()
-        if root.is_file():
-            folders.append(save_dir)
-            continue
-        name = f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
-        numbered = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
-        folders.append(next(save_dir / each for each in numbered if save_dir / each not in {*folders, *taken}))
-    return folders
-
-
-def check_no_overwrite(
-    image_sets: Sequence[ImageSet],
-    folders: Sequence[Path],
-    videos: Mapping[Path, Path],
-    video_folder: Path,
-    settings: RunSettings,
-    previous: PreviousRun,
-) -> list[Path]:
-    """Do not write over what an earlier run made unless asked to, and never over what is read.
-
-    Args:
-        image_sets: what is read.
-        folders: where the restored images of each go.
-        videos: what is read, too, with the places of the restored ones
-        video_folder: in this folder.
-        settings: of the run.
-        previous: what the run goes on with; it may write again what that one made.
-
-    Returns:
-        files that exist and may be written over.
-
-    Raises:
-        UserError: a file would be written over.
-    """
-    inputs = {path.resolve() for image_set in image_sets for path in (*image_set.blurry, *(image_set.sharp or ()))}
-    inputs |= {path.resolve() for path in videos}
-    for image_set in image_sets:
-        for folder in folders:
-            if folder.resolve().is_relative_to(image_set.root.resolve()):
-                raise UserError(
-                    f"{folder} would lie inside {image_set.root}, which is read from; give a --save_dir elsewhere"
-                )
-    outputs = [
-        folder / name
-        for image_set, folder in zip(image_sets, folders, strict=True)
-        for name in output_names(image_set.names)[: settings.limit]
-    ]
-    existing: list[Path] = []
-    for output in (*outputs, *(video_folder / name for name in videos.values())):
-        if output.resolve() in inputs:
-            raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
-        if not exists(output):
-            continue
-        if not (settings.overwrite or (settings.resume and previous.made(output))):
-            raise UserError(
-                f"{output} exists already, and no results in {settings.save_dir} name it; move it away, or give "
-                "another --save_dir, or --overwrite to replace it"
-            )
-        existing.append(output)
-    return existing
+def _free_name(root: Path, taken: set[str]) -> str:
+    """Return a name for a set's results that no other has."""
+    name = f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
+    numbered = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
+    return next(each for each in numbered if each not in taken)

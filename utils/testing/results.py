@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.metrics.scorer import KNOWN
+from utils.runtime.distributed import DistributedContext
+from utils.testing.inputs import InputSet
 from utils.testing.result_files import (
     BEGUN,
     RANK_TABLES,
@@ -22,6 +25,7 @@ from utils.testing.result_files import (
     name_in,
     write_table,
 )
+from utils.testing.summaries import summarise
 
 _SECONDS_BETWEEN_TABLES = 2.0
 
@@ -36,50 +40,68 @@ class Results:
     Args:
         folder: where they lie.
         settings: what the results depend on, for the summary.
-        previous: what the run goes on with, of the same settings; without any, what the folder holds is replaced.
-        rank: of this process; 0 is the main one.
+        distributed: the processes that share the run.
 
     Attributes:
         rows: of all sets.
         sets: summaries of sets and videos by name.
         problems: with files that were left out, whichever set they are of.
-
-    Raises:
-        UserError: something cannot be written.
+        incomplete: what is missing of videos that were restored as far as they go.
     """
 
-    def __init__(
-        self, folder: Path, settings: dict[str, Any], previous: PreviousRun | None = None, rank: int = 0
-    ) -> None:
-        self.folder, self.settings, self.rank = folder, settings, rank
+    def __init__(self, folder: Path, settings: dict[str, Any], distributed: DistributedContext) -> None:
+        self.folder, self.settings, self._distributed = folder, settings, distributed
+        rank = distributed.rank
         self.table = folder / (RANK_TABLES.replace("*", str(rank)) if rank else TABLE)
         self.summary = folder / SUMMARY
         self.rows: list[Row] = []
         self.sets: dict[str, Any] = {}
         self.problems: list[str] = []
+        self.incomplete: list[str] = []
+        self._notes: list[str] = []  # on images of the set in hand
         self._begun = folder / BEGUN.replace("*", f"-rank{rank}" if rank else "")
         self._lock = Lock()
         self._written = -math.inf
-        if rank:
-            return
-        previous = previous or PreviousRun(folder)
-        self.rows = [row for row in previous.rows if is_whole(folder / str(row["saved_as"]))]
+
+    def take_over(self, previous: PreviousRun, replaced: Sequence[Path] = ()) -> None:
+        """Go on with what an earlier run left, in the main process; what else the folder holds of one is deleted.
+
+        Args:
+            previous: a run of the same settings.
+            replaced: files that this run is to write over: should it be stopped, the one that goes on does so, too.
+
+        Raises:
+            UserError: something cannot be written.
+        """
+        self.rows = [row for row in previous.rows if is_whole(self.folder / str(row["saved_as"]))]
         self.sets = previous.sets
         if not self.rows:
             self.table.unlink(missing_ok=True)
         self.write()  # what rows are of is known from now on, whichever process is the first to have some
-        begun = [path for path in folder.glob(BEGUN) if path != self._begun]
+        begun = [path for path in self.folder.glob(BEGUN) if path != self._begun]
         if previous.begun:
             with atomic_write(self._begun) as path:
                 path.write_text("".join(f"{json.dumps(name)}\n" for name in sorted(previous.begun)), encoding="utf-8")
         else:
             begun.append(self._begun)
-        for path in (*folder.glob(RANK_TABLES), *begun):
+        for path in (*self.folder.glob(RANK_TABLES), *begun):
             path.unlink(missing_ok=True)
+        if replaced:
+            self.begin(*replaced)
+
+    def name_of(self, path: Path) -> str:
+        """Return what the results call a file, see `name_in`."""
+        return name_in(self.folder, path)
 
     def of(self, name: str) -> dict[str, Row]:
         """Return the rows of a set by their images."""
         return {str(row["image"]): row for row in self.rows if row["set"] == name}
+
+    def share(self, name: str, images: Sequence[str]) -> list[int]:
+        """Return which of a set's images, by their places, are this process's to restore: none that has a row."""
+        done = set(self._distributed.gather(list(self.of(name)))[0])
+        todo = [i for i, image in enumerate(images) if image not in done]
+        return todo[self._distributed.rank :: self._distributed.world_size]
 
     def begin(self, *paths: Path) -> None:
         """Note that files are about to be written; any thread may call it.
@@ -89,9 +111,13 @@ class Results:
         """
         try:
             with self._lock, self._begun.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{json.dumps(name_in(self.folder, path))}\n" for path in paths))
+                file.write("".join(f"{json.dumps(self.name_of(path))}\n" for path in paths))
         except OSError as error:
             raise UserError(f"{self._begun} cannot be written: {error.strerror or error}") from error
+
+    def note(self, text: str) -> None:
+        """Note what a user should know of an image; any thread may call it."""
+        self._notes.append(text)
 
     def add(self, row: Row) -> None:
         """Add an image's row, and write the table unless it was just written."""
@@ -99,27 +125,74 @@ class Results:
         if time.monotonic() - self._written > _SECONDS_BETWEEN_TABLES:
             self.write()
 
-    def replace(self, name: str, rows: Sequence[Row]) -> None:
-        """Let these be the rows of a set."""
-        self.rows = [row for row in self.rows if row["set"] != name] + list(rows)
+    @contextmanager
+    def set_written(self, name: str, inputs: InputSet) -> Iterator[list[str]]:
+        """Write the rows and the summary of a set at the end of the block: neither errors nor signals lose them.
 
-    def merge_into(self) -> None:
-        """Forget the rows, which the main process has written now, and their files."""
-        self.rows = []
-        self.table.unlink(missing_ok=True)
-        self._begun.unlink(missing_ok=True)
+        Yields:
+            a list for what is wrong with images that are left out.
+        """
+        problems: list[str] = []
+        self._notes = []
+        try:
+            yield problems
+        finally:
+            if self._distributed.is_distributed:
+                self.write()
+            else:
+                self._end_set(name, inputs, [(self.of(name), problems, self._notes)])
+        if self._distributed.is_distributed:
+            shares = self._distributed.gather((self.of(name), problems, self._notes))
+            if self._distributed.is_main:
+                self._end_set(name, inputs, shares)
+            self._distributed.barrier()
+            if not self._distributed.is_main:  # the main process has written them now
+                self.rows = []
+                self.table.unlink(missing_ok=True)
+                self._begun.unlink(missing_ok=True)
+
+    def _end_set(
+        self, name: str, inputs: InputSet, shares: Sequence[tuple[dict[str, Row], list[str], list[str]]]
+    ) -> None:
+        """Write a set's rows in the order of its images, and its summary, from each process's rows, problems, notes."""
+        by_image = {image: row for rows, _, _ in shares for image, row in rows.items()}
+        rows = [by_image[image] for image in inputs.images.names if image in by_image]
+        problems = [problem for _, found, _ in shares for problem in found]
+        notes = [note for _, _, found in shares for note in found]
+        for note in notes:
+            print(note)
+        self.problems += problems
+        if rows:
+            complete = all(image in by_image for image in inputs.images.names[: inputs.count])
+            before = self.sets.get(name, {}).get("notes", ())  # on images that need no second look
+            self.rows = [row for row in self.rows if row["set"] != name] + rows
+            self.sets[name] = summarise(inputs.images, rows, complete, problems, dict.fromkeys((*before, *notes)))
+        self.write()
 
     def end(self) -> None:
         """Write everything a last time: each file that was begun has its row now, or was left out."""
         self.write()
         self._begun.unlink(missing_ok=True)
 
+    def check_complete(self) -> None:
+        """Raise `UserError` with a list of the files that were left out, and of the videos that are not whole."""
+        kinds = {
+            "files were left out": self.problems,
+            "videos are not whole, what is there was restored": self.incomplete,
+        }
+        messages = []
+        for what, found in kinds.items():
+            each = list(dict.fromkeys(found))  # several networks meet the same ones
+            messages += ["\n  ".join([f"{len(each)} of the {what}:", *each])] if each else []
+        if messages:
+            raise UserError("\n".join(messages))
+
     def write(self) -> None:
         """Write the table and, in the main process, the summary."""
         if self.rows:
             write_table(self.table, self.rows)
         self._written = time.monotonic()
-        if self.rank:
+        if not self._distributed.is_main:
             return
         with atomic_write(self.summary) as path:
             content = {

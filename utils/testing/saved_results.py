@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import ImageSet
 from utils.common.errors import UserError, some
 from utils.images.codecs import SUFFIXES, read_image
+from utils.testing.inputs import InputSet
 
 
 class SavedResults:
@@ -22,25 +22,25 @@ class SavedResults:
         UserError: no such folder.
     """
 
-    batch_pixels = 0  # see `utils.inference.restorer.Restorer`
+    batch_pixels = 0  # they are read singly, see `utils.inference.restorer.Restorer`
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise UserError(f"--from_results {folder} is no folder; expected the pictures that a method saved")
         self.folder = folder
 
-    def files(self, image_set: ImageSet, set_name: str, count: int) -> list[Path]:
-        """Return the pictures of the first `count` images of a set, in their order.
+    def files(self, inputs: InputSet) -> list[Path]:
+        """Return the pictures of a set's images, in their order.
 
         Raises:
             UserError: pictures are missing, or an image has several.
         """
-        stems = [Path(name).with_suffix("") for name in image_set.names]
+        stems = [Path(name).with_suffix("") for name in inputs.images.names]
         names = [stem.name for stem in stems]
         found, missing = [], []
-        for stem in stems[:count]:
+        for stem in stems[: inputs.count]:
             joined = [separator.join(stem.parts) for separator in ("_", "-")]
-            ways = [Path(set_name) / stem, stem, *map(Path, joined)]
+            ways = [Path(inputs.name) / stem, stem, *map(Path, joined)]
             if names.count(stem.name) == 1:
                 ways.append(Path(stem.name))
             candidates = list(dict.fromkeys(file for way in ways for file in self._with_suffix(way)))
@@ -50,8 +50,9 @@ class SavedResults:
             missing += [] if candidates else [str(stem)]
         if missing:
             raise UserError(
-                f"--from_results {self.folder}: {len(missing)} of {count} pictures are missing ({some(missing, 3)}); "
-                "expected them under the names of the test images, as SEQUENCE/NNNNNN.png or SEQUENCE_NNNNNN.png"
+                f"--from_results {self.folder}: {len(missing)} of {inputs.count} pictures are missing "
+                f"({some(missing, 3)}); expected them under the names of the test images, as "
+                "SEQUENCE/NNNNNN.png or SEQUENCE_NNNNNN.png"
             )
         return found
 

@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from datasets import ImageSet
-from models.checkpoint import load_deblurring_net
+from models import DeblurringNet, load_deblurring_net
 from utils.common.errors import UserError
 from utils.common.files import file_digest
 from utils.inference.restorer import Restorer
 from utils.runtime.device import pick_deform_op
 from utils.runtime.precision import set_precision
-from utils.testing.inputs import output_names
+from utils.testing.inputs import InputSet
 from utils.testing.saved_results import SavedResults
 from utils.testing.settings import NetworkSettings
 
@@ -33,26 +32,35 @@ class ResultSource:
     restorer: Restorer | SavedResults
     folder: Path
 
-    def set_name(self, name: str) -> str:
+    @property
+    def label(self) -> str:
+        """What stands above its figures."""
+        return self.name or "restored"
+
+    @property
+    def saves(self) -> bool:
+        """Whether it makes images that are saved, rather than being what another method saved."""
+        return isinstance(self.restorer, Restorer)
+
+    @property
+    def network(self) -> DeblurringNet | None:
+        """Its network, where there is one."""
+        network = self.restorer.network if isinstance(self.restorer, Restorer) else None
+        return network if isinstance(network, DeblurringNet) else None
+
+    def set_name(self, inputs: InputSet) -> str:
         """Return what a set is called in the results."""
-        return f"{self.name}/{name}" if self.name else name
+        return f"{self.name}/{inputs.name}" if self.name else inputs.name
 
-    def outputs(self, image_set: ImageSet, output_dir: Path, save_dir: Path, count: int) -> list[Path]:
-        """Return where the restored pictures of a set's first `count` images are or will be.
-
-        Args:
-            image_set: the set.
-            output_dir: its folder where there is one method alone.
-            save_dir: what `output_dir` lies in.
-            count: how many.
+    def outputs(self, inputs: InputSet) -> list[Path]:
+        """Return where the restored pictures of a set's images are or will be.
 
         Raises:
             UserError: another method's pictures are missing.
         """
         if isinstance(self.restorer, SavedResults):
-            return self.restorer.files(image_set, output_dir.name, count)
-        folder = self.folder / output_dir.relative_to(save_dir)
-        return [folder / name for name in output_names(image_set.names)[:count]]
+            return self.restorer.files(inputs)
+        return [self.folder / path for path in inputs.outputs]
 
 
 def find_sources(settings: NetworkSettings, device: torch.device) -> tuple[list[ResultSource], dict[str, Any]]:

@@ -7,7 +7,6 @@ import numpy as np
 
 from utils.common.errors import UserError
 from utils.common.signals import Interruption
-from utils.testing.result_files import name_in
 from utils.testing.results import Results
 from utils.testing.saved_results import SavedResults
 from utils.testing.settings import RunSettings
@@ -15,9 +14,9 @@ from utils.testing.sources import ResultSource
 from utils.testing.video_restoring import restore_video
 
 
-def run_videos(
+def restore_videos(
     source: ResultSource, videos: Mapping[Path, Path], settings: RunSettings, results: Results, stop: Interruption
-) -> tuple[list[str], list[str]]:
+) -> None:
     """Restore videos, each to its place; a video that cannot be read or written does not keep the others from it.
 
     Args:
@@ -26,12 +25,7 @@ def run_videos(
         settings: of the run.
         results: take their summaries; what they have already is not restored again.
         stop: is heeded between two frames; then it ends the program.
-
-    Returns:
-        what was wrong with the videos left out, and with those that are not whole.
     """
-    skipped: list[str] = []
-    incomplete: list[str] = []
 
     def restore(frame: np.ndarray) -> np.ndarray:
         if stop.requested:
@@ -42,17 +36,17 @@ def run_videos(
 
     for path, relative_output in videos.items():
         output = source.folder / relative_output
-        name = name_in(settings.save_dir, output)
+        name = results.name_of(output)
         if not (settings.resume and output.exists() and name in results.sets):
             results.begin(output)
             try:
                 summary = restore_video(restore, path, output, print)
             except UserError as error:
-                skipped.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-                print(f"left out: {skipped[-1]}")
+                problem = str(error) if str(path) in str(error) else f"{path}: {error}"
+                results.problems.append(problem)
+                print(f"left out: {problem}")
                 continue
             results.sets[name] = {"kind": "video", **summary}
             results.write()
             print(f"{path}: restored as {output}")
-        incomplete += results.sets[name].get("problems", [])
-    return skipped, incomplete
+        results.incomplete += results.sets[name].get("problems", [])

@@ -8,7 +8,7 @@ import pytest
 from datasets import DatasetError, find_images, parse_source
 from tests.support.samples import save_all
 from utils.common.errors import UserError
-from utils.testing.inputs import find_test_sets
+from utils.testing.inputs import find_inputs
 
 
 @pytest.mark.parametrize("names", [("Blur", "Sharp"), ("lq", "gt"), ("blurry", "ground_truth")])
@@ -103,5 +103,6 @@ def test_photographs_beside_a_split_are_counted_and_the_way_to_them_is_told(tmp_
 def test_somebody_s_folders_of_our_names_are_restored_as_unpaired(tmp_path):
     save_all(tmp_path / "home", "blur/b.jpg", "sharp/s.jpg", "2023/1.jpg")
     with pytest.raises(UserError, match=rf"whatever the folders are called: unpaired={tmp_path}/home$"):
-        find_test_sets([str(tmp_path / "home")], "blur")
-    assert len(find_test_sets([f"unpaired={tmp_path / 'home'}"], "blur")[0]) == 3
+        find_inputs([str(tmp_path / "home")], "blur", tmp_path, None)
+    (found,), _ = find_inputs([f"unpaired={tmp_path / 'home'}"], "blur", tmp_path, None)
+    assert len(found.images) == 3

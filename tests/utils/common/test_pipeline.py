@@ -1,18 +1,32 @@
-"""Items that are loaded, worked on and stored beside one another: in order, within a budget, to the last."""
+"""Items that are read, worked on and written beside one another: in order, within a budget, to the last."""
 
 import threading
 import time
 
 import pytest
 
-from utils.common.pipeline import run_pipeline
+from utils.common.pipeline import Pipeline
+
+
+def run(pipeline, items, read, work, write, stop=lambda: False):
+    """Return all items with what became of them, as a script goes through them."""
+    found = []
+    with pipeline:
+        for item, loaded in pipeline.read(items, read):
+            if stop():
+                break
+            worked = work(item, loaded)
+            pipeline.write(item, lambda item=item, loaded=loaded, worked=worked: write(item, loaded, worked))
+            found += pipeline.written()
+        found += pipeline.written(everything=True)
+    return found
 
 
 def test_results_come_in_order_and_no_more_is_under_way_than_allowed():
     sizes = [1, 3, 9, 2, 2, 1, 1, 4, 8, 1]
     under_way, most, lock = 0, 0, threading.Lock()
 
-    def load_item(item):
+    def read(item):
         nonlocal under_way, most
         with lock:
             under_way += sizes[item]
@@ -21,25 +35,20 @@ def test_results_come_in_order_and_no_more_is_under_way_than_allowed():
         time.sleep(0.002 * (item % 3))
         return item * 10
 
-    def store(item, loaded, worked):
+    def write(item, loaded, worked):
         nonlocal under_way
         time.sleep(0.003 * ((item + 1) % 3))
         with lock:
             under_way -= sizes[item]
         return item, loaded, worked
 
-    caller = threading.get_ident()
-
-    def work(item, loaded):
-        assert threading.get_ident() == caller
-        return loaded + 1
-
-    found = list(run_pipeline(range(10), load_item, work, store, threads=3, size=lambda item: sizes[item], budget=5))
+    pipeline = Pipeline(threads=3, size=lambda item: sizes[item], budget=5)
+    found = run(pipeline, range(10), read, lambda _, loaded: loaded + 1, write)
     assert found == [(i, (i, i * 10, i * 10 + 1)) for i in range(10)]
     assert 3 < most <= 5  # several at a time
 
 
-def test_loading_goes_no_further_ahead_than_its_threads_need():
+def test_reading_goes_no_further_ahead_than_its_threads_need():
     taken, ahead = [], []
 
     def items():
@@ -47,39 +56,34 @@ def test_loading_goes_no_further_ahead_than_its_threads_need():
             taken.append(item)
             yield item
 
-    def work(item, _loaded):
-        ahead.append(len(taken) - item)
-
-    list(run_pipeline(items(), lambda item: item, work, lambda *_: None, threads=3, size=lambda _: 1, budget=1000))
+    pipeline = Pipeline(threads=3, size=lambda _: 1, budget=1000)
+    run(pipeline, items(), lambda item: item, lambda item, _: ahead.append(len(taken) - item), lambda *_: None)
     assert 3 < max(ahead) <= 2 * 3 + 1
 
 
-def test_what_was_worked_on_is_stored_when_it_stops():
-    worked, stored = [], []
-
-    def work(item, loaded):
-        worked.append(item)
-
-    steps = run_pipeline(
-        range(100), lambda item: item, work, lambda item, *_: stored.append(item) or time.sleep(0.02),
-        threads=2, size=lambda _: 1, budget=9, stop=lambda: len(worked) >= 4,
+def test_what_was_worked_on_is_written_when_it_stops():
+    worked, written = [], []
+    found = run(
+        Pipeline(threads=2, size=lambda _: 1, budget=9), range(100), lambda item: item,
+        lambda item, _: worked.append(item), lambda item, *_: written.append(item) or time.sleep(0.02),
+        stop=lambda: len(worked) >= 4,
     )  # fmt: skip
-    assert [item for item, _ in steps] == sorted(stored) == worked == [0, 1, 2, 3]
+    assert [item for item, _ in found] == sorted(written) == worked == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("broken", ["load", "work", "store"])
+@pytest.mark.parametrize("broken", ["read", "work", "write"])
 def test_an_error_ends_the_rest(broken):
     begun = []
 
     def step(name):
-        def run(item, *_):
+        def do(item, *_):
             begun.append((name, item))
             if name == broken and item == 2:
                 raise OSError("disk full")
 
-        return run
+        return do
 
-    steps = run_pipeline(range(100), step("load"), step("work"), step("store"), threads=2, size=lambda _: 1, budget=6)
+    pipeline = Pipeline(threads=2, size=lambda _: 1, budget=6)
     with pytest.raises(OSError, match="disk full"):
-        list(steps)
+        run(pipeline, range(100), step("read"), step("work"), step("write"))
     assert len(begun) < 60

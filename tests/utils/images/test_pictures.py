@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps, features
 from tests.support.samples import SAMPLE
 from utils.images import codecs
 from utils.images.codecs import UnreadableError, optional_formats, read_image, write_png
-from utils.images.photographs import _read_plain, read_picture, write_picture
+from utils.images.photographs import _decode_plain, read_picture, write_picture
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ORIENTATION, MAKER, EXPOSURE = 0x0112, 0x010F, (0x8769, 0x829A)
@@ -136,7 +136,7 @@ def test_a_plain_png_is_what_pillow_reads(tmp_path, photo, kind, data):
     path = tmp_path / "a.png"
     photo.save(path)
     path.write_bytes(with_chunk(path.read_bytes(), kind, data, b"IDAT"))
-    assert _read_plain(path) is not None
+    assert _decode_plain(path.read_bytes()) is not None
     picture = read_picture(path)
     np.testing.assert_array_equal(picture.pixels, np.asarray(photo))
     assert (picture.alpha, picture.grey, picture.exif) == (None, False, None)

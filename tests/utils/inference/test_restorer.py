@@ -24,7 +24,7 @@ def test_a_batch_is_its_images(monkeypatch):
     singly = [Restorer(network, 4, torch.device("cpu"))(image) for image in images]
     for options, expected in (({}, [3]), ({"tile": 128, "overlap": 64}, [3]), ({"self_ensemble": True}, [1] * 24)):
         calls.clear()
-        together = Restorer(counted, 4, torch.device("cpu"), **options).batch(images)
+        together = Restorer(counted, 4, torch.device("cpu"), **options)(np.stack(images))
         assert calls == expected
         if "self_ensemble" not in options:
             for one, other in zip(singly, together, strict=True):
@@ -37,7 +37,7 @@ def test_a_batch_is_its_images(monkeypatch):
         return network(x)
 
     calls.clear()
-    together = Restorer(limited, 4, torch.device("cpu")).batch(images)
+    together = Restorer(limited, 4, torch.device("cpu"))(np.stack(images))
     assert calls == [3, 1, 1, 1]
     np.testing.assert_array_equal(together, singly)
 

@@ -108,10 +108,10 @@ def test_a_batch_is_its_images(precision):
     expected = [restore(deblurring, image, GPU, precision) for image in images]
     with Restorer(deblurring, 8, GPU, precision, recorded=True) as restorer:
         for _ in range(4):  # as usual, then recorded
-            for together, alone in zip(restorer.batch(images), expected, strict=True):
+            for together, alone in zip(restorer(np.stack(images)), expected, strict=True):
                 np.testing.assert_allclose(together, alone, atol=1e-5 if precision == "fp32" else 2e-2)
     deblurring.tail[-1].bias.data.zero_()  # nothing of the scope is left
-    for together, image in zip(restorer.batch(images), images, strict=True):
+    for together, image in zip(restorer(np.stack(images)), images, strict=True):
         alone = restore(deblurring, image, GPU, precision)
         np.testing.assert_allclose(together, alone, atol=1e-5 if precision == "fp32" else 2e-2)
 

@@ -18,7 +18,7 @@ from models import DeblurringNet
 from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
 from utils.common import files
 from utils.common.errors import UserError
-from utils.testing import dataset_run
+from utils.testing import set_images
 from utils.testing.result_files import find_previous_run
 from utils.training.network_files import save_network
 
@@ -159,7 +159,7 @@ def test_what_a_stopped_run_was_to_replace_is_replaced_when_it_goes_on(tmp_path,
     def killed(*_):
         raise SystemExit
 
-    monkeypatch.setattr(D_testing, "run_set", killed)
+    monkeypatch.setattr(D_testing, "restore_set", killed)
     with pytest.raises(SystemExit):
         run(source, out, nets / "b.pth", "--overwrite")
     monkeypatch.undo()
@@ -245,7 +245,7 @@ def test_pages_after_the_first_are_told(tmp_path, nets, capsys):
 @pytest.mark.parametrize("where", ["decode", "score_both", "write_picture"])
 def test_too_little_memory_for_one_picture_leaves_it_out(tmp_path, nets, monkeypatch, where):
     source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
-    whole, calls = getattr(dataset_run, where), []
+    whole, calls = getattr(set_images, where), []
 
     def short(*arguments):
         calls.append(arguments)
@@ -253,7 +253,7 @@ def test_too_little_memory_for_one_picture_leaves_it_out(tmp_path, nets, monkeyp
             raise MemoryError
         return whole(*arguments)
 
-    monkeypatch.setattr(dataset_run, where, short)
+    monkeypatch.setattr(set_images, where, short)
     with pytest.raises(UserError, match=r"1 of the files .*:\n.*does not suffice to decode, .*photos/.\.png"):
         run(source, out, nets / "a.pth", "--num_workers", "1")
     assert len(images(out)) == 2

@@ -9,13 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import D_testing
 from tests.support.samples import SAMPLE, load, save, save_all
 from utils.common.errors import Terminated, UserError
 from utils.common.signals import Interruption
+from utils.runtime.distributed import DistributedContext
 from utils.testing import videos
-from utils.testing.inputs import find_test_sets, find_videos, result_folders
+from utils.testing.inputs import find_inputs
 from utils.testing.results import Results
 from utils.testing.settings import RunSettings
 from utils.testing.sources import ResultSource
@@ -50,8 +52,7 @@ def run(tmp_path, small_networks):
 def places(*sources):
     """Return where the videos of sources go, relative to the folder of results, by their paths."""
     texts = [str(source) for source in sources]
-    image_sets = find_test_sets(texts, "blur")
-    return find_videos(texts, image_sets, [path.relative_to("out") for path in result_folders(image_sets, Path("out"))])
+    return find_inputs(texts, "blur", Path("out"), None)[1]
 
 
 @pytest.mark.slow
@@ -184,5 +185,6 @@ def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(videos, "restore_video", video)
     settings = RunSettings(tmp_path)
     method = ResultSource("", lambda frame: frame, tmp_path)
+    results = Results(tmp_path, {}, DistributedContext(torch.device("cpu")))
     with pytest.raises(Terminated):
-        videos.run_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, settings, Results(tmp_path, {}), stop)
+        videos.restore_videos(method, {tmp_path / "a.mp4": Path("a.mp4")}, settings, results, stop)

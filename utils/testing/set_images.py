@@ -1,0 +1,167 @@
+"""The images of a set on their way: read, and, once they are restored, scored and saved."""
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from utils.common.errors import UserError
+from utils.common.files import name_too_long
+from utils.common.memory import free_memory, out_of_memory
+from utils.common.pipeline import Pipeline
+from utils.images.codecs import UnreadableError, inspect_image, to_uint8, write_png
+from utils.images.photographs import write_picture
+from utils.inference.evaluation import Decoded, decode, score_both
+from utils.inference.restorer import Restorer
+from utils.metrics.scorer import Scorer
+from utils.report.rows import Row
+from utils.testing.inputs import InputSet
+from utils.testing.results import Results
+from utils.testing.saved_results import read_result
+from utils.testing.sources import ResultSource
+
+_SHARE = 0.25  # of the free main memory that images before and after the network may take
+_BYTES_A_PIXEL, _BYTES_TO_SCORE = 60, 400  # decoded, restored, rounded; and the float64 maps of SSIM
+
+
+class Batch(NamedTuple):
+    """Images of one size that follow one another, by their places in the set, and how many pixels they have."""
+
+    indices: tuple[int, ...]
+    pixels: int
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image that was read, its place in the set, and what another method made of it, H×W×3 float32 in [0, 1]."""
+
+    index: int
+    pair: Decoded
+    saved: np.ndarray | None
+
+
+class SetImages:
+    """The images of a set, on which several threads may work.
+
+    Args:
+        inputs: the set.
+        source: what makes the restored images.
+        scorer: of an image and its reference, or of an image without one.
+        results: are told of each file before it is written, and of what a user should know of an image.
+    """
+
+    def __init__(self, inputs: InputSet, source: ResultSource, scorer: Scorer, results: Results) -> None:
+        self._inputs, self._images, self._source = inputs, inputs.images, source
+        self._outputs, self._scorer, self._results = source.outputs(inputs), scorer, results
+        self._gpu = Lock()  # one thread at a time computes there
+
+    def pipeline(
+        self, threads: int
+    ) -> Pipeline[Batch, list[LoadedImage | UnreadableError], list[Row | UnreadableError]]:
+        """Return what reads and writes images beside the network, in a part of the free memory."""
+        bytes_a_pixel = _BYTES_TO_SCORE if self._images.paired else _BYTES_A_PIXEL
+        budget = int(_SHARE * free_memory(torch.device("cpu")) / bytes_a_pixel)
+        return Pipeline(threads, lambda batch: batch.pixels, budget)
+
+    def batches(self, indices: Iterable[int]) -> Iterator[Batch]:
+        """Yield images of the set in the order given, together where a GPU restores small ones faster so."""
+        for size, alike in itertools.groupby(indices, self._size):
+            height, width, _ = size or (0, 0, 0)
+            many = max(self._source.restorer.batch_pixels // (height * width), 1) if size else 1
+            while several := tuple(itertools.islice(alike, many)):
+                yield Batch(several, height * width * len(several))
+
+    def _size(self, index: int) -> tuple[int, int, int] | None:
+        """Return height, width and bits a channel; None for what decoding will refuse."""
+        try:
+            info = inspect_image(self._images.blurry[index], deep=True)
+        except UnreadableError:
+            return None
+        return info.height, info.width, info.bits
+
+    def load(self, batch: Batch) -> list[LoadedImage | UnreadableError]:
+        """Decode images, and what another method made of them; return why one cannot be used in its place."""
+        return [self._load(index) for index in batch.indices]
+
+    def _load(self, index: int) -> LoadedImage | UnreadableError:
+        output, path = self._outputs[index], self._images.blurry[index]
+        try:
+            saved = None if self._source.saves else read_result(output)
+            pair = decode(self._images, index)
+        except UnreadableError as error:
+            return error
+        except MemoryError:
+            return self._too_large(index)
+        if saved is not None and saved.shape != pair.blurry.pixels.shape:
+            (height, width), (expected, across) = saved.shape[:2], pair.blurry.pixels.shape[:2]
+            return UnreadableError(
+                f"{output} is {width}×{height} px, the test image {path} {across}×{expected}; expected the result of "
+                "the whole image"
+            )
+        return LoadedImage(index, pair, saved)
+
+    def restore(self, loaded: Iterable[LoadedImage | UnreadableError]) -> tuple[list[np.ndarray], float]:
+        """Return those of the images that could be read restored, H×W×3 float32 in [0, 1], and the seconds for each."""
+        good = [each for each in loaded if not isinstance(each, UnreadableError)]
+        if not good or not isinstance(self._source.restorer, Restorer):
+            return [image.saved for image in good if image.saved is not None], 0.0
+        start = time.perf_counter()
+        pixels = [image.pair.blurry.pixels for image in good]
+        with self._gpu:
+            restored = self._source.restorer(np.stack(pixels) if len(pixels) > 1 else pixels[0])
+        return list(restored) if len(pixels) > 1 else [restored], (time.perf_counter() - start) / len(good)
+
+    def score_and_save(
+        self, loaded: Iterable[LoadedImage | UnreadableError], restored: Iterable[np.ndarray], seconds: float
+    ) -> list[Row | UnreadableError]:
+        """Score and save what `restore` returned; return a row of results for each image, or why it was left out."""
+        outputs = iter(restored)
+        return [
+            each if isinstance(each, UnreadableError) else self._score_and_save(each, next(outputs), seconds)
+            for each in loaded
+        ]
+
+    def _score_and_save(self, image: LoadedImage, restored: np.ndarray, seconds: float) -> Row | UnreadableError:
+        blurry, (path, output) = image.pair.blurry, (self._images.blurry[image.index], self._outputs[image.index])
+        height, width = restored.shape[:2]
+        row: Row = {
+            "set": self._source.set_name(self._inputs),
+            "image": self._images.names[image.index],
+            "saved_as": self._results.name_of(output),
+            **({"weights": self._source.name} if self._source.name else {}),
+            **{"height": height, "width": width, "seconds": round(seconds, 4)},
+        }
+        if blurry.frames > 1:
+            self._results.note(f"{path} holds {blurry.frames} pages or frames: the first one was restored")
+        try:
+            with self._gpu if self._scorer.device.type == "cuda" else nullcontext():
+                before, after = score_both(self._scorer, image.pair, restored, str(path))
+            if self._source.saves:
+                self._results.begin(output)
+                if image.pair.sharp is None:
+                    write_picture(output, restored, blurry)
+                else:
+                    write_png(output, to_uint8(restored))
+        except UnreadableError as error:
+            return error
+        except UserError as error:
+            if not name_too_long(error):
+                raise
+            return UnreadableError(f"{error}: the name of {path} has to be shorter")
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return self._too_large(image.index)
+        return row | {f"input_{name}": value for name, value in before.items()} | after
+
+    def _too_large(self, index: int) -> UnreadableError:
+        return UnreadableError(
+            f"memory does not suffice to decode, save and score {self._images.blurry[index]}; free some, give a "
+            "smaller --num_workers, or cut it into parts"
+        )
