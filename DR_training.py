@@ -17,20 +17,19 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
-from datasets import BlurSettings, FrameCache, ImageSet
+from datasets import BlurSettings, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
 from models.checkpoint import STAGE_FILES
 from utils.common.arguments import real, settings_of, whole
 from utils.common.errors import UserError
-from utils.common.files import check_writable, file_digest
+from utils.common.files import check_writable
 from utils.common.signals import interruption
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.device import Batch, pick_deform_op
@@ -38,30 +37,34 @@ from utils.runtime.distributed import DistributedContext, init_distributed
 from utils.runtime.precision import PRECISIONS, autocast, set_deterministic, set_precision
 from utils.runtime.program_end import user_errors_end_the_program
 from utils.training import (
-    CheckpointManager,
     DataSettings,
     NonFiniteGuard,
+    OptimizationSettings,
     Progress,
     SaveEvery,
+    Stage,
     StageFiles,
     Step,
+    StepOutput,
     StepReader,
     TrainingData,
     TrainingState,
     check_no_overwrite,
     check_outputs_outside_inputs,
-    check_scorable,
-    find_training_sets,
+    check_same_data,
+    describe_run,
+    fill_cache,
+    find_data,
     frame_list,
     list_digest,
     open_log,
     provenance,
-    states_folder,
+    resume_settings,
+    sets_of,
     validate,
 )
 
 MAX_WIDTH = 512  # 3.8 billion parameters
-NO_LIMIT = torch.finfo(torch.float32).max  # of the gradient's norm: measured, not changed
 WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
 WARMUP_STEPS_DISTRIBUTED = 11  # what PyTorch asks for with DistributedDataParallel
 
@@ -71,8 +74,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     # fmt: off
-    add("--stage", choices=(*STAGE_FILES, "all"), default="all",
-        help="which stage to train; all runs the three in turn")
+    add("--stage", choices=(*STAGE_FILES, "all"), default="all", help="stage to train; all runs the three in turn")
     add("--trainset_dir", nargs="+", default=["data/GOPRO_Large"], metavar="[KIND=]PATH",
         help="data sets: gopro=, hide=, rwbi=, paired= or unpaired=PATH, or a bare path to be recognised; sets without "
              "ground truth take part in finetune only, through the consistency term. sharp=PATH: photographs that are "
@@ -144,8 +146,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
              "paper's, less is for trials")
     add("--num_workers", type=whole(0), default=min(8, os.cpu_count() or 1),
         help="processes that read and augment images, for each GPU; 0 does it in the main process")
-    add("--seed", type=whole(0, 2**32 - 1), default=0,
-        help="of the initial weights, the order of the frames and the patches")
+    add("--seed", type=whole(0, 2**32 - 1), default=0, help="of initial weights, the order of frames and the patches")
     add("--deterministic", action="store_true",
         help="the same bits on the same GPU again: slower algorithms; on the CPU it is so anyway")
     # fmt: on
@@ -164,34 +165,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         if getattr(args, name) and args.stage not in (stage, "finetune"):
             parser.error(f"--{name} goes with --stage {stage} or finetune")
     return args
-
-
-class StepOutput(NamedTuple):
-    """What a stage makes of a batch: the loss, its parts for the log, and the network's picture, (N, 3, H, W)."""
-
-    loss: Tensor
-    parts: dict[str, Tensor]
-    image: Tensor
-
-
-class Stage(nn.Module):
-    """A stage of training: the network it trains, the frozen one, if any, and its loss.
-
-    Attributes:
-        name: its file is STAGE_FILES[name].
-        lr: default learning rate; the paper gives finetune's only.
-        parts: names of the loss's parts.
-        network: it is trained.
-    """
-
-    name: str
-    lr = 1e-4
-    parts: tuple[str, ...]
-    network: DeblurringNet | ReblurringNet
-
-    def forward(self, batch: Batch) -> StepOutput:
-        """Return the loss of a batch: `blurry` and `sharp`, (N, 3, H, W) in [-1, 1], and `has_sharp`, (N,)."""
-        raise NotImplementedError
 
 
 class Reblur(Stage):
@@ -269,47 +242,34 @@ def make_stage(name: str, args: argparse.Namespace, device: torch.device) -> Sta
 
 def weight_files(stage: str, args: argparse.Namespace) -> dict[str, Path]:
     """Return the files of the networks that a stage reads."""
-    given = {name: getattr(args, name) for name in ("reblurring_weights", "deblurring_weights")}
-    if stage != "finetune":
-        return {name: path for name, path in given.items() if path}
-    return {
-        "reblurring_weights": args.reblurring_weights or args.output_dir / STAGE_FILES["reblur"],
-        "deblurring_weights": args.deblurring_weights or args.output_dir / STAGE_FILES["deblur"],
-    }
+    given = {name: path for name in ("reblurring_weights", "deblurring_weights") if (path := getattr(args, name))}
+    of_stages = {"reblurring_weights": STAGE_FILES["reblur"], "deblurring_weights": STAGE_FILES["deblur"]}
+    return {name: args.output_dir / file for name, file in of_stages.items() if stage == "finetune"} | given
 
 
 def training_step(
-    model: nn.Module,
-    training: TrainingState,
-    accumulate: int,
-    precision: str,
-    clip_grad: float | None,
-    *,
-    weight: Tensor,
-    **batch: Tensor,
+    model: nn.Module, training: TrainingState, *, weight: Tensor, **batch: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Take a step on this rank's images of a batch, which leaves the weights as they are where it is not finite.
 
     Args:
         model: the stage, or what averages its gradients over all ranks.
         training: its network with the optimiser.
-        accumulate: parts in which the images are worked on, one after the other.
-        precision: number format of convolutions and products.
-        clip_grad: largest norm of the gradient; None for no limit.
         weight: of each image, see `SharedBatches.weight`.
         batch: see `Stage.forward`.
 
     Returns:
         the network's output; and this rank's share of the losses, the total first, then the gradient's norm.
     """
+    settings = training.settings
     training.optimizer.zero_grad(set_to_none=True)
-    count = min(accumulate, len(batch["blurry"]))
+    count = min(settings.accumulate, len(batch["blurry"]))
     split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
     images, losses = [], []
     for i in range(count):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = i == count - 1  # gradients are exchanged once
-        with autocast(precision, weight.device):
+        with autocast(settings.precision, weight.device):
             output: StepOutput = model({name: parts[i] for name, parts in split.items()})
         share = weight * len(output.image)
         loss = output.loss * share
@@ -319,7 +279,7 @@ def training_step(
         images.append(output.image.detach())
         losses.append(torch.stack([each.detach() for each in (output.loss, *output.parts.values())]) * share)
     training.scaler.unscale_(training.optimizer)
-    norm = clip_grad_norm_(training.network.parameters(), clip_grad or NO_LIMIT)
+    norm = clip_grad_norm_(training.network.parameters(), settings.clip_grad or torch.inf)
     training.scaler.step(training.optimizer)
     training.scaler.update(None if training.scales_loss else 1.0)
     if training.average is not None:
@@ -344,114 +304,68 @@ def train_stage(
     """Train a stage from where it stands to its last step, or until SIGINT or SIGTERM."""
     data = TrainingData(image_sets, settings_of(DataSettings, vars(args)), distributed)
     model, base_lr = distributed.wrap(stage), stage.lr if args.lr is None else args.lr
-    training = TrainingState(stage.network, base_lr, args.precision, args.ema_decay)
+    training = TrainingState(stage.network, base_lr, settings_of(OptimizationSettings, vars(args)))
     validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
-    output = args.output_dir / STAGE_FILES[stage.name]
-    files = StageFiles(output, stage.name, args.keep, training, validated_on, distributed)
-    resumed = files.resume(args.resume, *run_settings(stage, args, image_sets, distributed))
+    files = StageFiles(args.output_dir, stage.name, args.keep, training, validated_on, distributed)
+    weights = weight_files(stage.name, args)
+    resumed = files.resume(args.resume, *resume_settings(stage, vars(args), weights, image_sets, distributed))
     progress, first_step = resumed.progress, resumed.progress.step
-    files.clear(from_step=-1 if args.resume == "none" else first_step)
     last_step = min(progress.last_step(data.frames, args.batch_size, args.n_epochs), args.max_steps or sys.maxsize)
 
-    step = partial(training_step, model, training, args.accumulate, args.precision, args.clip_grad)
+    step = partial(training_step, model, training)
     recorded = distributed.device.type == "cuda" and stage.network.deform_op == "fused" and not args.eager
     warmup = WARMUP_STEPS_DISTRIBUTED if distributed.is_distributed else WARMUP_STEPS
     steps = StepReader(("total", *stage.parts), NonFiniteGuard(args.max_bad_steps), distributed)
-
     record = provenance(vars(args), [*image_sets, *validation_sets], distributed, stage.network.deform_op)
+    stopping = False
     with (
         CudaGraph(step, warmup) if recorded else nullcontext(step) as run_step,  # a recording ends before the processes
         open_log(args.log_dir, stage.name, record, last_step, resumed, distributed.is_main) as log,
         interruption() as stop,
+        files.saved_on_error(progress, log, steps),
     ):
-        for note in resumed.notes:
-            log.line(note)
-        parts = f", {distributed.world_size} processes" if distributed.world_size > 1 else ""
-        parts += f", {args.accumulate} parts" if args.accumulate > 1 else ""
-        log.line(
-            f"{data.frames:,} frames, {last_step:,} steps of {args.batch_size} patches of {args.patch_size}×"
-            f"{args.patch_size} px{parts}, learning rate {base_lr:g}, {args.precision} on {distributed.device}, "
-            f"deformable convolutions {stage.network.deform_op}"
-        )
+        log.line(describe_run(vars(args), data.frames, last_step, base_lr, distributed, stage.network.deform_op))
         if first_step == 0:
             files.save_state(progress, log)  # from now on --resume auto finds a run here, whatever ends it
-        stopping = False
-        with files.saved_on_error(progress, log, steps):
-            while True:
-                ended = progress.samples_seen == 0 and progress.epoch % args.val_every == 0
-                unscored = 0 < progress.step != progress.validated
-                if validation_sets and unscored and (ended or progress.step >= last_step) and not stopping:
-                    scores = validate(training.result, validation_sets, distributed, args.precision,
-                                      reblurs=stage.name == "reblur", recorded=recorded, stop=stop)  # fmt: skip
-                    if scores is None:
-                        stopping = True
-                    else:
-                        files.keep_best(progress, scores, log)
-                stopping = distributed.any(stopping or stop.requested is not None)
-                if stopping or progress.step >= last_step:
+        while True:
+            if validation_sets and not stopping and progress.validation_due(args.val_every, last_step):
+                scores = validate(training.result, validation_sets, distributed, args.precision,
+                                  reblurs=stage.name == "reblur", recorded=recorded, stop=stop)  # fmt: skip
+                stopping = not files.keep_best(progress, scores, log)
+            stopping = distributed.any(stopping or bool(stop.requested))
+            if stopping or progress.step >= last_step:
+                break
+            images, restored = {}, None
+            upcoming = data.epoch(progress.epoch, progress.samples_seen)
+            for batch in log.batches(upcoming):
+                if stop.requested and not distributed.is_distributed:
+                    stopping = True
                     break
-                images, restored = {}, None
-                upcoming = data.epoch(progress.epoch, progress.samples_seen)
-                for batch in log.batches(upcoming):
-                    if stop.requested is not None and not distributed.is_distributed:
-                        stopping = True
-                        break
-                    lr = learning_rate(base_lr, progress, args)
-                    training.set_learning_rate(lr)
-                    weight = torch.full((), data.batches.weight(progress.samples_seen), device=distributed.device)
-                    images = batch.images
-                    restored, numbers = run_step(weight=weight, **images)
-                    upcoming.prepare_next()  # while the GPU is at work
-                    progress.advance(data.batches.size(progress.samples_seen), data.frames)
-                    launched = Step(progress.step, lr, batch.names, batch.broken)
-                    stopping = steps.add(launched, numbers, stop.requested is not None, log)
-                    if stopping or progress.step == last_step:
-                        break
-                    due = progress.samples_seen and steps.last_read_finite and args.save_every.due(progress)
-                    if due and steps.read_ahead(log):  # other ranks may find that it is not due
-                        files.save_state(progress, log)
-                if restored is not None:  # there was a step
-                    stopping |= steps.read_all(log)
-                    keep = steps.last_read_finite or stopping or progress.step == last_step
-                    if keep:  # before the state: a run killed in between writes it again when resumed
-                        files.save_network(progress.epoch)
-                    columns = {"blurry": images["blurry"], f"{stage.name} output": restored, "sharp": images["sharp"]}
-                    complete = progress.samples_seen == 0
-                    log.epoch(progress.epoch + (not complete), complete, progress.step, columns, steps.counts)
-                    if keep and args.save_every.due(progress):
-                        files.save_state(progress, log)
-        trained = progress.step > first_step
-        if trained:
-            files.save_state(progress, log)
-        distributed.barrier()  # before any of them ends, and torchrun ends the others
+                lr = learning_rate(base_lr, progress, args)
+                training.set_learning_rate(lr)
+                weight = torch.full((), data.batches.weight(progress.samples_seen), device=distributed.device)
+                images = batch.images
+                restored, numbers = run_step(weight=weight, **images)
+                upcoming.prepare_next()  # while the GPU is at work
+                progress.advance(data.batches.size(progress.samples_seen), data.frames)
+                launched = Step(progress.step, lr, batch.names, batch.broken)
+                stopping = steps.add(launched, numbers, bool(stop.requested), log)
+                if stopping or progress.step == last_step:
+                    break
+                due = progress.samples_seen and steps.last_read_finite and args.save_every.due(progress)
+                if due and steps.read_ahead(log):  # other ranks may find that it is not due
+                    files.save_state(progress, log)
+            if restored is not None:  # there was a step
+                stopping |= steps.read_all(log)
+                keep = steps.last_read_finite or stopping or progress.step == last_step
+                if keep:  # before the state: a run killed in between writes it again when resumed
+                    files.save_network(progress.epoch)
+                log.epoch(progress, images["blurry"], restored, images["sharp"], steps.counts)
+                if keep and args.save_every.due(progress):
+                    files.save_state(progress, log)
+        files.finish(progress, first_step, last_step, stopping, log)
         if stopping:
-            kept = f"; the network so far is in {files.output}, --resume auto goes on" if trained else ""
-            log.line(f"interrupted after step {progress.step:,}{kept}")
             stop.end()
-        if trained:
-            log.line(f"wrote {files.output}; log in {log.folder}")
-        else:
-            done = f"nothing left to train: {progress.step:,} steps are done, {last_step:,} were asked for"
-            written = files.save_network(progress.epoch, only_missing=True)
-            log.line(f"{done}; wrote {files.output}" if written else f"{done}; {files.output} stays")
-
-
-def run_settings(
-    stage: Stage, args: argparse.Namespace, image_sets: Sequence[ImageSet], distributed: DistributedContext
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what a resumed run must share with the one that was stopped, and what it may change, by name."""
-    digests = {name: file_digest(path) for name, path in weight_files(stage.name, args).items()}
-    must_match = {"stage": stage.name, "architecture": stage.network.arguments, "data": frame_list(image_sets)}
-    if stage.name == "finetune":  # the reblurring network is part of the loss
-        must_match["reblurring_weights"] = digests["reblurring_weights"]
-    may_change = {name: str(value) for name, value in vars(args).items() if name not in ("resume", "overwrite")}
-    may_change |= {"processes": str(distributed.world_size)}
-    return must_match, may_change | {f"{name} SHA-256": each for name, each in digests.items()}
-
-
-def sets_of(stage: str, image_sets: list[ImageSet]) -> list[ImageSet]:
-    """Return the sets that a stage trains on: those without ground truth take part in finetune only."""
-    return [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -462,29 +376,16 @@ def main(args: argparse.Namespace) -> None:
         set_precision(args.precision, distributed.device)
         set_deterministic(args.deterministic)
         if distributed.is_main:
-            outputs = {name: args.output_dir / STAGE_FILES[name] for name in stages}
-            check_no_overwrite(outputs, args.resume, args.overwrite)
+            check_no_overwrite(args.output_dir, stages, args.resume, args.overwrite)
             check_writable(args.output_dir, "--output_dir")
             check_writable(args.log_dir, "--log_dir")
-        image_sets = find_training_sets(args.trainset_dir, "train", args.blur_dir, "--trainset_dir")
-        validation_sets = find_training_sets(args.valset_dir, "test", args.blur_dir, "--valset_dir")
-        if args.blur and not any(image_set.synthetic for image_set in image_sets):
-            raise UserError("--blur is of photographs, and no sharp=PATH is among --trainset_dir")
-        if stages != ["finetune"] and not any(image_set.paired for image_set in image_sets):
-            raise UserError(f"--stage {args.stage} needs sharp images, and none of the data sets has any")
-        for image_set in validation_sets:
-            check_scorable(image_set)
-        folders = {f"--{name}": getattr(args, name) for name in ("output_dir", "log_dir", "cache_dir")}
-        check_outputs_outside_inputs(image_sets, folders)
+        image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, stages)
+        check_outputs_outside_inputs(image_sets, args.output_dir, args.log_dir, args.cache_dir)
         if args.cache_dir and distributed.local_rank == 0:
-            used_sets = [image_set for image_set in image_sets if image_set.paired or "finetune" in stages]
-            sources = [path for image_set in used_sets for path in (*image_set.blurry, *(image_set.sharp or ()))]
-            FrameCache(args.cache_dir).build(sources, max(args.num_workers, 1), args.skip_bad_images)
+            fill_cache(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)))
         distributed.barrier()
         if args.stage == "all" and args.resume == "auto":
-            for name in stages:
-                frames = frame_list(sets_of(name, image_sets))
-                CheckpointManager(states_folder(args.output_dir, name), args.keep).check_same_data(frames)
+            check_same_data(args.output_dir, {name: frame_list(sets_of(name, image_sets)) for name in stages})
         for name in stages:
             torch.manual_seed(args.seed)
             stage = make_stage(name, args, distributed.device)

@@ -12,12 +12,12 @@ from torch import nn
 
 from datasets import FrameCache, find_images
 from datasets.patches import TrainingPatches
-from DR_training import Deblur, Finetune, Stage, training_step
+from DR_training import Deblur, Finetune, training_step
 from models import DeblurringNet, ReblurringNet, cached_kernel_weights
 from utils.images.codecs import read_image, to_tensor
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.precision import autocast, set_precision
-from utils.training.optimization import TrainingState
+from utils.training.optimization import OptimizationSettings, TrainingState
 
 Size = tuple[int, int]
 Run = Callable[[], object]
@@ -101,9 +101,8 @@ def reblur(configuration: Configuration, batch: int, size: Size, device: torch.d
 
 def _training_step(configuration: Configuration, batch: int, size: Size, device: torch.device, finetune: bool) -> Run:
     network = DeblurringNet(deform_op=configuration.deform_op)
-    stage: Stage = Deblur(network)
-    if finetune:
-        stage = Finetune(network, ReblurringNet(deform_op=configuration.deform_op), 1.0, 0.1)
+    reblurring = ReblurringNet(deform_op=configuration.deform_op)
+    stage = Finetune(network, reblurring, 1.0, 0.1) if finetune else Deblur(network)
     model = configuration.prepare(stage, device)
     precision = configuration.precision or "fp32"
     blurry, sharp = _images(configuration, 2, batch, size, device)
@@ -119,10 +118,10 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
             loss.backward()
             optimizer.step()
     else:
-        training = TrainingState(network, 1e-5, precision)
+        training = TrainingState(network, 1e-5, OptimizationSettings(precision))
 
         def step(**images: torch.Tensor) -> object:
-            return training_step(model, training, 1, precision, None, weight=weight, **images)
+            return training_step(model, training, weight=weight, **images)
 
     run_step = configuration.recorded(step, device)
     return lambda: run_step(blurry=blurry, sharp=sharp, has_sharp=has_sharp)

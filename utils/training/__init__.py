@@ -1,36 +1,42 @@
 """Training around the algorithm: data, states, logging, guards, validation; the algorithm itself is DR_training.py."""
 
-from utils.training.checkpointing import CheckpointManager, states_folder
-from utils.training.data import DataSettings, TrainingData
-from utils.training.datasets import check_outputs_outside_inputs, check_scorable, find_training_sets
+from utils.training.checkpointing import check_same_data
+from utils.training.data import DataSettings, TrainingData, fill_cache
+from utils.training.datasets import check_outputs_outside_inputs, find_data, sets_of
 from utils.training.nonfinite_guard import NonFiniteGuard
-from utils.training.optimization import TrainingState
+from utils.training.optimization import OptimizationSettings, TrainingState
 from utils.training.progress import Progress, SaveEvery
-from utils.training.provenance import frame_list, list_digest, provenance
+from utils.training.provenance import describe_run, frame_list, list_digest, provenance, resume_settings
 from utils.training.run_log import open_log
+from utils.training.stage import Stage, StepOutput
 from utils.training.stage_files import StageFiles, check_no_overwrite
 from utils.training.step_numbers import Step, StepReader
 from utils.training.validation import validate
 
 __all__ = [
-    "CheckpointManager",
     "DataSettings",
     "NonFiniteGuard",
+    "OptimizationSettings",
     "Progress",
     "SaveEvery",
+    "Stage",
     "StageFiles",
     "Step",
+    "StepOutput",
     "StepReader",
     "TrainingData",
     "TrainingState",
     "check_no_overwrite",
     "check_outputs_outside_inputs",
-    "check_scorable",
-    "find_training_sets",
+    "check_same_data",
+    "describe_run",
+    "fill_cache",
+    "find_data",
     "frame_list",
     "list_digest",
     "open_log",
     "provenance",
-    "states_folder",
+    "resume_settings",
+    "sets_of",
     "validate",
 ]

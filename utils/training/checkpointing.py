@@ -1,6 +1,7 @@
 """The state of a training run on disk, from which it goes on as if it had never stopped."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,12 +125,6 @@ class CheckpointManager:
         ]
         return Resumed(progress, notes, Path(state["log"]), state["sums"], state["validated_on"])
 
-    def check_same_data(self, frames: list[str]) -> None:
-        """Raise UserError where the newest state is of other frames: before the stages that come first are trained."""
-        if found := self.newest():
-            path, state, _ = found
-            _check_must_match(path, state["fixed"], {"data": frames})
-
     def newest(self) -> tuple[Path, dict[str, Any], list[str]] | None:
         """Return the newest state that is whole, its content, and what is wrong with newer ones; None without states.
 
@@ -145,6 +140,22 @@ class CheckpointManager:
         if problems:
             raise UserError(f"no state of the run can be read: {'; '.join(problems)}; --resume none starts anew")
         return None
+
+
+def check_same_data(output_dir: Path, frames: Mapping[str, list[str]]) -> None:
+    """Refuse to resume a stage whose newest state is of other frames, before the stages that come first are trained.
+
+    Args:
+        output_dir: where the stages' states lie.
+        frames: of each stage.
+
+    Raises:
+        UserError: one is of other frames.
+    """
+    for stage, wanted in frames.items():
+        if found := CheckpointManager(states_folder(output_dir, stage), keep=1).newest():
+            path, state, _ = found
+            _check_must_match(path, state["fixed"], {"data": wanted})
 
 
 def states_folder(output_dir: Path, stage: str) -> Path:

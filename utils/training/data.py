@@ -45,6 +45,17 @@ class DataSettings:
     blur: Sequence[str] = ()
 
 
+def fill_cache(image_sets: Sequence[ImageSet], settings: DataSettings) -> None:
+    """Decode the frames of some sets into the cache, as far as it lacks them.
+
+    Raises:
+        UserError: one cannot be decoded, or the cache cannot be written.
+    """
+    assert settings.cache_dir is not None
+    sources = [path for each in image_sets for path in (*each.blurry, *(each.sharp or ()))]
+    FrameCache(settings.cache_dir).build(sources, max(settings.num_workers, 1), settings.skip_bad_images)
+
+
 class TrainingData:
     """Endless epochs of batches, each epoch in an order of its own.
 

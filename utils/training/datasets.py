@@ -1,7 +1,7 @@
 """The image sets of a training run: found, looked over, and kept apart from what the run writes."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import ImageSet, find_images, parse_source, quick_check
@@ -40,6 +40,31 @@ def find_training_sets(sources: Sequence[str], split: str, blur_dir: str, flag: 
     return image_sets
 
 
+def find_data(
+    trainset_dir: Sequence[str], valset_dir: Sequence[str], blur_dir: str, blur: Sequence[str], stages: Sequence[str]
+) -> tuple[list[ImageSet], list[ImageSet]]:
+    """Return the sets to train some stages on and to validate on; see the flags of DR_training.py of these names.
+
+    Raises:
+        UserError: one cannot be used, or a stage has no sharp images.
+    """
+    image_sets = find_training_sets(trainset_dir, "train", blur_dir, "--trainset_dir")
+    validation_sets = find_training_sets(valset_dir, "test", blur_dir, "--valset_dir")
+    if blur and not any(image_set.synthetic for image_set in image_sets):
+        raise UserError("--blur is of photographs, and no sharp=PATH is among --trainset_dir")
+    if list(stages) != ["finetune"] and not any(image_set.paired for image_set in image_sets):
+        named = stages[0] if len(stages) == 1 else "all"
+        raise UserError(f"--stage {named} needs sharp images, and none of the data sets has any")
+    for image_set in validation_sets:
+        check_scorable(image_set)
+    return image_sets, validation_sets
+
+
+def sets_of(stage: str, image_sets: Sequence[ImageSet]) -> list[ImageSet]:
+    """Return the sets that a stage trains on: those without ground truth take part in finetune only."""
+    return [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
+
+
 def check_scorable(image_set: ImageSet) -> None:
     """Refuse a set for --valset_dir that has no ground truth, or images too small for the metrics.
 
@@ -57,17 +82,15 @@ def check_scorable(image_set: ImageSet) -> None:
             )
 
 
-def check_outputs_outside_inputs(image_sets: Sequence[ImageSet], outputs: Mapping[str, Path | None]) -> None:
+def check_outputs_outside_inputs(
+    image_sets: Sequence[ImageSet], output_dir: Path, log_dir: Path, cache_dir: Path | None
+) -> None:
     """Refuse to write where a set of images at any depth would take what is written for images.
-
-    Args:
-        image_sets: what is read.
-        outputs: folders that are written, by their flags.
 
     Raises:
         UserError: a folder lies inside one of the sets.
     """
-    for flag, folder in outputs.items():
+    for flag, folder in {"--output_dir": output_dir, "--log_dir": log_dir, "--cache_dir": cache_dir}.items():
         for image_set in image_sets:
             if folder and image_set.sharp is None and folder.resolve().is_relative_to(image_set.root.resolve()):
                 raise UserError(f"{flag} {folder} lies inside {image_set.root}, whose images are read at any depth")

@@ -1,6 +1,7 @@
 """What changes as a network learns: its weights, their average, the optimiser, the scale of the loss."""
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel
+
+
+@dataclass(frozen=True)
+class OptimizationSettings:
+    """How steps are taken; see the flags of DR_training.py that have these names."""
+
+    precision: str = "fp32"
+    ema_decay: float = 0.0
+    accumulate: int = 1
+    clip_grad: float | None = None
 
 
 class WeightAverage(AveragedModel):
@@ -51,18 +62,17 @@ class TrainingState:
     Args:
         network: on its device.
         lr: learning rate.
-        precision: one of `utils.runtime.precision.PRECISIONS`.
-        ema_decay: of the weights' exponential moving average, in [0, 1); 0 for none. Less in the first steps.
+        settings: how steps are taken.
     """
 
-    def __init__(self, network: nn.Module, lr: float, precision: str = "fp32", ema_decay: float = 0.0) -> None:
+    def __init__(self, network: nn.Module, lr: float, settings: OptimizationSettings = OptimizationSettings()) -> None:
         device = next(network.parameters()).device
         on_cuda = device.type == "cuda"
-        self.network = network
-        self.average = WeightAverage(network, ema_decay) if ema_decay else None
+        self.network, self.settings = network, settings
+        self.average = WeightAverage(network, settings.ema_decay) if settings.ema_decay else None
         rate = torch.tensor(lr, device=device) if on_cuda else lr  # a recorded step reads it from the GPU
         self.optimizer = torch.optim.Adam(network.parameters(), rate, fused=on_cuda, capturable=on_cuda)
-        self.scales_loss = precision == "fp16"
+        self.scales_loss = settings.precision == "fp16"
         # Also without scaling: the scaler is what leaves out a step, on the GPU without asking the CPU.
         self.scaler = GradScaler(device.type, init_scale=65536.0 if self.scales_loss else 1.0)
 

@@ -46,6 +46,11 @@ class Progress:
         if self.samples_seen == frames:
             self.epoch, self.samples_seen = self.epoch + 1, 0
 
+    def validation_due(self, every: int, last_step: int) -> bool:
+        """Say whether the network is to be validated now: every so many epochs and at the end, once."""
+        ended = self.samples_seen == 0 and self.epoch % every == 0
+        return 0 < self.step != self.validated and (ended or self.step >= last_step)
+
     def last_step(self, frames: int, batch_size: int, epochs: int) -> int:
         """Return the step with which the last of so many epochs of so many frames will end."""
         if self.epoch >= epochs:

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from datasets import ImageSet
+from utils.common.files import file_digest
 from utils.common.version import __version__
 from utils.runtime.distributed import DistributedContext
+from utils.training.stage import Stage
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +57,51 @@ def provenance(
             for image_set in image_sets
         ],
     }
+
+
+def resume_settings(
+    stage: Stage,
+    arguments: Mapping[str, Any],
+    weights: Mapping[str, Path],
+    image_sets: Sequence[ImageSet],
+    distributed: DistributedContext,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a resumed run must share with the one that was stopped, and what it may change, by name.
+
+    Args:
+        stage: what is trained.
+        arguments: of the command line.
+        weights: files of the networks that it reads.
+        image_sets: what it is trained on.
+        distributed: the processes that share the run.
+    """
+    digests = {name: file_digest(path) for name, path in weights.items()}
+    must_match = {"stage": stage.name, "architecture": stage.network.arguments, "data": frame_list(image_sets)}
+    if stage.name == "finetune":  # the reblurring network is part of the loss
+        must_match["reblurring_weights"] = digests["reblurring_weights"]
+    may_change = {name: str(value) for name, value in arguments.items() if name not in ("resume", "overwrite")}
+    may_change |= {"processes": str(distributed.world_size)}
+    return must_match, may_change | {f"{name} SHA-256": each for name, each in digests.items()}
+
+
+def describe_run(
+    arguments: Mapping[str, Any], frames: int, steps: int, lr: float, distributed: DistributedContext, deform_op: str
+) -> str:
+    """Return the first line of a run's log."""
+    parts = [
+        f"{frames:,} frames, {steps:,} steps of {arguments['batch_size']} patches of {arguments['patch_size']}×"
+        f"{arguments['patch_size']} px"
+    ]
+    parts += [f"{distributed.world_size} processes"] if distributed.world_size > 1 else []
+    parts += [f"{arguments['accumulate']} parts"] if arguments["accumulate"] > 1 else []
+    return ", ".join(
+        [
+            *parts,
+            f"learning rate {lr:g}",
+            f"{arguments['precision']} on {distributed.device}",
+            f"deformable convolutions {deform_op}",
+        ]
+    )
 
 
 def git_commit() -> str | None:

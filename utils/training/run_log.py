@@ -21,6 +21,7 @@ from utils.common.files import atomic_write
 from utils.images.codecs import side_by_side, to_float_image, to_uint8
 from utils.training.checkpointing import Resumed
 from utils.training.curves import Curves, Row
+from utils.training.progress import Progress
 
 Item = TypeVar("Item")
 
@@ -61,7 +62,7 @@ class NoLog:
     def skipped(self, text: str) -> None:
         """Record a step that did not change the weights."""
 
-    def epoch(self, epoch: int, complete: bool, step: int, columns: dict[str, Tensor], counts: dict[str, int]) -> None:
+    def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, counts: dict[str, int]) -> None:
         """End an epoch, or what was done of it."""
 
     def validation(self, step: int, means: dict[str, float], strips: dict[str, np.ndarray], best: bool) -> None:
@@ -161,16 +162,18 @@ class RunLog(NoLog):
         self._bar.update()
         self.line(text)
 
-    def epoch(self, epoch: int, complete: bool, step: int, columns: dict[str, Tensor], counts: dict[str, int]) -> None:
+    def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, counts: dict[str, int]) -> None:
         """End an epoch, or what was done of it.
 
         Args:
-            epoch: its number, from 1.
-            complete: whether it has come to its end.
-            step: the step it ended with.
-            columns: of a picture strip, each a (N, 3, H, W) batch.
+            progress: the last step.
+            blurry: what the last batch had, (N, 3, H, W).
+            output: what the network made of it.
+            sharp: its ground truth.
             counts: what went wrong in this run so far, by name; shown where it is not 0.
         """
+        complete, step = progress.samples_seen == 0, progress.step
+        epoch = progress.epoch + (not complete)
         means = {name: total / max(self._steps, 1) for name, total in self._sums.items()}
         seconds = self._seconds_before + time.perf_counter() - self._epoch_start
         text = ", ".join(f"{name} {mean:.5f}" for name, mean in means.items()) or "none"
@@ -182,6 +185,7 @@ class RunLog(NoLog):
         if complete:
             self._sums.clear()
             self._steps, self._seconds_before = 0, 0.0
+        columns = {"blurry": blurry, f"{self._stage} output": output, "sharp": sharp}
         rows = zip(*(batch[:_STRIP_ROWS] for batch in columns.values()), strict=True)
         for i, row in enumerate(rows):
             pictures = [to_uint8(to_float_image(image.nan_to_num())) for image in row]
@@ -217,7 +221,10 @@ def open_log(
     folder = resumed.log
     if folder is None or not folder.is_dir() or folder.parent.resolve() != log_dir.resolve():
         folder = new_run_folder(log_dir, stage)
-    return RunLog(folder, stage, record, last_step, resumed.progress.step, resumed.sums)
+    log = RunLog(folder, stage, record, last_step, resumed.progress.step, resumed.sums)
+    for note in resumed.notes:
+        log.line(note)
+    return log
 
 
 def new_run_folder(log_dir: Path, stage: str) -> Path:

@@ -1,12 +1,13 @@
 """The files that a stage of training writes: its network, the best one, and its states."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from models import DeblurringNet, ReblurringNet
+from models.checkpoint import STAGE_FILES
 from utils.common.errors import UserError
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.program_end import end_of
@@ -23,7 +24,7 @@ class StageFiles:
     """Reads a stage's state on every rank, and writes its files on the main one.
 
     Args:
-        output: the file of its network.
+        output_dir: where its network goes.
         stage: its name.
         keep: how many states are kept.
         training: what they hold.
@@ -33,19 +34,20 @@ class StageFiles:
 
     def __init__(
         self,
-        output: Path,
+        output_dir: Path,
         stage: str,
         keep: int,
         training: TrainingState,
         validated_on: str,
         distributed: DistributedContext,
     ) -> None:
-        self.output, self._stage, self._training, self._validated_on = output, stage, training, validated_on
-        self._distributed, self._states = distributed, CheckpointManager(states_folder(output.parent, stage), keep)
+        self.output, self._stage = output_dir / STAGE_FILES[stage], stage
+        self._training, self._validated_on, self._distributed = training, validated_on, distributed
+        self._states = CheckpointManager(states_folder(output_dir, stage), keep)
         self._settings: dict[str, Any] = {}
 
     def resume(self, which: str, must_match: dict[str, Any], may_change: dict[str, str]) -> Resumed:
-        """Bring the training to where a stopped run was, see `CheckpointManager.resume`.
+        """Bring the training to where a stopped run was, see `CheckpointManager.resume`; later states are removed.
 
         Raises:
             UserError: that cannot be done, or ranks found different states.
@@ -57,12 +59,13 @@ class StageFiles:
                 f"--resume: the nodes found different states in {self._states.folder}; --output_dir should be on a "
                 "disk that all of them share"
             )
+        self._clear(from_step=-1 if which == "none" else resumed.progress.step)
         best = best_file(self.output)
         if which == "none" or resumed.validated_on != self._validated_on or not best.exists():
             resumed.progress.best_psnr = -math.inf  # of other images, or of a network that is not here
         return resumed
 
-    def clear(self, from_step: int) -> None:
+    def _clear(self, from_step: int) -> None:
         """Remove the states after a step, for a run that begins there; before step 0 the best network, too."""
         if self._distributed.is_main:
             self._states.clear(from_step)
@@ -85,14 +88,34 @@ class StageFiles:
             about = {**self._settings, "log": str(log.folder.absolute()), "sums": log.sums}
             self._states.save(progress, {**about, **self._training.to_file()}, again)
 
-    def keep_best(self, progress: Progress, result: Validation, log: NoLog) -> None:
-        """Log a validation, keep the network if it is the best so far, and write the state."""
+    def finish(self, progress: Progress, first_step: int, last_step: int, stopping: bool, log: NoLog) -> None:
+        """Write the state after the last step, and a network where there is none; log where things are."""
+        trained = progress.step > first_step
+        if trained:
+            self.save_state(progress, log)
+        self._distributed.barrier()  # before any rank ends, and torchrun ends the others
+        done = f"nothing left to train: {progress.step:,} steps are done, {last_step:,} were asked for"
+        if stopping:
+            kept = f"; the network so far is in {self.output}, --resume auto goes on" if trained else ""
+            log.line(f"interrupted after step {progress.step:,}{kept}")
+        elif trained:
+            log.line(f"wrote {self.output}; log in {log.folder}")
+        elif self.save_network(progress.epoch, only_missing=True):
+            log.line(f"{done}; wrote {self.output}")
+        else:
+            log.line(f"{done}; {self.output} stays")
+
+    def keep_best(self, progress: Progress, result: Validation | None, log: NoLog) -> bool:
+        """Log a validation, keep the network if it is the best so far, and write the state; say if there was one."""
+        if result is None:
+            return False
         best = result.means["psnr"] > progress.best_psnr
         progress.validated, progress.best_psnr = progress.step, max(result.means["psnr"], progress.best_psnr)
         if best:
             self.save_network(progress.epoch, best=True)
         log.validation(progress.step, result.means, result.strips, best)
         self.save_state(progress, log, again=True)
+        return True
 
     @contextmanager
     def saved_on_error(self, progress: Progress, log: NoLog, steps: StepReader) -> Iterator[None]:
@@ -108,19 +131,20 @@ class StageFiles:
             raise
 
 
-def check_no_overwrite(outputs: Mapping[str, Path], resume: str, overwrite: bool) -> None:
+def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, overwrite: bool) -> None:
     """Refuse to start where a stage would replace another run's network or states.
 
     Args:
-        outputs: the file of each stage's network, by the stages' names.
+        output_dir: where the stages' networks go.
+        stages: their names.
         resume: as `CheckpointManager.resume` takes it.
         overwrite: whether they may be replaced.
 
     Raises:
         UserError: one would be.
     """
-    for stage, output in outputs.items():
-        states = CheckpointManager(states_folder(output.parent, stage), keep=1).files()
+    for stage in stages:
+        output, states = output_dir / STAGE_FILES[stage], CheckpointManager(states_folder(output_dir, stage), 1).files()
         newest = {str(each.resolve()) for each in states[:1] for each in (each, each.parent)}
         resumes = states and (resume == "auto" or str(Path(resume).resolve()) in newest)
         begun = [path for path in states if path.name != state_name(0)]  # with a step that would be lost

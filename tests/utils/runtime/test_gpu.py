@@ -20,7 +20,7 @@ from utils.inference.restorer import Restorer
 from utils.metrics.numpy_metrics import psnr_float
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.precision import autocast, set_precision
-from utils.training.optimization import TrainingState
+from utils.training.optimization import OptimizationSettings, TrainingState
 
 pytestmark = [
     pytest.mark.gpu,
@@ -166,9 +166,9 @@ def test_a_gpu_with_little_memory_takes_tiles():
 def training_and_step(precision, recorded, clip_grad=None, ema_decay=0.0):
     """Return a training of `deblur`, and a function that takes a step and returns its losses and gradient's norm."""
     stage = Deblur(networks(4)[0]).to(GPU)
-    training = TrainingState(stage.network, 1e-3, precision, ema_decay)
+    training = TrainingState(stage.network, 1e-3, OptimizationSettings(precision, ema_decay, clip_grad=clip_grad))
     weight = torch.tensor(0.5, device=GPU)  # of two images
-    step = partial(training_step, stage, training, 1, precision, clip_grad, weight=weight)
+    step = partial(training_step, stage, training, weight=weight)
     run = CudaGraph(step, warmup=2) if recorded else step
     return training, lambda blurry, sharp: run(blurry=blurry, sharp=sharp)[1]
 

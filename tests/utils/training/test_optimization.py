@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from DR_training import StepOutput, training_step
-from utils.training.optimization import TrainingState, WeightAverage
+from DR_training import training_step
+from utils.training.optimization import OptimizationSettings, TrainingState, WeightAverage
+from utils.training.stage import StepOutput
 
 
 class Sum(torch.nn.Module):
@@ -21,16 +22,18 @@ class Sum(torch.nn.Module):
         return StepOutput(image.sum() + self.value, {}, image)
 
 
-def step(stage, training, images, clip_grad=None, accumulate=1):
-    _, numbers = training_step(stage, training, accumulate, "fp32", clip_grad, weight=torch.tensor(1.0), blurry=images)
-    return numbers
+def step(stage, training, images):
+    return training_step(stage, training, weight=torch.tensor(1.0), blurry=images)[1]
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_an_infinite_loss_with_a_finite_gradient_changes_nothing(value, ema_decay):
     stage = Sum(value)
-    training, before = TrainingState(stage.network, 1e-2, ema_decay=ema_decay), stage.network.weight.clone()
+    training, before = (
+        TrainingState(stage.network, 1e-2, OptimizationSettings(ema_decay=ema_decay)),
+        stage.network.weight.clone(),
+    )
     assert not step(stage, training, torch.ones(1, 2))[-1].isfinite()
     assert torch.equal(stage.network.weight, before)
     assert torch.equal(training.result.weight, before)
@@ -44,36 +47,11 @@ def test_an_infinite_loss_with_a_finite_gradient_changes_nothing(value, ema_deca
 def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were():
     for limit, expected in ((None, math.sqrt(4 * 9 + 2)), (0.5, 0.5)):
         stage = Sum()
-        norm = step(stage, TrainingState(stage.network, 1e-2), torch.full((1, 2), 3.0), limit)[-1]
+        training = TrainingState(stage.network, 1e-2, OptimizationSettings(clip_grad=limit))
+        norm = step(stage, training, torch.full((1, 2), 3.0))[-1]
         assert norm.item() == pytest.approx(math.sqrt(4 * 9 + 2))
         grads = torch.cat([parameter.grad.flatten() for parameter in stage.network.parameters()])
         assert grads.norm().item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_a_step_is_five_lines_of_pytorch():
-    """Of Adam; the images' weights are those of a mean, in however many parts."""
-
-    class Mean(Sum):
-        def forward(self, batch):
-            image = self.network(batch["blurry"])
-            return StepOutput(image.square().mean(), {}, image)
-
-    images = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
-    for accumulate in (1, 2):
-        torch.manual_seed(0)
-        stage = Mean()
-        plain = torch.nn.Linear(2, 2)
-        plain.load_state_dict(stage.network.state_dict())
-        training, optimizer = TrainingState(stage.network, 1e-2), torch.optim.Adam(plain.parameters(), 1e-2)
-        for _ in range(3):
-            weight = torch.tensor(1 / len(images))
-            _, numbers = training_step(stage, training, accumulate, "fp32", None, weight=weight, blurry=images)
-            optimizer.zero_grad()
-            loss = plain(images).square().mean()
-            loss.backward()
-            optimizer.step()
-            torch.testing.assert_close(numbers[0], loss.detach())
-        torch.testing.assert_close(stage.network.state_dict(), plain.state_dict())
 
 
 def test_the_average_forgets_sooner_early_on():
