@@ -30,7 +30,7 @@ from models.checkpoint import STAGE_FILES
 from utils.common.arguments import real, settings_of, whole
 from utils.common.errors import UserError
 from utils.common.files import check_writable
-from utils.common.signals import interruption
+from utils.common.signals import interruption, sigterm_as_exception
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.device import Batch, pick_deform_op
 from utils.runtime.distributed import DistributedContext, init_distributed
@@ -329,8 +329,8 @@ def train_stage(
             files.save_state(progress, log)  # from now on --resume auto finds a run here, whatever ends it
         while True:
             if validation_sets and not stopping and progress.validation_due(args.val_every, last_step):
-                scores = validate(training.result, validation_sets, distributed, args.precision,
-                                  reblurs=stage.name == "reblur", recorded=recorded, stop=stop)  # fmt: skip
+                scores = validate(files.network, validation_sets, distributed, args.precision,
+                                  recorded=recorded, stop=stop, log=log.line)  # fmt: skip
                 stopping = not files.keep_best(progress, scores, log)
             stopping = distributed.any(stopping or bool(stop.requested))
             if stopping or progress.step >= last_step:
@@ -393,5 +393,5 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    with user_errors_end_the_program():
+    with user_errors_end_the_program(), sigterm_as_exception():
         main(parse_args())

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.samples import ROOT
-from tests.support.training import STAGE, arguments, pairs, states
+from models.checkpoint import load_file
+from tests.support.samples import ROOT, SAMPLES, save
+from tests.support.training import STAGE, arguments, log_lines, pairs, states
 from utils.runtime.program_end import ENDS, end_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="faults are made as Linux has them")]
@@ -72,6 +73,54 @@ def test_a_defect_of_the_program_is_a_traceback_and_saves_the_state(tmp_path):
     assert result.returncode == 1
     assert "ZeroDivisionError: ours" in result.stderr
     assert [path.stem for path in states(tmp_path)] == ["step-000000003"]
+
+
+def test_a_validation_image_that_does_not_fit_is_restored_in_tiles(tmp_path):
+    """Of the six channels of a reblurring network's two images."""
+    for more in (150, 160, 170):  # MiB; what PyTorch needs at least varies, and its libraries crash just below that
+        folder = tmp_path / str(more)
+        result = validated_in(folder, "reblur", more, SAMPLES, "--width", "32", "--max_steps", "1")
+        if result.returncode != -signal.SIGSEGV and "going on with tiles of" in log_lines(folder):
+            break
+    assert result.returncode == 0, result.stderr
+    assert "going on with tiles of" in log_lines(folder)
+    assert "validation, step 1: psnr" in log_lines(folder)
+
+
+def test_validation_is_left_out_where_not_even_tiles_fit_and_does_not_hold_up_the_run(tmp_path):
+    """A cluster that starts a failed run again would fail at the same image for ever."""
+    for side in ("blur", "sharp"):
+        save(tmp_path / "large" / side / "a.png", size=(4000, 3000))
+    result = validated_in(tmp_path, "deblur", 10, tmp_path / "large")
+    assert result.returncode == 0, result.stderr
+    lines = log_lines(tmp_path)
+    assert "validation, step 1: left out, memory does not suffice for " in lines
+    assert "validation, step 2: left out, memory does not suffice for " in lines
+    assert "DeblurringNet_NF.pth; log in" in lines
+    assert load_file(states(tmp_path)[0])["progress"]["validated"] == 2
+
+
+def validated_in(folder: Path, stage: str, more: int, images: Path, *options: str) -> subprocess.CompletedProcess:
+    """Train for two epochs, and validate with so many MiB more than the process has."""
+    script = """
+import resource, sys
+import DR_training
+validate = DR_training.validate
+def limited(*given, **named):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20, resource.RLIM_INFINITY))
+    try:
+        return validate(*given, **named)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+DR_training.validate = limited
+DR_training.torch.set_num_threads(1)
+DR_training.main(DR_training.parse_args(sys.argv[2:]))
+"""
+    validated = ("--valset_dir", str(images), "--val_every", "1")
+    trained = arguments(folder, "--stage", stage, "--n_epochs", "2", *validated, *options)
+    command = [sys.executable, "-c", script, str(more), *trained]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def test_a_decoder_that_raises(tmp_path):

@@ -113,7 +113,7 @@ def test_a_signal_ends_a_validation_that_is_not_complete(tmp_path):
             return signal.SIGTERM if len(asked) > 1 else None
 
     sets = [find_images(pairs(tmp_path), "test")]
-    options = {"reblurs": False, "recorded": False, "stop": Second()}
+    options = {"recorded": False, "stop": Second(), "log": print}
     assert validate(DeblurringNet(4), sets, DistributedContext(torch.device("cpu")), "fp32", **options) is None
     assert len(asked) == 2
 

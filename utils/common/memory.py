@@ -8,6 +8,8 @@ import torch
 
 _STATUS = "/proc/self/status"
 _PEAK_RSS = "VmHWM:"
+# What PyTorch, oneDNN, which has no other words for it, and OpenCV say when there is none left.
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive", "Insufficient memory")
 
 
 def free_memory(device: torch.device) -> int:
@@ -46,8 +48,10 @@ def _lines(path: str) -> list[str]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is a lack of memory, on the GPU or the CPU."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    """Say whether an error is a lack of memory, on the GPU or the CPU, or a message to the user about one."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or isinstance(error.__cause__, MemoryError):
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def reset_peak(device: torch.device) -> None:

@@ -47,25 +47,21 @@ def check_min_size(path: Path, image: np.ndarray) -> None:
 
 
 @torch.inference_mode()
-def restore(
-    network: Network, images: np.ndarray, device: torch.device, precision: str = "fp32", *others: np.ndarray
-) -> np.ndarray:
-    """Return what a network makes of images, and of others it reads, as float32 in [0, 1].
+def restore(network: Network, images: np.ndarray, device: torch.device, precision: str = "fp32") -> np.ndarray:
+    """Return what a network makes of images as float32 in [0, 1].
 
     Args:
         network: on the device.
-        images: one, H×W×3, or several, N×H×W×3, uint8 or uint16.
+        images: one, H×W×C, or several, N×H×W×C, uint8 or uint16.
         device: where to compute.
         precision: one of `utils.runtime.precision.PRECISIONS`.
-        others: a second input, shaped as the first.
 
     Returns:
-        an array of the images' shape.
+        H×W×3, or N×H×W×3.
     """
     single = images.ndim == 3
-    inputs = [to_tensor(each[None] if single else each, device) for each in (images, *others)]
     with autocast(precision, device):
-        restored = to_float_image(network(*inputs))
+        restored = to_float_image(network(to_tensor(images[None] if single else images, device)))
     return restored[0] if single else restored
 
 

@@ -32,6 +32,7 @@ class Restorer:
         tile: side of the tiles in px, None for whole images, or "auto" for the largest that should fit.
         overlap: px that neighbouring tiles share.
         self_ensemble: return the mean over the image's eight flips and rotations.
+        may_shrink: whether tiles, or whole images, become smaller tiles where memory is short; so they do with "auto".
         recorded: inside the context, replay a recording of the network where several images of a size follow one
             another.
         log: gets a line when tiles become smaller.
@@ -46,6 +47,7 @@ class Restorer:
         tile: int | Literal["auto"] | None = None,
         overlap: int = 320,
         self_ensemble: bool = False,
+        may_shrink: bool = False,
         recorded: bool = False,
         log: Callable[[str], None] = print,
     ) -> None:
@@ -54,7 +56,7 @@ class Restorer:
         self._forward = network
         self._weights: ExitStack | None = None  # the scope of the kernel weights that a recording reads
         self.batch_pixels = _BATCH_PIXELS if device.type == "cuda" else 0  # of small images that are worth a batch
-        self.may_shrink = tile == "auto"
+        self.may_shrink = may_shrink or tile == "auto"
         size = largest_tile(device, width) if tile == "auto" else tile
         self.tiling = Tiling(size, overlap if size is None else min(overlap, size // 2))
 
@@ -114,7 +116,7 @@ class Restorer:
         views = list(_flips_and_rotations()) if self.self_ensemble else [(np.asarray, np.asarray)]
         for there, back in views:
             view = np.ascontiguousarray(there(images))
-            restored = np.zeros(view.shape, np.float32)
+            restored = np.zeros((*view.shape[:2], 3), np.float32)
             for part, weights in self.tiling.tiles(*view.shape[:2]):
                 restored[part] += restore(self._forward, view[part], self.device, self.precision) * weights
             restored = back(np.clip(restored, 0.0, 1.0, out=restored))
@@ -129,7 +131,8 @@ class Restorer:
         if smaller is None:
             how = "even in the smallest tiles" if self.may_shrink else f"with --tile {self.tiling.size or 'off'}"
             advice = "free memory" if self.may_shrink else f"give --tile auto, or a size from {MIN_TILE} up"
-            raise UserError(f"memory does not suffice for {width}×{height} px {how} ({reason}); {advice}")
+            text = f"memory does not suffice for {width}×{height} px {how} ({reason}); {advice}"
+            raise UserError(text) from MemoryError(reason)
         self._release()  # a recording holds on to its memory
         self._forward = self._fresh_forward()
         if self.device.type == "cuda":

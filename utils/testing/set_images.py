@@ -154,7 +154,7 @@ class SetImages:
             if not name_too_long(error):
                 raise
             return UnreadableError(f"{error}: the name of {path} has to be shorter")
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             if not out_of_memory(error):
                 raise
             return self._too_large(image.index)

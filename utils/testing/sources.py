@@ -94,16 +94,9 @@ def find_sources(settings: NetworkSettings, device: torch.device) -> tuple[list[
         # images of one size in a row, such as a video's or a benchmark's, replay one recording
         recorded = deform_op == "fused" and device.type == "cuda"
         restorer = Restorer(
-            network,
-            width,
-            device,
-            settings.precision,
-            settings.tile,
-            settings.tile_overlap,
-            settings.self_ensemble,
-            recorded,
-            tqdm.write,
-        )
+            network, width, device, settings.precision, settings.tile, settings.tile_overlap, settings.self_ensemble,
+            recorded=recorded, log=tqdm.write,
+        )  # fmt: skip
         several = len(settings.weights) > 1
         sources.append(
             ResultSource(name if several else "", restorer, settings.save_dir / name if several else settings.save_dir)

@@ -8,7 +8,7 @@ from typing import Any
 
 from models import DeblurringNet, ReblurringNet
 from models.checkpoint import STAGE_FILES
-from utils.common.errors import UserError
+from utils.common.errors import UserError, some
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.program_end import end_of
 from utils.training.checkpointing import CheckpointManager, Resumed, state_name, states_folder
@@ -72,13 +72,19 @@ class StageFiles:
             if from_step < 0:
                 best_file(self.output).unlink(missing_ok=True)
 
+    @property
+    def network(self) -> DeblurringNet | ReblurringNet:
+        """What is to be kept of the training, and validated: the network, with averaged weights where there are any."""
+        network = self._training.result
+        assert isinstance(network, DeblurringNet | ReblurringNet)
+        return network
+
     def save_network(self, epoch: int, best: bool = False, only_missing: bool = False) -> bool:
         """Write the network to keep as it is after so many epochs, or the best one; say whether it was written."""
-        network, path = self._training.result, best_file(self.output) if best else self.output
-        assert isinstance(network, DeblurringNet | ReblurringNet)
+        path = best_file(self.output) if best else self.output
         if not self._distributed.is_main or (only_missing and path.exists()):
             return False
-        save_network(path, network, self._stage, epoch)
+        save_network(path, self.network, self._stage, epoch)
         return True
 
     def save_state(self, progress: Progress, log: NoLog, again: bool = False) -> None:
@@ -109,11 +115,18 @@ class StageFiles:
         """Log a validation, keep the network if it is the best so far, and write the state; say if there was one."""
         if result is None:
             return False
-        best = result.means["psnr"] > progress.best_psnr
-        progress.validated, progress.best_psnr = progress.step, max(result.means["psnr"], progress.best_psnr)
-        if best:
-            self.save_network(progress.epoch, best=True)
-        log.validation(progress.step, result.means, result.strips, best)
+        progress.validated = progress.step  # whatever came of it: a run that is resumed does not try it again
+        if result.too_large:
+            log.line(
+                f"validation, step {progress.step:,}: left out, memory does not suffice for {some(result.too_large)}; "
+                "free some, or take smaller images into --valset_dir"
+            )
+        else:
+            best = result.means["psnr"] > progress.best_psnr
+            progress.best_psnr = max(result.means["psnr"], progress.best_psnr)
+            if best:
+                self.save_network(progress.epoch, best=True)
+            log.validation(progress.step, result.means, result.strips, best)
         self.save_state(progress, log, again=True)
         return True
 

@@ -1,20 +1,21 @@
 """Validation of a network in training: full images, shared out over the ranks, scored as D_testing.py scores them."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from datasets import ImageSet
-from models import cached_kernel_weights
+from models import DeblurringNet, ReblurringNet
+from utils.common.memory import out_of_memory
 from utils.common.signals import Interruption
 from utils.images.codecs import side_by_side, to_uint8
-from utils.inference.evaluation import Decoded, decode, restore, score_both
+from utils.inference.evaluation import Decoded, decode, score_both
+from utils.inference.restorer import Restorer
 from utils.metrics.scorer import Scorer
-from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.distributed import DistributedContext
 
 METRICS = ("psnr", "psnr_float", "ssim")
@@ -22,32 +23,51 @@ METRICS = ("psnr", "psnr_float", "ssim")
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over the images of all sets, by metric, and a picture strip of the first image of each set."""
+    """What a validation comes to.
+
+    Attributes:
+        means: over the images of all sets, by metric; none where memory did not suffice for an image.
+        strips: a picture strip of the first image of each set.
+        too_large: what memory did not suffice for.
+    """
 
     means: dict[str, float]
     strips: dict[str, np.ndarray]
+    too_large: Sequence[str] = ()
+
+
+class _Reblurring(nn.Module):
+    """A reblurring network whose two images come as one of six channels."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(*(each.contiguous(memory_format=torch.channels_last) for each in images.split(3, dim=1)))
 
 
 def validate(
-    network: nn.Module,
+    network: DeblurringNet | ReblurringNet,
     image_sets: Sequence[ImageSet],
     distributed: DistributedContext,
     precision: str,
     *,
-    reblurs: bool,
     recorded: bool,
     stop: Interruption,
+    log: Callable[[str], None],
 ) -> Validation | None:
     """Score a network on all images of paired sets; every rank has to call this and gets the same means.
 
     Args:
-        network: on the rank's device.
+        network: on the rank's device; one that reblurs is scored against the blurry images. Where memory is short
+            images are restored in tiles.
         image_sets: with ground truth.
         distributed: each of them restores every world-th image, none of them twice.
         precision: one of `utils.runtime.precision.PRECISIONS`.
-        reblurs: the network makes the blurry image of both, not the sharp one of the blurry.
         recorded: replay a recording of the network where several images of a size follow one another.
         stop: looked at before each image; a request on any rank ends the validation.
+        log: gets a line when tiles become smaller.
 
     Returns:
         the same scores and strips on every rank; None where it was ended.
@@ -55,31 +75,46 @@ def validate(
     Raises:
         UserError: an image cannot be read or scored.
     """
-    scorer = Scorer(METRICS, distributed.device)
+    scorer, reblurs = Scorer(METRICS, distributed.device), isinstance(network, ReblurringNet)
     images = [(image_set, i) for image_set in image_sets for i in range(len(image_set))]
     own: list[tuple[int, dict[str, float]]] = []
     strips: dict[str, np.ndarray] = {}
-    with (
-        cached_kernel_weights(network),  # a recording must not outlive them
-        CudaGraph(network, warmup=1) if recorded else nullcontext(network) as forward,
-    ):
+    too_large: list[str] = []
+    with Restorer(
+        _Reblurring(network) if reblurs else network,
+        network.arguments["width"],
+        distributed.device,
+        precision,
+        may_shrink=True,
+        recorded=recorded,
+        log=log,
+    ) as restorer:
         for position in range(distributed.rank, len(images), distributed.world_size):
             if stop.requested is not None:
                 break
             image_set, i = images[position]
-            image = decode(image_set, i)
-            assert image.sharp is not None  # sets without ground truth are refused
-            others = [image.sharp] if reblurs else []
-            output = restore(forward, image.blurry.pixels, distributed.device, precision, *others)
-            own.append((position, score_both(scorer, image, output, str(image_set.blurry[i]), reblurs)[1]))
+            path = str(image_set.blurry[i])
+            try:
+                image = decode(image_set, i)
+                assert image.sharp is not None  # sets without ground truth are refused
+                pixels = image.blurry.pixels
+                output = restorer(np.concatenate([pixels, image.sharp], axis=2) if reblurs else pixels)
+                own.append((position, score_both(scorer, image, output, path, reblurs)[1]))
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                too_large.append(path)
+                continue
             if i == 0:
                 strips[f"{image_set.root.name}: {image_set.names[0]}"] = _strip(image, output)
-    gathered = distributed.gather((own, strips))
-    scores = dict(pair for scored, _ in gathered for pair in scored)
+    gathered = distributed.gather((own, strips, too_large))
+    if large := [path for *_, paths in gathered for path in paths]:
+        return Validation({}, {}, large)
+    scores = dict(pair for scored, *_ in gathered for pair in scored)
     if len(scores) < len(images):
         return None
     means = {name: fmean(scores[position][name] for position in sorted(scores)) for name in METRICS}
-    return Validation(means, {name: strip for _, found in gathered for name, strip in found.items()})
+    return Validation(means, {name: strip for _, found, _ in gathered for name, strip in found.items()})
 
 
 def _strip(image: Decoded, output: np.ndarray) -> np.ndarray:
