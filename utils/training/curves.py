@@ -26,7 +26,7 @@ class Curves:
     def __init__(self, folder: Path, last_step: int) -> None:
         self._table, self._picture = folder / "log.csv", folder / "curves.png"
         self._rows: dict[int, Row] = {}
-        self._drawn_at = -float("inf")
+        self._drawn_at = time.monotonic()
         if self._table.exists():
             with self._table.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
@@ -35,7 +35,7 @@ class Curves:
                         self._rows[int(numbers["step"])] = numbers
 
     def add(self, step: int, values: Row) -> None:
-        """Add columns to the row of a step, write the table, and the picture unless that is less than a minute old."""
+        """Add columns to the row of a step, write the table, and once a minute the picture."""
         self._rows.setdefault(step, {"step": step}).update(values)
         columns = dict.fromkeys(name for row in self._rows.values() for name in row)
         with atomic_write(self._table) as path, path.open("w", newline="", encoding="utf-8") as file:
@@ -58,8 +58,10 @@ class Curves:
             "learning rate": (["lr"], "log"),
         }
         shown = {title: panel for title, panel in panels.items() if panel[0]}
-        figure = Figure(figsize=(8, 2.2 * len(shown)), layout="constrained")
-        axes = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
+        height = 2.2 * len(shown)
+        figure = Figure(figsize=(8, height))
+        margins = {"left": 0.13, "right": 0.98, "bottom": 0.5 / height, "top": 1 - 0.1 / height}
+        axes = figure.subplots(len(shown), sharex=True, squeeze=False, gridspec_kw=margins)[:, 0]
         for axis, (title, (columns, scale)) in zip(axes, shown.items(), strict=True):
             for name in columns:
                 points = [(row["step"], row[name]) for row in rows if name in row]
