@@ -10,6 +10,8 @@ from pathlib import Path
 
 # Threads that wait should not spin: that costs half of a busy machine. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # two test processes, each with two threads, take twice as long on two cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # without a GPU its kernels run in Python; read when Triton is first imported
 

@@ -18,7 +18,7 @@ from datasets import find_images
 from models.checkpoint import load_deblurring_net, load_reblurring_net
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
-from utils.inference.evaluation import decode, restore, score_both
+from utils.inference.evaluation import JoinedInputs, decode, restore, score_both
 from utils.metrics.scorer import Scorer
 from utils.runtime.device import pick_device
 from utils.runtime.precision import PRECISIONS
@@ -94,7 +94,8 @@ def scores(args: argparse.Namespace) -> Row:
     """Return the columns of a row that tell of PSNR."""
     device = pick_device(args.device)
     reblurs = args.stage == "reblur"
-    network = (load_reblurring_net if reblurs else load_deblurring_net)(args.network, device)
+    load = load_reblurring_net if reblurs else load_deblurring_net
+    network = JoinedInputs(load(args.network, device)) if reblurs else load(args.network, device)
     scorer = Scorer(("psnr",), device)
     row: Row = {}
     every: dict[str, tuple[float, float]] = {}
@@ -103,8 +104,7 @@ def scores(args: argparse.Namespace) -> Row:
         pairs = []
         for i, path in enumerate(image_set.blurry):
             pair = decode(image_set, i)
-            assert pair.sharp is not None  # the set is paired
-            output = restore(network, pair.blurry.pixels, device, args.precision, *([pair.sharp] if reblurs else []))
+            output = restore(network, pair.both if reblurs else pair.blurry.pixels, device, args.precision)
             before, after = score_both(scorer, pair, output, str(path), reblurs)
             pairs.append((before["psnr"], after["psnr"]))
         every |= {f"{folder.name}/{Path(name).stem}": pair for name, pair in zip(image_set.names, pairs, strict=True)}

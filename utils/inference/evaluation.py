@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets import ImageSet
 from models.blocks import MIN_SIZE
@@ -25,6 +25,24 @@ class Decoded:
 
     blurry: Picture
     sharp: np.ndarray | None
+
+    @property
+    def both(self) -> np.ndarray:
+        """The blurry and the sharp image as one of six channels, see `JoinedInputs`."""
+        assert self.sharp is not None
+        return np.concatenate([self.blurry.pixels, self.sharp], axis=2)
+
+
+class JoinedInputs(nn.Module):
+    """A network of two images, such as a reblurring one, that gets them as one of six channels."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the network makes of the first and the last three channels of (N, 6, H, W)."""
+        return self.network(*(each.contiguous(memory_format=torch.channels_last) for each in images.split(3, dim=1)))
 
 
 def decode(image_set: ImageSet, index: int) -> Decoded:

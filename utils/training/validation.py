@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from datasets import ImageSet
 from models import DeblurringNet, ReblurringNet
 from utils.common.memory import out_of_memory
 from utils.common.signals import Interruption
 from utils.images.codecs import side_by_side, to_uint8
-from utils.inference.evaluation import Decoded, decode, score_both
+from utils.inference.evaluation import Decoded, JoinedInputs, decode, score_both
 from utils.inference.restorer import Restorer
 from utils.metrics.scorer import Scorer
 from utils.runtime.distributed import DistributedContext
@@ -34,17 +32,6 @@ class Validation:
     means: dict[str, float]
     strips: dict[str, np.ndarray]
     too_large: Sequence[str] = ()
-
-
-class _Reblurring(nn.Module):
-    """A reblurring network whose two images come as one of six channels."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(*(each.contiguous(memory_format=torch.channels_last) for each in images.split(3, dim=1)))
 
 
 def validate(
@@ -81,7 +68,7 @@ def validate(
     strips: dict[str, np.ndarray] = {}
     too_large: list[str] = []
     with Restorer(
-        _Reblurring(network) if reblurs else network,
+        JoinedInputs(network) if reblurs else network,
         network.arguments["width"],
         distributed.device,
         precision,
@@ -96,9 +83,7 @@ def validate(
             path = str(image_set.blurry[i])
             try:
                 image = decode(image_set, i)
-                assert image.sharp is not None  # sets without ground truth are refused
-                pixels = image.blurry.pixels
-                output = restorer(np.concatenate([pixels, image.sharp], axis=2) if reblurs else pixels)
+                output = restorer(image.both if reblurs else image.blurry.pixels)
                 own.append((position, score_both(scorer, image, output, path, reblurs)[1]))
             except Exception as error:
                 if not out_of_memory(error):

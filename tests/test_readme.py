@@ -1,0 +1,88 @@
+"""The README's commands, run as they stand: on small data where it says /data, and training ended by a signal."""
+
+import re
+import runpy
+import shlex
+import shutil
+import signal
+import sys
+
+import cv2
+import pytest
+
+import D_testing
+import DR_training
+from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
+from utils.common.errors import TERMINATED_STATUS
+from utils.training.run_log import RunLog
+
+pytestmark = pytest.mark.slow
+SCRIPTS = {"D_testing.py": D_testing, "DR_training.py": DR_training}
+MAKE = {line.partition(":")[0] for line in (ROOT / "Makefile").read_text().splitlines() if re.match(r"\w+:", line)}
+
+
+def blocks():
+    """Return the commands of each block of the README, comments and shell scripts left out."""
+    found = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    texts = [text.replace("\\\n", " ") for text in found if not text.startswith("#!")]
+    commands = [[shlex.split(line, comments=True) for line in text.splitlines()] for text in texts]
+    return [[words for words in block if words] for block in commands]
+
+
+def label(block):
+    return " ".join(block[0][:4]).replace("/", "_")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A working directory with all that the commands name, and what stands for /data."""
+    folder = tmp_path / "data"
+    shutil.copytree(SAMPLES, folder / "GOPRO_Large")
+    pair = {side: load(SAMPLE.parents[1] / side / SAMPLE.name) for side in ("blur", "sharp")}
+    for name in ("my_pairs", "my_validation"):
+        for side, image in pair.items():
+            save(folder / name / side / "a.png", image)
+    for place in ("HIDE/train/a.png", "HIDE/test/test-close-ups/b.png", "HIDE/GT/a.png", "HIDE/GT/b.png"):
+        save(folder / place, pair["sharp" if "GT" in place else "blur"])
+    for name in ("data/RWBI", "data/photographs", "my_photos", "my_blurry_photos", "my_photographs"):
+        save(tmp_path / name / "a.jpg", pair["sharp"])
+    save(tmp_path / "shaky.jpg", pair["blur"][:48, :64])
+    for name, frames in (("shaky.mp4", 2), ("clip_240fps.mp4", 40)):
+        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter_fourcc(*"mp4v"), 240, (320, 240))
+        for i in range(frames):
+            writer.write(pair["sharp"][:240, 2 * i : 2 * i + 320, ::-1])
+        writer.release()
+    (tmp_path / "final_model").symlink_to(ROOT / "final_model")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def run(words, data, monkeypatch):
+    """Run a command in this process; training ends with a signal after its first step."""
+    words = [re.sub(r"(^|=|\*)/data/", rf"\1{data}/", word) for word in words if word != "..."]
+    if words[0] == "make":
+        assert words[1] in MAKE
+    elif words[0] == "pip":
+        assert all("==" in word for word in words[2:])
+    elif words[0] == "torchrun":  # all but the number of processes is as without it
+        script = next(i for i, word in enumerate(words) if word.endswith(".py"))
+        SCRIPTS[words[script]].parse_args(words[script + 1 :])
+    elif len(words) > 2:  # python and more than a script's name
+        shutil.rmtree("sharp", ignore_errors=True)  # the commands of a block are alternatives
+        monkeypatch.setattr(RunLog, "step", lambda *_: signal.raise_signal(signal.SIGTERM))
+        monkeypatch.setattr(sys, "argv", words[1:] if words[1] != "-m" else words[2:])
+        try:
+            if words[1] == "-m":
+                runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        assert status == (TERMINATED_STATUS if words[1] == "DR_training.py" else 0)
+
+
+@pytest.mark.parametrize("block", blocks(), ids=label)
+def test_the_commands_of_the_readme_run(block, data, monkeypatch):
+    for words in block:
+        run(words, data, monkeypatch)
