@@ -319,9 +319,9 @@ def train_stage(
     record = provenance(vars(args), [*image_sets, *validation_sets], distributed, stage.network.deform_op)
     stopping = False
     with (
+        interruption() as stop,
         CudaGraph(step, warmup) if recorded else nullcontext(step) as run_step,  # a recording ends before the processes
         open_log(args.log_dir, stage.name, record, last_step, resumed, distributed.is_main) as log,
-        interruption() as stop,
         files.saved_on_error(progress, log, steps),
     ):
         log.line(describe_run(vars(args), data.frames, last_step, base_lr, distributed, stage.network.deform_op))
