@@ -1,16 +1,121 @@
-"""The scripts in processes of their own: run to their end, joined by torchrun, or sent a signal."""
+"""The scripts in processes of their own: run to their end, joined as torchrun joins them, or sent a signal.
 
+Each is forked from a process that has imported everything, and has done nothing else: a script starts at once, where a
+new interpreter takes four seconds.
+"""
+
+import atexit
+import io
+import multiprocessing
 import os
+import runpy
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from threading import Timer
 
 from tests.support.samples import ROOT
 from tests.support.training import STAGE, arguments
 
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["tests.support.preloaded"])
 
-def run_script(*command: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
+
+class Script:
+    """A script that runs in a process of its own, as `subprocess.Popen` gives it.
+
+    Args:
+        command: the script and its arguments; "-c", code and arguments; or "-m" with a module's.
+        environment: variables that are other than here.
+        stderr: whether it is a pipe of its own, or goes where stdout does.
+    """
+
+    def __init__(self, *command: str, environment: dict[str, str] | None = None, stderr: bool = True) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            pipes = [f"{folder}/out", f"{folder}/err" if stderr else f"{folder}/out"]
+            for pipe in dict.fromkeys(pipes):
+                os.mkfifo(pipe)
+            self._process = _SERVER.Process(target=_run, args=(command, pipes, environment or {}))
+            self._process.start()
+            opened = [open(pipe, encoding="utf-8", errors="surrogateescape") for pipe in dict.fromkeys(pipes)]  # noqa: SIM115, PTH123
+        self.stdout, self.stderr = (*opened, None)[:2]
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its status; minus the signal's number where one ended it."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return its status, None before its end."""
+        return self.returncode
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """Read what it writes to its end, and wait for that."""
+        pipes = [pipe for pipe in (self.stdout, self.stderr) if pipe]
+        late = Timer(timeout, self._process.kill)
+        late.start()
+        with ThreadPoolExecutor(2) as pool:
+            texts = list(pool.map(lambda pipe: pipe.read(), pipes))
+        self._process.join()
+        late.cancel()
+        for pipe in pipes:
+            pipe.close()
+        return (*texts, "")[:2]
+
+
+def _run(command: tuple[str, ...], pipes: list[str], environment: dict[str, str]) -> None:
+    """Become the script."""
+    os.setsid()
+    os.chdir(ROOT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    out = os.open(pipes[0], os.O_WRONLY)
+    os.dup2(out, 1)
+    os.dup2(out if pipes[1] == pipes[0] else os.open(pipes[1], os.O_WRONLY), 2)
+    sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), line_buffering=True)  # noqa: SIM115
+    sys.stderr = io.TextIOWrapper(open(2, "wb", closefd=False), errors="backslashreplace", line_buffering=True)  # noqa: SIM115
+    os.environ.update(environment)
+    sys.argv = [command[0], *command[2:]] if command[0] in ("-c", "-m") else list(command)
+    try:
+        if command[0] == "-c":
+            exec(compile(command[1], "<string>", "exec"), {"__name__": "__main__"})
+        elif command[0] == "-m":
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(command[0], run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # such as what ends the workers that read images; a forked process would not call them
+
+
+def run_script(*command: str) -> subprocess.CompletedProcess:
+    """Run a script to its end."""
+    script = Script(*command)
+    out, err = script.communicate()
+    return subprocess.CompletedProcess(command, script.returncode, out, err)
+
+
+def run_ranks(*command: str, processes: int = 2) -> tuple[list[int], str, str]:
+    """Run a script in processes that share their work, with the variables that torchrun sets, to the end of each.
+
+    Returns:
+        their statuses, and what all of them wrote to stdout and to stderr.
+    """
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    size = str(processes)
+    common = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "OMP_NUM_THREADS": "1"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    scripts = [Script(*command, environment={**common, "RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(processes)]
+    with ThreadPoolExecutor(processes) as pool:
+        texts = list(pool.map(Script.communicate, scripts))
+    out, err = ("".join(each) for each in zip(*texts, strict=True))
+    return [script.returncode for script in scripts], out, err
 
 
 def torchrun(*command: str, processes: int = 2) -> subprocess.Popen:
@@ -20,27 +125,18 @@ def torchrun(*command: str, processes: int = 2) -> subprocess.Popen:
     return subprocess.Popen([*launcher, *command], cwd=ROOT, env=environment, start_new_session=True, **pipes)
 
 
-def finished(process: subprocess.Popen) -> tuple[int, str, str]:
+def finished(process: subprocess.Popen | Script) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=200)
     return process.returncode, out, err
 
 
-def interrupt(tmp_path, moment: str, workers: str, number: int = signal.SIGINT, more: tuple[str, ...] = ()):
+def interrupt(tmp_path: Path, moment: str, workers: str, number: int = signal.SIGINT, more: tuple[str, ...] = ()):
     """Start training, send a signal once a line holds `moment`; return the exit status and the rest of the output."""
-    command = ["DR_training.py", *arguments(tmp_path, *STAGE, "--overwrite", "--num_workers", workers, *more)]
-    with subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # A shell's background jobs, and what they start, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        for line in process.stdout:
-            if moment in line:
-                break
-        os.killpg(process.pid, number)  # as a terminal does: to the workers, too
-        rest = process.stdout.read()
-        return process.wait(60), rest
+    options = arguments(tmp_path, *STAGE, "--overwrite", "--num_workers", workers, *more)
+    script = Script("DR_training.py", *options, stderr=False)
+    for line in script.stdout:
+        if moment in line:
+            break
+    os.killpg(script.pid, number)  # as a terminal does: to the workers, too
+    rest, _ = script.communicate(60)
+    return script.returncode, rest

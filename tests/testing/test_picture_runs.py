@@ -12,6 +12,7 @@ import time
 import pytest
 
 import D_testing
+from tests.support.processes import Script
 from tests.support.samples import ROOT
 from utils.common.errors import UserError
 from utils.common.files import lock_output_dir
@@ -178,11 +179,11 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path, small_networks, phot
     photos.mkdir()
     for i in range(12):
         photo.resize((400, 300)).save(photos / f"{i:02}.png")
-    process = subprocess.Popen([sys.executable, "D_testing.py", *command(tmp_path, photos)], cwd=ROOT)
+    process = Script("D_testing.py", *command(tmp_path, photos))
     while not (tmp_path / "out" / "photos" / "02.png").exists() and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
     left = set((tmp_path / "out" / "photos").glob("*.png"))
     assert len(left) < 12
     run(tmp_path, photos, more=("--resume",))

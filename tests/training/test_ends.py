@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from models.checkpoint import load_file
+from tests.support.processes import Script, finished, run_script
 from tests.support.samples import ROOT, SAMPLES, save
 from tests.support.training import STAGE, arguments, log_lines, pairs, states
 from utils.runtime.program_end import ENDS, end_of
@@ -38,9 +39,8 @@ with user_errors_end_the_program():
 """
 
 
-def run(folder: Path, *more: str, fault: str = "pass", **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", BROKEN.replace("FAULT", fault), *arguments(folder, *STAGE, *more)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
+def run(folder: Path, *more: str, fault: str = "pass") -> subprocess.CompletedProcess:
+    return run_script("-c", BROKEN.replace("FAULT", fault), *arguments(folder, *STAGE, *more))
 
 
 def check(result: subprocess.CompletedProcess, status: int, line: str, folder: Path, step: int | None) -> None:
@@ -127,10 +127,7 @@ def test_a_decoder_that_raises(tmp_path):
     data = pairs(tmp_path)
     damaged = data / "sharp" / "000048.png"
     damaged.write_bytes(damaged.read_bytes()[:100_000])
-    result = subprocess.run(
-        [sys.executable, "DR_training.py", *arguments(tmp_path, *STAGE, "--n_epochs", "9", trainset=(str(data),))],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    result = run_script("DR_training.py", *arguments(tmp_path, *STAGE, "--n_epochs", "9", trainset=(str(data),)))
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "000048.png is damaged or incomplete" in result.stderr
@@ -144,17 +141,14 @@ def test_steps_that_are_not_finite_save_nothing(tmp_path):
 
 
 def test_a_killed_worker(tmp_path):
-    command = [sys.executable, "DR_training.py",
-               *arguments(tmp_path, *STAGE, "--n_epochs", "5000", "--num_workers", "1")]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = Script("DR_training.py", *arguments(tmp_path, *STAGE, "--n_epochs", "5000", "--num_workers", "1"))
     for line in process.stdout:
         if "epoch 2" in line:
             break
     for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        if b"DR_training" in Path(f"/proc/{worker}/cmdline").read_bytes():
-            os.kill(int(worker), signal.SIGKILL)
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 2, err
+        os.kill(int(worker), signal.SIGKILL)
+    status, _, err = finished(process)
+    assert status == 2, err
     assert "Traceback" not in err
     assert "error: a process that reads images was killed" in err.splitlines()[-1]
     assert states(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from models.checkpoint import load_file
-from tests.support.processes import finished, torchrun
+from tests.support.processes import finished, run_ranks, torchrun
 from tests.support.training import arguments, log_lines, pairs, states, train, values, weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")]
@@ -23,6 +23,10 @@ STAGE = ("--stage", "deblur", "--n_epochs", "10")
 
 def start(folder: Path, *more: str) -> subprocess.Popen:
     return torchrun("DR_training.py", *arguments(folder, *more, trainset=(str(pairs(folder)),)))
+
+
+def together(folder: Path, *more: str) -> tuple[list[int], str, str]:
+    return run_ranks("DR_training.py", *arguments(folder, *more, trainset=(str(pairs(folder)),)))
 
 
 def difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
@@ -35,8 +39,8 @@ def difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) 
 def test_two_processes_train_as_one(tmp_path, accumulate):
     """Twenty steps of two and one frames: every other step leaves a rank without one of its own."""
     more = (*STAGE, "--batch_size", "2", "--accumulate", accumulate, "--max_steps", "20")
-    status, out, err = finished(start(tmp_path / "two", *more))
-    assert status == 0, err
+    statuses, out, err = together(tmp_path / "two", *more)
+    assert statuses == [0, 0], err
     assert out.count("3 pairs") == 1  # one process speaks
     train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path / "two")),))
     losses = [values(tmp_path / name / "log", "deblur", "loss/total") for name in ("two", "one")]
@@ -53,8 +57,8 @@ def test_two_processes_fine_tune_as_one_to_each_weight(tmp_path, small_networks)
     for name in ("one", "two"):
         shutil.copytree(small_networks, tmp_path / name / "nets")
         (tmp_path / name / "nets" / "DeblurringNet_FT.pth").unlink()
-    status, _, err = finished(start(tmp_path / "two", *more))
-    assert status == 0, err
+    statuses, _, err = together(tmp_path / "two", *more)
+    assert statuses == [0, 0], err
     train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path / "two")),))
     two, one = (weights(tmp_path / name, "DeblurringNet_FT.pth") for name in ("two", "one"))
     assert max((two[name] - one[name]).abs().max().item() for name in one) < 1e-5
@@ -70,8 +74,8 @@ def test_processes_go_on_with_what_one_began_and_validate_each_image_once(tmp_pa
     train(tmp_path, *STAGE, "--max_steps", "2", trainset=(str(pairs(tmp_path)),))
     validation = ("--valset_dir", str(pairs(tmp_path)), "--val_every", "1")
     more = (*STAGE, "--max_steps", "4", *validation)
-    status, _, err = finished(start(tmp_path, *more, "--resume", "auto"))
-    assert status == 0, err
+    statuses, _, err = together(tmp_path, *more, "--resume", "auto")
+    assert statuses == [0, 0], err
     train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path)),))
     assert "resumed from" in log_lines(tmp_path)
     found = [
@@ -85,8 +89,8 @@ def test_one_ranks_failure_ends_the_others_with_its_message(tmp_path):
     whole = frame.read_bytes()
     frame.write_bytes(whole[: len(whole) // 2])  # its header is whole, so that it is met in training
     begun = time.monotonic()
-    status, _, err = finished(start(tmp_path, *STAGE, "--batch_size", "2", "--n_epochs", "1000"))
-    assert status != 0
+    statuses, _, err = together(tmp_path, *STAGE, "--batch_size", "2", "--n_epochs", "1000")
+    assert statuses == [2, 2]
     assert time.monotonic() - begun < 60
     assert f"error: {frame} is damaged or incomplete" in err
     others = re.findall(r"rank (\d) ends because rank (\d) failed: (.*)", err)
@@ -95,8 +99,8 @@ def test_one_ranks_failure_ends_the_others_with_its_message(tmp_path):
 
 
 def test_an_error_that_all_ranks_meet_is_said_once(tmp_path):
-    status, _, err = finished(start(tmp_path, *STAGE, "--valset_dir", str(tmp_path / "nowhere")))
-    assert status != 0
+    statuses, _, err = together(tmp_path, *STAGE, "--valset_dir", str(tmp_path / "nowhere"))
+    assert statuses == [2, 2]
     assert len(re.findall(r"^error: .*nowhere does not exist", err, re.MULTILINE)) == 1
 
 
@@ -131,6 +135,6 @@ def test_a_process_that_is_killed_ends_the_other_with_a_line(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_more_processes_than_gpus_are_refused(tmp_path):
-    status, _, err = finished(start(tmp_path, *STAGE, "--device", "cuda"))
-    assert status != 0
+    statuses, _, err = together(tmp_path, *STAGE, "--device", "cuda")
+    assert statuses == [2, 2]
     assert "torchrun started 2 processes on a node with 0 GPUs" in err

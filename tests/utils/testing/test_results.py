@@ -15,7 +15,8 @@ from PIL import Image
 
 import D_testing
 from models import DeblurringNet
-from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
+from tests.support.processes import Script, finished
+from tests.support.samples import SAMPLE, SAMPLES, load, save
 from utils.common import files
 from utils.common.errors import UserError
 from utils.testing import set_images
@@ -185,14 +186,12 @@ def test_a_signal_ends_a_run_with_every_picture_in_the_table(tmp_path, nets, num
     for i in range(60):
         save(source / f"{i:02}.png", load(SAMPLE)[:300, :400])
     where = ["--testset_dir", str(source), "--save_dir", str(out), "--weights", str(nets / "a.pth"), "--device", "cpu"]
-    process = subprocess.Popen(
-        [sys.executable, "D_testing.py", *where], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = Script("D_testing.py", *where)
     while not (out / "photos" / "02.png").exists() and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(number)
-    stdout, stderr = process.communicate()
-    assert process.returncode == status
+    os.kill(process.pid, number)
+    ended, stdout, stderr = finished(process)
+    assert ended == status
     assert "Traceback" not in stderr
     assert "stopping after the image in hand" in stderr
     done = images(out)
