@@ -118,7 +118,9 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
 }
 
 devices=(auto auto)
-if [ "$($PYTHON -c 'import torch; print(torch.cuda.device_count())')" -ge 2 ]; then devices=(cuda:0 cuda:1); fi
+if [ -z "${DEVICE:-}" ] && [ "$($PYTHON -c 'import torch; print(torch.cuda.device_count())')" -ge 2 ]; then
+    devices=(cuda:0 cuda:1)
+fi
 failed=0 running=()
 for stage in $STAGES; do
     case $stage in

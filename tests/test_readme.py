@@ -12,6 +12,7 @@ import pytest
 
 import D_testing
 import DR_training
+from models import checkpoint
 from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
 from utils.common.errors import TERMINATED_STATUS
 from utils.training.run_log import RunLog
@@ -34,10 +35,14 @@ def label(block):
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
-    """A working directory with all that the commands name, and what stands for /data."""
+def data(tmp_path, monkeypatch, small_networks):
+    """A working directory with what the commands name, small bundled networks, and what stands for /data."""
     folder = tmp_path / "data"
+    (tmp_path / "final_model").mkdir()
     shutil.copytree(SAMPLES, folder / "GOPRO_Large")
+    for file in (folder / "GOPRO_Large" / "train").rglob("*.png"):
+        if file.stem != "000047":  # one pair, one image a step
+            file.unlink()
     pair = {side: load(SAMPLE.parents[1] / side / SAMPLE.name) for side in ("blur", "sharp")}
     for name in ("my_pairs", "my_validation"):
         for side, image in pair.items():
@@ -52,7 +57,9 @@ def data(tmp_path, monkeypatch):
         for i in range(frames):
             writer.write(pair["sharp"][:240, 2 * i : 2 * i + 320, ::-1])
         writer.release()
-    (tmp_path / "final_model").symlink_to(ROOT / "final_model")
+    for name in ("ReBlurringNet", "DeblurringNet_NF", "DeblurringNet_FT"):
+        shutil.copy(small_networks / f"{name}.pth", (tmp_path / "final_model" / name).with_suffix(".pth"))
+    monkeypatch.setattr(checkpoint, "BUNDLED", tmp_path / "final_model" / "DeblurringNet_NF.pth")
     monkeypatch.chdir(tmp_path)
     return folder
 

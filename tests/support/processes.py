@@ -51,6 +51,11 @@ class Script:
         """Its status; minus the signal's number where one ended it."""
         return self._process.exitcode
 
+    def wait(self) -> int | None:
+        """Wait for its end, and return its status."""
+        self._process.join()
+        return self.returncode
+
     def poll(self) -> int | None:
         """Return its status, None before its end."""
         return self.returncode
