@@ -74,20 +74,22 @@ class Results:
             UserError: something cannot be written.
         """
         self.rows = [row for row in previous.rows if is_whole(self.folder / str(row["saved_as"]))]
-        self.sets = previous.sets
+        # Whether a set is complete shows at its end: this run may have been asked for more of it.
+        self.sets = {name: {**each, **({"complete": False} if "complete" in each else {})}
+                     for name, each in previous.sets.items()}  # fmt: skip
+        if replaced:  # before anything is deleted: a kill leaves a list of what is ours
+            self.begin(*replaced)
         if not self.rows:
             self.table.unlink(missing_ok=True)
         self.write()  # what rows are of is known from now on, whichever process is the first to have some
         begun = [path for path in self.folder.glob(BEGUN) if path != self._begun]
-        if previous.begun:
+        if names := sorted({*previous.begun, *map(self.name_of, replaced)}):
             with atomic_write(self._begun) as path:
-                path.write_text("".join(f"{json.dumps(name)}\n" for name in sorted(previous.begun)), encoding="utf-8")
+                path.write_text("".join(f"{json.dumps(name)}\n" for name in names), encoding="utf-8")
         else:
             begun.append(self._begun)
         for path in (*self.folder.glob(RANK_TABLES), *begun):
             path.unlink(missing_ok=True)
-        if replaced:
-            self.begin(*replaced)
 
     def name_of(self, path: Path) -> str:
         """Return what the results call a file, see `name_in`."""

@@ -113,9 +113,13 @@ class SetImages:
             return [image.saved for image in good if image.saved is not None], 0.0
         start = time.perf_counter()
         pixels = [image.pair.blurry.pixels for image in good]
+        alike = len({(each.shape, each.dtype) for each in pixels}) == 1  # a header does not tell all of a picture
         with self._gpu:
-            restored = self._source.restorer(np.stack(pixels) if len(pixels) > 1 else pixels[0])
-        return list(restored) if len(pixels) > 1 else [restored], (time.perf_counter() - start) / len(good)
+            if alike and len(pixels) > 1:
+                restored = list(self._source.restorer(np.stack(pixels)))
+            else:
+                restored = [self._source.restorer(each) for each in pixels]
+        return restored, (time.perf_counter() - start) / len(good)
 
     def score_and_save(
         self, loaded: Iterable[LoadedImage | UnreadableError], restored: Iterable[np.ndarray], seconds: float

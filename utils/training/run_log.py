@@ -112,7 +112,7 @@ class RunLog(NoLog):
         with atomic_write(folder / name) as path:
             path.write_text(json.dumps(record, indent=2, default=str))
         self._stage = stage
-        self._text = (folder / "log.txt").open("a", encoding="utf-8")
+        self._text = (folder / "log.txt").open("a", encoding="utf-8", errors="surrogateescape")
         self._board = SummaryWriter(str(folder), purge_step=done_steps + 1 if done_steps else None)
         self._curves = Curves(folder, done_steps)
         self._bar = tqdm(total=total_steps, initial=done_steps, desc=stage, unit="step", dynamic_ncols=True)
@@ -198,7 +198,8 @@ class RunLog(NoLog):
         for name, mean in means.items():
             self._board.add_scalar(f"validation/{name}", mean, step)
         for name, strip in strips.items():
-            self._board.add_image(f"validation/{name}", strip, step, dataformats="HWC")
+            tag = name.encode(errors="backslashreplace").decode()  # of a file whose name is no UTF-8
+            self._board.add_image(f"validation/{tag}", strip, step, dataformats="HWC")
         self._curves.add(step, {f"val_{name}": mean for name, mean in means.items()})
 
     def close(self) -> None:

@@ -267,6 +267,23 @@ def test_the_summary_is_complete_when_all_that_was_asked_for_is_there(tmp_path, 
     assert counts == [[2, True], [3, True], [3, True]]
 
 
+def test_a_set_is_complete_only_once_all_of_it_is_there_that_this_run_asks_for(tmp_path, nets, monkeypatch):
+    source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
+    run(source, out, nets / "a.pth", "--limit", "2")
+    assert summary(out)["sets"]["photos"]["complete"] is True
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(D_testing, "restore_set", killed)
+    with pytest.raises(SystemExit):
+        run(source, out, nets / "a.pth", "--resume")
+    assert summary(out)["sets"]["photos"]["complete"] is False
+    monkeypatch.undo()
+    run(source, out, nets / "a.pth", "--resume")
+    assert summary(out)["sets"]["photos"]["complete"] is True
+
+
 def test_results_that_are_not_whole_are_made_again(tmp_path, nets):
     source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
     run(source, out, nets / "a.pth")

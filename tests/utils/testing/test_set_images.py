@@ -1,0 +1,29 @@
+"""The images of a set between reading and writing."""
+
+import numpy as np
+import torch
+
+from tests.support.samples import save_all
+from utils.images.photographs import Picture
+from utils.inference.evaluation import Decoded
+from utils.metrics.scorer import Scorer
+from utils.runtime.distributed import DistributedContext
+from utils.testing.inputs import find_inputs
+from utils.testing.results import Results
+from utils.testing.set_images import LoadedImage, SetImages
+from utils.testing.settings import NetworkSettings
+from utils.testing.sources import find_sources
+
+
+def test_pictures_that_are_not_as_their_headers_say_are_restored_one_by_one(tmp_path, small_networks):
+    """Of a PNG that is turned by what stands behind its pixels, which only decoding it tells."""
+    distributed = DistributedContext(torch.device("cpu"))
+    (source,), _ = find_sources(
+        NetworkSettings(tmp_path, [small_networks / "DeblurringNet_FT.pth"]), distributed.device
+    )
+    (inputs,), _ = find_inputs([str(save_all(tmp_path / "photos", "{a,b}.png"))], "blur", tmp_path, None)
+    images = SetImages(inputs, source, Scorer(("psnr",), distributed.device), Results(tmp_path, {}, distributed))
+    shapes = [(24, 40, 3), (40, 24, 3)]
+    loaded = [LoadedImage(i, Decoded(Picture(np.zeros(s, np.uint8)), None), None) for i, s in enumerate(shapes)]
+    restored, _ = images.restore(loaded)
+    assert [each.shape for each in restored] == shapes
