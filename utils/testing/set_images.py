@@ -118,7 +118,7 @@ class SetImages:
             if alike and len(pixels) > 1:
                 restored = list(self._source.restorer(np.stack(pixels)))
             else:
-                restored = [self._source.restorer(each) for each in pixels]
+                restored = list(map(self._source.restorer, pixels))
         return restored, (time.perf_counter() - start) / len(good)
 
     def score_and_save(
