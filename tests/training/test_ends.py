@@ -68,6 +68,17 @@ def test_faults_in_a_step_save_the_state_and_end_in_one_line(tmp_path, fault, st
     check(result, status, line, tmp_path, 3)
 
 
+def test_sigterm_before_the_loop_is_a_line(tmp_path):
+    """Of the script itself, while it looks for data."""
+    script = """
+import runpy, signal, sys
+import utils.training
+utils.training.find_data = lambda *_: signal.raise_signal(signal.SIGTERM)
+runpy.run_path("DR_training.py", run_name="__main__")
+"""
+    check(run_script("-c", script, *arguments(tmp_path, *STAGE)), 143, "^terminated$", tmp_path, None)
+
+
 def test_a_defect_of_the_program_is_a_traceback_and_saves_the_state(tmp_path):
     result = run(tmp_path, "--n_epochs", "50", fault="raise ZeroDivisionError('ours')")
     assert result.returncode == 1

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -52,8 +52,8 @@ class Pipeline(Generic[Item, Read, Written]):
                 del future  # what was read is the work's to keep, or to let go
                 yield item, result
                 del result
-            else:
-                wait([next(future for _, future in self._writing if not future.done())])
+            else:  # no room until something is written
+                wait([future for _, future in self._writing if not future.done()], return_when=FIRST_COMPLETED)
 
     def write(self, item: Item, write: Callable[[], Written]) -> None:
         """Let a thread finish an item."""

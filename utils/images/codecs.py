@@ -135,8 +135,8 @@ def open_image(path: Path, deep: bool = False) -> Iterator[tuple[Image.Image, Bi
             yield image, file, info
 
 
-def read_start(file: BinaryIO, size: int = -1) -> bytes:
-    """Return the first bytes of an open file, all without a size; its position stays where a decoder has left it."""
+def peek(file: BinaryIO, size: int = -1) -> bytes:
+    """Return so many of the first bytes of an open file, or all; its position stays where a decoder has left it."""
     position = file.tell()
     file.seek(0)
     start = file.read(size)
@@ -161,7 +161,7 @@ def _header(image: Image.Image, file: BinaryIO) -> ImageInfo:
         bits = max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,)))
     # Pillow would quietly halve the depth of a 16-bit RGB PNG or TIFF.
     if image.format == "PNG":
-        bits = read_start(file, _PNG_DEPTH_BYTE + 1)[_PNG_DEPTH_BYTE]
+        bits = peek(file, _PNG_DEPTH_BYTE + 1)[_PNG_DEPTH_BYTE]
     size = (width, height) if orientation in _TURNED_ORIENTATIONS else (height, width)
     return ImageInfo(*size, image.mode, max(bits, 8), orientation)
 
@@ -191,7 +191,7 @@ def _check_kind(path: Path) -> os.stat_result:
 
 def _check_not_float(path: Path, file: BinaryIO) -> None:
     """Raise `UnreadableError` for a TIFF of floating-point numbers in colour, which Pillow does not know at all."""
-    start = read_start(file, _TIFF_START)
+    start = peek(file, _TIFF_START)
     if start[:4] not in _TIFF_SIGNATURES:
         return
     tags = TiffImagePlugin.ImageFileDirectory_v2(start)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from utils.common.files import atomic_write
-from utils.images.codecs import PNG, PNG_SIGNATURE, open_image, read_start, to_uint8, to_uint16, upright_pixels
+from utils.images.codecs import PNG, PNG_SIGNATURE, open_image, peek, to_uint8, to_uint16, upright_pixels
 
 _ORIENTATION = 0x0112
 _EXIF_PREFIX = b"Exif\x00\x00"
@@ -58,11 +58,11 @@ def read_picture(path: Path) -> Picture:
         # The further images of a phone's JPEG (MPO) are previews and depth, no pages.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         plain = (image.format, image.mode, info.bits) == ("PNG", "RGB", 8)
-        if plain and (values := _decode_plain(read_start(file))) is not None:
+        if plain and (values := _decode_plain(peek(file))) is not None:
             return Picture(values, profile=profile)
         if info.bits == 16:
             orientation = image.getexif().get(_ORIENTATION, 1)
-            values = _decode_deep(read_start(file), orientation)
+            values = _decode_deep(peek(file), orientation)
         else:
             values = upright_pixels(image, "RGBA" if image.has_transparency_data else "RGB")
         return Picture(*_split(values), info.mode in _GREY, profile, _exif(image), frames)

@@ -75,8 +75,10 @@ class Results:
         """
         self.rows = [row for row in previous.rows if is_whole(self.folder / str(row["saved_as"]))]
         # Whether a set is complete shows at its end: this run may have been asked for more of it.
-        self.sets = {name: {**each, **({"complete": False} if "complete" in each else {})}
-                     for name, each in previous.sets.items()}  # fmt: skip
+        self.sets = previous.sets
+        for each in self.sets.values():
+            if "complete" in each:  # not of videos
+                each["complete"] = False
         if replaced:  # before anything is deleted: a kill leaves a list of what is ours
             self.begin(*replaced)
         if not self.rows:

@@ -1,4 +1,4 @@
-"""What made a result: command, versions, commit, data."""
+"""What made a result: command, versions, commit, data; what of it a resumed run must share, and a line for the log."""
 
 import hashlib
 import platform

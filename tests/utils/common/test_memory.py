@@ -1,14 +1,17 @@
-"""How much memory is free."""
+"""How much memory is free, and which errors say that there is too little."""
 
 import resource
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from tests.support.samples import ROOT
-from utils.common.memory import free_memory
+from utils.common.errors import UserError
+from utils.common.memory import free_memory, out_of_memory
 
 pytestmark = pytest.mark.slow
 
@@ -22,3 +25,23 @@ def test_free_memory_knows_the_processs_limit():
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert int(result.stdout) < 2**36
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+
+
+def test_a_lack_of_memory_is_known_whoever_says_so():
+    def by_opencv():
+        cv2.copyMakeBorder(np.zeros((1, 1), np.uint8), 0, 2**24, 0, 2**24, cv2.BORDER_CONSTANT)
+
+    def by_numpy():
+        np.ones(2**60, np.uint8)
+
+    def by_pytorch():
+        torch.empty(2**60)
+
+    def in_a_message():
+        raise UserError("the picture does not fit") from MemoryError()
+
+    for lack in (by_opencv, by_numpy, by_pytorch, in_a_message):
+        with pytest.raises(Exception) as error:  # noqa: PT011 (each has a type of its own)
+            lack()
+        assert out_of_memory(error.value), lack.__name__
+    assert not out_of_memory(UserError("no such folder"))

@@ -71,6 +71,27 @@ def test_what_was_worked_on_is_written_when_it_stops():
     assert [item for item, _ in found] == sorted(written) == worked == [0, 1, 2, 3]
 
 
+def test_a_write_that_ends_while_room_is_looked_for_is_no_error():
+    """The reader finds no room, and a moment later nothing that it could wait for."""
+    worked, looked, ended = [], threading.Event(), threading.Event()
+
+    def size(item):
+        if item == 0 and worked and not looked.is_set():
+            looked.set()  # the write ends while its size is added up
+            ended.wait(10)
+            time.sleep(0.05)
+        return 1
+
+    def write(item, *_):
+        if item == 0:
+            looked.wait(10)
+            ended.set()
+        return item
+
+    found = run(Pipeline(1, size, budget=1), range(3), lambda item: item, lambda item, _: worked.append(item), write)
+    assert [item for item, _ in found] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("broken", ["read", "work", "write"])
 def test_an_error_ends_the_rest(broken):
     begun = []
