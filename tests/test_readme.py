@@ -12,7 +12,7 @@ import pytest
 
 import D_testing
 import DR_training
-from models import checkpoint
+from models import checkpoint, deblurring_net
 from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
 from utils.common.errors import TERMINATED_STATUS
 from utils.training.run_log import RunLog
@@ -34,8 +34,14 @@ def label(block):
     return " ".join(block[0][:4]).replace("/", "_")
 
 
+@pytest.fixture(autouse=True)
+def short_networks(monkeypatch):
+    """Networks of one block: exporting takes minutes with all of them."""
+    monkeypatch.setattr(deblurring_net, "BLOCKS", 1)
+
+
 @pytest.fixture
-def data(tmp_path, monkeypatch, small_networks):
+def data(tmp_path, monkeypatch, short_networks, small_networks):
     """A working directory with what the commands name, small bundled networks, and what stands for /data."""
     folder = tmp_path / "data"
     (tmp_path / "final_model").mkdir()

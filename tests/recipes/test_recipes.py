@@ -2,9 +2,7 @@
 
 import csv
 import os
-import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,12 +10,13 @@ import pytest
 import torch
 
 from models.checkpoint import load_file
-from tests.support.samples import ROOT, SAMPLES, load
+from tests.support.processes import LAUNCHER, launches
+from tests.support.samples import ROOT, SAMPLES, load, save
 from tools import training_history
 from utils.common.errors import UserError
 from utils.metrics.numpy_metrics import psnr
 
-PAIR = [SAMPLES / "test" / "GOPR0881_11_01" / side / "000203.png" for side in ("blur", "sharp")]
+PAIR = {side: load(SAMPLES / "test" / "GOPR0881_11_01" / side / "000203.png")[:160, :160] for side in ("blur", "sharp")}
 SEQUENCES = {
     "GOPRO_sample/train/GOPR0372_07_00": 2,
     "pairs_extra/gopro/GOPR0477_11_00": 4,
@@ -31,21 +30,22 @@ TINY = "--width 2 --patch_size 64 --batch_size 2 --num_workers 0"
 def data(tmp_path: Path) -> Path:
     """What the recipe expects, all of it made of a bundled pair."""
     for sequence, count in SEQUENCES.items():
-        for path in PAIR:
+        for side, image in PAIR.items():
             for i in range(count):
-                target = tmp_path / "data" / sequence / path.parent.name / f"{i:06}.png"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, target)
+                save(tmp_path / "data" / sequence / side / f"{i:06}.png", image)
     for folder in ("sharp", "sharp_extra"):
-        (tmp_path / "data" / folder).mkdir()
-        shutil.copy(PAIR[1], tmp_path / "data" / folder / "photograph.png")
+        save(tmp_path / "data" / folder / "photograph.png", PAIR["sharp"])
     return tmp_path / "data"
 
 
-def run(name: str, *arguments: Path | str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "DEVICE": "cpu", **variables}
+def variables() -> dict[str, str]:
+    """Return the environment in which a recipe runs: its scripts are forked, one thread each, on the CPU."""
+    return {**os.environ, **launches(), "PYTHON": " ".join(LAUNCHER), "OMP_NUM_THREADS": "1", "DEVICE": "cpu"}
+
+
+def run(name: str, *arguments: Path | str, **more: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(ROOT / "recipes" / name), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=arguments[0].parent)
+    return subprocess.run(command, env=variables() | more, capture_output=True, text=True, cwd=arguments[0].parent)
 
 
 def rows(table: Path) -> list[dict[str, str]]:
@@ -67,7 +67,7 @@ def test_a_slice_goes_on_from_the_one_before_and_never_trains_on_what_is_held_ou
     assert first["data"].startswith("24*sharp 24*sharp_extra 12*frames 36*gopro_0372 72*gopro_0477 ")
     assert ("share_still" in first["data"], "share_still" in second["data"]) == (True, False)
     assert first["worst"].partition("/")[0] in ("reds_003", "gopro_gamma", "gopro_0477")
-    assert float(first["gopro_0477_input"]) == pytest.approx(psnr(load(PAIR[0]), load(PAIR[1])), abs=0.001)
+    assert float(first["gopro_0477_input"]) == pytest.approx(psnr(PAIR["blur"], PAIR["sharp"]), abs=0.001)
     for name, key in (("NF", "deblurring_state_dict"), ("R", "blurring_state_dict")):
         assert {tensor.dtype for tensor in load_file(out / f"{name}.pth")[key].values()} == {torch.float16}
     assert not list(out.glob("*/states"))
@@ -114,9 +114,8 @@ def test_a_row_needs_a_run_that_has_a_state(tmp_path, small_networks):
 @pytest.mark.slow
 def test_a_slice_that_is_stopped_leaves_nothing_running_and_goes_on(data, tmp_path):
     out, command = tmp_path / "out with space", ["bash", str(ROOT / "recipes" / "open_weights.sh")]
-    variables = {"PYTHON": sys.executable, "DEVICE": "cpu", "FLAGS": TINY, "STAGES": "deblur", "MINUTES": "9.5"}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    first = subprocess.Popen([*command, data, out], env=environment, stderr=subprocess.PIPE, text=True)
+    options = variables() | {"FLAGS": TINY, "STAGES": "deblur", "MINUTES": "9.5"}
+    first = subprocess.Popen([*command, data, out], env=options, stderr=subprocess.PIPE, text=True)
     for _ in range(600):
         if list(out.glob("deblur-0/states/deblur/step-*.pth")) or first.poll() is not None:
             break

@@ -1,7 +1,8 @@
 """The scripts in processes of their own: run to their end, joined as torchrun joins them, or sent a signal.
 
 Each is forked from a process that has imported everything, and has done nothing else: a script starts at once, where a
-new interpreter takes four seconds.
+new interpreter takes four seconds. Programs that start scripts themselves, torchrun and the recipes, get `LAUNCHER` in
+the place of Python: it asks this process for a fork.
 """
 
 import atexit
@@ -14,16 +15,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import cache
+from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 
 from tests.support.samples import ROOT
 from tests.support.training import STAGE, arguments
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tests.support.preloaded"])
+LAUNCHER = (sys.executable, "-S", "-E", str(ROOT / "tests" / "support" / "launcher.py"))
 
 
 class Script:
@@ -40,7 +45,7 @@ class Script:
             pipes = [f"{folder}/out", f"{folder}/err" if stderr else f"{folder}/out"]
             for pipe in dict.fromkeys(pipes):
                 os.mkfifo(pipe)
-            self._process = _SERVER.Process(target=_run, args=(command, pipes, environment or {}))
+            self._process = _SERVER.Process(target=_run, args=(command, pipes, environment or {}, ROOT))
             self._process.start()
             opened = [open(pipe, encoding="utf-8", errors="surrogateescape") for pipe in dict.fromkeys(pipes)]  # noqa: SIM115, PTH123
         self.stdout, self.stderr = (*opened, None)[:2]
@@ -74,10 +79,11 @@ class Script:
         return (*texts, "")[:2]
 
 
-def _run(command: tuple[str, ...], pipes: list[str], environment: dict[str, str]) -> None:
+def _run(command: Sequence[str], pipes: list[str], environment: dict[str, str], folder: Path | str) -> None:
     """Become the script."""
     os.setsid()
-    os.chdir(ROOT)
+    os.chdir(folder)
+    multiprocessing.set_start_method(None, force=True)  # Python's own, as in a new interpreter
     signal.signal(signal.SIGINT, signal.default_int_handler)
     out = os.open(pipes[0], os.O_WRONLY)
     os.dup2(out, 1)
@@ -95,6 +101,31 @@ def _run(command: tuple[str, ...], pipes: list[str], environment: dict[str, str]
             runpy.run_path(command[0], run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # such as what ends the workers that read images; a forked process would not call them
+
+
+@cache
+def launches() -> dict[str, str]:
+    """Return the variable that tells `LAUNCHER` where this process listens, from the first call on."""
+    listener = Listener(tempfile.mktemp(prefix="launches-"), "AF_UNIX")  # deletes it at the end
+
+    def listen() -> None:
+        while True:
+            Thread(target=_launch, args=(listener.accept(),), daemon=True).start()
+
+    Thread(target=listen, daemon=True).start()
+    return {"LAUNCHES": str(listener.address)}
+
+
+def _launch(launcher: Connection) -> None:
+    """Run a script for a launcher: pass on the signals that it gets, tell it the end, and end the script with it."""
+    process = _SERVER.Process(target=_run, args=launcher.recv())
+    process.start()
+    try:
+        while process.sentinel not in wait([launcher, process.sentinel]):
+            os.kill(process.pid, launcher.recv())
+        launcher.send(process.exitcode)
+    except (EOFError, ConnectionError):  # it was killed
+        process.kill()
 
 
 def run_script(*command: str) -> subprocess.CompletedProcess:
@@ -123,14 +154,13 @@ def run_ranks(*command: str, processes: int = 2) -> tuple[list[int], str, str]:
     return [script.returncode for script in scripts], out, err
 
 
-def torchrun(*command: str, processes: int = 2) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*launcher, *command], cwd=ROOT, env=environment, start_new_session=True, **pipes)
+def torchrun(*command: str, processes: int = 2) -> Script:
+    options = ["--standalone", "--nproc_per_node", str(processes), "--no-python"]
+    environment = {"OMP_NUM_THREADS": "1", **launches()}
+    return Script("-m", "torch.distributed.run", *options, *LAUNCHER, *command, environment=environment)
 
 
-def finished(process: subprocess.Popen | Script) -> tuple[int, str, str]:
+def finished(process: Script) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=200)
     return process.returncode, out, err
 

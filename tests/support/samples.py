@@ -1,5 +1,7 @@
 """The bundled pictures, and small files on disk."""
 
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -21,6 +23,20 @@ def save(path: Path, image: np.ndarray | None = None, size: tuple[int, int] = (8
     path.parent.mkdir(parents=True, exist_ok=True)
     (Image.new("RGB", size) if image is None else Image.fromarray(image)).save(path)
     return path
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="small-samples-")
+
+
+@cache
+def small_samples() -> Path:
+    """Return a folder like `SAMPLES` with parts of its pairs, 160×128 px: it lasts as long as the process."""
+    folder = Path(_temporary().name) / SAMPLES.name
+    for path in SAMPLES.rglob("*.png"):
+        save(folder / path.relative_to(SAMPLES), load(path)[100:228, 200:360])
+    return folder
 
 
 def save_all(root: Path, *names: str) -> Path:

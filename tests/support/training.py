@@ -10,17 +10,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import DR_training
 from models.checkpoint import load_file
 from tests.support.networks import SMALL_WIDTH
-from tests.support.samples import SAMPLES
+from tests.support.samples import small_samples
 from utils.training.checkpointing import CheckpointManager
 
 STAGE = ("--stage", "deblur")
 NETWORK = "DeblurringNet_NF.pth"
 
 
-def arguments(folder: Path, *more: str, trainset: tuple[str, ...] = (str(SAMPLES),)) -> list[str]:
+def arguments(folder: Path, *more: str, trainset: tuple[str, ...] = ()) -> list[str]:
     small = ["--width", str(SMALL_WIDTH), "--batch_size", "2", "--patch_size", "32", "--num_workers", "0"]
     places = ["--output_dir", str(folder / "nets"), "--log_dir", str(folder / "log"), "--device", "cpu"]
-    return ["--trainset_dir", *trainset, *places, *small, *more]
+    return ["--trainset_dir", *(trainset or [str(small_samples())]), *places, *small, *more]
 
 
 def train(folder: Path, *more: str, **options) -> Namespace:
@@ -32,7 +32,7 @@ def train(folder: Path, *more: str, **options) -> Namespace:
 def pairs(folder: Path) -> Path:
     data = folder / "pairs"
     if not data.exists():
-        shutil.copytree(SAMPLES / "train" / "GOPR0372_07_00", data)
+        shutil.copytree(small_samples() / "train" / "GOPR0372_07_00", data)
         for side in ("blur", "sharp"):
             shutil.copy(data / side / "000047.png", data / side / "000048.png")
     return data

@@ -96,7 +96,7 @@ def test_sigterm_to_all_processes_loses_no_row(photos):
     process = start(*command(photos))
     while not (photos / "out" / "photos" / "more01.png").exists() and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate()
     done = [row["image"] for row in rows(photos / "out")]
     assert f"photos: {len(done)} of 70 images are done; --resume goes on" in out

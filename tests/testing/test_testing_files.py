@@ -3,14 +3,14 @@
 import csv
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 
 import D_testing
 from datasets import parse_source
-from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
+from tests.support.processes import run_script
+from tests.support.samples import SAMPLE, SAMPLES, load, save
 from utils.common.errors import UserError
 from utils.testing.result_files import read_table
 
@@ -50,10 +50,7 @@ def test_names_that_are_no_utf_8_are_names(tmp_path, small_networks, photos):
     out = tmp_path / "out"
     for more, left in (((), 1), (("--resume", "--figures", "2"), 1)):
         arguments = command(folder, out, small_networks, *more)
-        result = subprocess.run(
-            [sys.executable, "D_testing.py", *arguments], cwd=ROOT, capture_output=True, text=True,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-        )  # fmt: skip
+        result = run_script("D_testing.py", *arguments)
         assert result.returncode == 2, result.stderr
         assert "Traceback" not in result.stderr
         assert f"{left} of the files were left out" in result.stderr

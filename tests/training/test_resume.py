@@ -2,10 +2,12 @@
 
 import csv
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -14,8 +16,7 @@ import torch
 
 import DR_training
 from models.checkpoint import load_file
-from tests.support.processes import interrupt, run_script
-from tests.support.samples import ROOT
+from tests.support.processes import Script, interrupt, run_script
 from tests.support.training import NETWORK, STAGE, arguments, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.training.checkpointing import CheckpointManager
@@ -55,14 +56,25 @@ def test_stages_that_are_finished_are_not_trained_again(tmp_path):
     assert len(before) == 3
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
 def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
-    command = [sys.executable, "-m", "tests.support.killed_runs", str(tmp_path / "whole"), str(tmp_path / "killed")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr[-2000:]
-    statuses = [line.partition(": ")[2] for line in result.stdout.splitlines() if line.startswith("killed: ")]
-    assert len(statuses) == 20
-    assert statuses.count("-9") >= 10  # later ones may find the run at its end
+    def start(name: str) -> Script:
+        more = (*STAGE, "--n_epochs", "20", "--save_every", "1steps", "--resume", "auto")
+        return Script("DR_training.py", *arguments(tmp_path / name, *more, trainset=(str(pairs(tmp_path)),)))
+
+    def ended(script: Script) -> int:
+        script.communicate()
+        return script.returncode
+
+    assert ended(start("whole")) == 0
+    rng, statuses = random.Random(0), []
+    for _ in range(20):
+        script = start("killed")
+        time.sleep(rng.uniform(0.1, 0.8))
+        os.kill(script.pid, signal.SIGKILL)
+        statuses.append(ended(script))
+    assert statuses.count(-signal.SIGKILL) >= 10  # later ones may find the run at its end
+    assert ended(start("killed")) == 0
     assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
 
 

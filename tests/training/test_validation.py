@@ -14,7 +14,7 @@ from PIL import Image
 
 import D_testing
 from models.checkpoint import load_file
-from tests.support.samples import ROOT, SAMPLES
+from tests.support.samples import ROOT, small_samples
 from tests.support.training import curves, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.common.signals import Interruption
@@ -22,7 +22,7 @@ from utils.runtime.distributed import DistributedContext
 from utils.training.validation import validate
 
 BEST = "DeblurringNet_NF_best.pth"
-VALIDATED = ("--valset_dir", str(SAMPLES), "--val_every", "1")
+VALIDATED = ("--valset_dir", str(small_samples()), "--val_every", "1")
 
 
 def run(folder: Path, *more: str, stage: str = "deblur", epochs: int = 3) -> Namespace:
@@ -42,7 +42,7 @@ def test_the_best_network_is_kept_and_scores_what_the_testing_script_gives(tmp_p
     scores = [row["val_psnr"] for row in rows]
     assert len(scores) == 3
     for name, expected in ((BEST, max(scores)), ("DeblurringNet_NF.pth", scores[-1])):
-        command = ["--testset_dir", str(SAMPLES), "--weights", str(tmp_path / "nets" / name), "--device", "cpu"]
+        command = ["--testset_dir", str(small_samples()), "--weights", str(tmp_path / "nets" / name), "--device", "cpu"]
         D_testing.main(D_testing.parse_args([*command, "--save_dir", str(tmp_path / "results"), "--overwrite"]))
         summary = json.loads((tmp_path / "results" / "summary.json").read_text())
         (found,) = summary["sets"].values()
@@ -55,7 +55,7 @@ def test_the_best_network_is_kept_and_scores_what_the_testing_script_gives(tmp_p
 
 @pytest.mark.slow
 def test_validation_comes_every_so_many_epochs_and_at_the_end(tmp_path):
-    run(tmp_path, "--valset_dir", str(SAMPLES), "--val_every", "2", epochs=5)
+    run(tmp_path, "--valset_dir", str(small_samples()), "--val_every", "2", epochs=5)
     assert [row["epoch"] for row in table(tmp_path) if "val_psnr" in row] == [2, 4, 5]
 
 
@@ -120,7 +120,7 @@ def test_a_signal_ends_a_validation_that_is_not_complete(tmp_path):
 
 def test_images_to_validate_on_need_ground_truth(tmp_path):
     (tmp_path / "photos").mkdir()
-    for path in (SAMPLES / "train").glob("*/blur/*.png"):
+    for path in (small_samples() / "train").glob("*/blur/*.png"):
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
     with pytest.raises(UserError, match=r"--valset_dir .*photos has no sharp images to validate against"):
         run(tmp_path, "--valset_dir", str(tmp_path / "photos"))

@@ -4,19 +4,16 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from datasets import DatasetError, ImageSet, find_images, quick_check
 from datasets.discovery.pixel_checks import PairContent, content_problems
-from tests.support.samples import ROOT, SAMPLES, save, save_all
+from tests.support.processes import Script
+from tests.support.samples import SAMPLES, save, save_all
 from tests.support.wrong_sets import FIRST, OTHER_SHARP, SECOND, damage, everything_wrong, moved_camera, put
 from tools.check_data import check_folder
-
-COMMAND = [sys.executable, "-m", "tools.check_data"]
 
 
 @pytest.mark.slow
@@ -41,10 +38,10 @@ def test_training_ends_with_all_that_the_headers_tell(tmp_path):
 
 
 @pytest.mark.slow
-def test_command_line(tmp_path):
+def test_command_line(tmp_path, run_here):
     expected = everything_wrong(tmp_path / "GOPRO")
     folders = [tmp_path / "nowhere", tmp_path / "GOPRO", SAMPLES]
-    ran = subprocess.run([*COMMAND, *folders], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    ran = run_here("tools/check_data.py", *folders)
     assert ran.returncode == 2
     assert "Traceback" not in ran.stderr
     assert "Warning" not in ran.stderr
@@ -68,21 +65,13 @@ def test_status_of_the_command_line(run_here):
 def test_ctrl_c_ends_with_130(tmp_path):
     for i in range(400):
         put(tmp_path, f"{i}", *FIRST)
-    process = subprocess.Popen(
-        [*COMMAND, tmp_path],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # A shell's background jobs, and what they start, ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    with process:
-        assert process.stderr.read(20)  # the bar stands
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stdout == b""
-    assert stderr.endswith(b"interrupted\n")
+    script = Script("-m", "tools.check_data", str(tmp_path))
+    assert script.stderr.read(20)  # the bar stands
+    os.kill(script.pid, signal.SIGINT)
+    out, err = script.communicate(timeout=60)
+    assert script.returncode == 130
+    assert out == ""
+    assert err.endswith("interrupted\n")
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """How a program ends: with a line and a status, whoever reads its output."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,31 +11,46 @@ from tests.support.samples import ROOT
 
 pytestmark = pytest.mark.slow
 
+# Each ending in a process of its own, forked from one interpreter: nobody reads its output, the test its errors.
+PROGRAM = """
+import json, os, sys
+from utils.common.errors import UserError
+from utils.runtime.program_end import user_errors_end_the_program
+for ending, joined in json.loads(sys.argv[1]):
+    unread, output = os.pipe()
+    os.close(unread)
+    told, errors = os.pipe()
+    if not (child := os.fork()):
+        os.dup2(output, 1), os.dup2(output if joined else errors, 2)
+        os.close(output), os.close(errors)
+        with user_errors_end_the_program():
+            print("what was found")
+            exec(ending)
+        sys.exit()
+    os.close(output), os.close(errors)
+    text = open(told).read().strip().partition(";")[0]
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text]), flush=True)
+"""
+
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
 def test_output_that_nobody_reads(monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-
-    def outcome(ending, errors=subprocess.PIPE):
-        script = f"""
-from utils.common.errors import UserError
-from utils.runtime.program_end import user_errors_end_the_program
-with user_errors_end_the_program():
-    print("what was found")
-    {ending}
-"""
-        program = [sys.executable, "-c", script]
-        process = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
-        process.stdout.close()
-        told = process.stderr.read() if process.stderr else ""
-        return process.wait(), told.strip().partition(";")[0]
-
-    unread = "error: what read the output has ended"
-    assert outcome("pass") == outcome("print(flush=True)") == (141, unread)
-    assert outcome("print(flush=True)", errors=subprocess.STDOUT) == (141, "")
-    assert outcome("raise UserError('no such folder')") == (2, "error: no such folder")
-    assert outcome("raise UserError('no such folder')", errors=subprocess.STDOUT) == (2, "")
-    assert outcome("raise SystemExit(0)") == (0, "")
-    assert outcome("raise PermissionError(13, 'denied', 'a.png')") == (2, "error: a.png cannot be opened: denied")
-    status, told = outcome("raise PermissionError('of a file that it does not name')")
-    assert (status, told.splitlines()[-1]) == (1, "PermissionError: of a file that it does not name")
+    unread = [141, "error: what read the output has ended"]
+    refused, denied = "raise UserError('no such folder')", "raise PermissionError(13, 'denied', 'a.png')"
+    expected = (  # what the program does, whether its errors go where its output goes, its status and last line
+        ("pass", False, unread),
+        ("print(flush=True)", False, unread),
+        ("print(flush=True)", True, [141, ""]),
+        (refused, False, [2, "error: no such folder"]),
+        (refused, True, [2, ""]),
+        ("raise SystemExit(0)", False, [0, ""]),
+        (denied, False, [2, "error: a.png cannot be opened: denied"]),
+        ("raise PermissionError('no name')", False, [1, "PermissionError: no name"]),
+    )
+    endings = json.dumps([row[:2] for row in expected])
+    result = subprocess.run([sys.executable, "-c", PROGRAM, endings], cwd=ROOT, capture_output=True, text=True)
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(found) == len(expected), result.stderr
+    for (ending, joined, (status, line)), (ended, told) in zip(expected, found, strict=True):
+        assert (ended, (told.splitlines() or [""])[-1]) == (status, line), (ending, joined)

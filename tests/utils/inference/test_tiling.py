@@ -1,7 +1,6 @@
 """Tiles: weights that add up, seams that do not show, memory that is short, and images far larger than memory."""
 
 import itertools
-import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +10,8 @@ import torch
 import D_testing
 from models import DeblurringNet
 from models.released_names import DEBLURRING_KEY, from_released
-from tests.support.samples import ROOT, SAMPLE, load
+from tests.support.processes import run_script
+from tests.support.samples import SAMPLE, load
 from utils.common.errors import UserError
 from utils.inference.evaluation import restore
 from utils.inference.restorer import Restorer
@@ -142,7 +142,7 @@ for tile in ("auto", None):
     except Exception as error:
         print(type(error).__name__, flush=True)
 """
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = run_script("-c", script)
     lines = result.stdout.split("\n")
     assert result.returncode == 0, result.stderr
     assert MIN_TILE <= int(lines[0]) < 600
