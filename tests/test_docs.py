@@ -1,11 +1,16 @@
-"""The README's commands, run as they stand: on small data where it says /data, and training ended by a signal."""
+"""The README and docs/: their commands run as they stand, their links lead somewhere, and no flag in them is unknown.
 
+Commands run on small data where they say /data, and training is ended by a signal after its first step.
+"""
+
+import importlib
 import re
 import runpy
 import shlex
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import cv2
 import pytest
@@ -17,21 +22,40 @@ from tests.support.samples import ROOT, SAMPLE, SAMPLES, load, save
 from utils.common.errors import TERMINATED_STATUS
 from utils.training.run_log import RunLog
 
-pytestmark = pytest.mark.slow
 SCRIPTS = {"D_testing.py": D_testing, "DR_training.py": DR_training}
 MAKE = {line.partition(":")[0] for line in (ROOT / "Makefile").read_text().splitlines() if re.match(r"\w+:", line)}
 
 
-def blocks():
-    """Return the commands of each block of the README, comments and shell scripts left out."""
-    found = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+# Their commands are run; those of other pages say how a figure was measured, some of them at an earlier commit.
+GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("testing", "training", "data", "metrics"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md")),
+         *(ROOT / folder / "README.md" for folder in ("final_model", "models/ops", "samples"))]  # fmt: skip
+TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if "def parse_args" in path.read_text())
+OTHERS_FLAGS = {
+    "torchrun": {"standalone", "nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint", "rdzv_id"},
+    "SLURM": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "signal", "requeue"},
+    "pip and uv": {"no-deps", "upgrade", "upgrade-package", "no-build-isolation"},
+    "TensorBoard, py-spy": {"logdir", "gil"},
+}
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page):
+    """Return the commands of each block of a page, without comments and shell scripts."""
+    found = re.findall(r"```bash\n(.*?)```", text_of(page), re.DOTALL)
     texts = [text.replace("\\\n", " ") for text in found if not text.startswith("#!")]
     commands = [[shlex.split(line, comments=True) for line in text.splitlines()] for text in texts]
     return [[words for words in block if words] for block in commands]
 
 
-def label(block):
-    return " ".join(block[0][:4]).replace("/", "_")
+BLOCKS = [(page, block) for page in GUIDES for block in blocks(page)]
+
+
+def label(given):
+    return given.stem if isinstance(given, Path) else " ".join(given[0][:4]).replace("/", "_")
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +119,45 @@ def run(words, data, monkeypatch):
         assert status == (TERMINATED_STATUS if words[1] == "DR_training.py" else 0)
 
 
-@pytest.mark.parametrize("block", blocks(), ids=label)
-def test_the_commands_of_the_readme_run(block, data, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "block"), BLOCKS, ids=label)
+def test_commands_run(page, block, data, monkeypatch):
     for words in block:
         run(words, data, monkeypatch)
+
+
+def anchors(page):
+    """Return the names under which a page's headings are linked to, as the forge makes them."""
+    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", text_of(page))
+    for link in links:
+        file, _, anchor = link.partition("#")
+        if not re.match(r"https?:", link):
+            target = (page.parent / file).resolve() if file else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def known_flags(capsys):
+    """Return the flags of the scripts and tools, by their help."""
+    modules = [*SCRIPTS.values(), *(importlib.import_module(f"tools.{name}") for name in TOOLS)]
+    for module in modules:
+        with pytest.raises(SystemExit):
+            module.parse_args(["--help"])
+    return set(re.findall(r"--([a-z][\w-]*)", capsys.readouterr().out))
+
+
+def test_flags_are_those_of_the_scripts(capsys):
+    known = known_flags(capsys).union(*OTHERS_FLAGS.values())
+    for page in GUIDES:
+        unknown = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", text_of(page))) - known
+        assert not unknown, page.name
+
+
+def test_the_readme_is_short():
+    assert len(text_of(ROOT / "README.md").split()) <= 1200
