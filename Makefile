@@ -57,6 +57,7 @@ mmcv: $(VENV)/.installed
 
 # LPIPS and NIQE. Without pyiqa's dependencies, which bring a second cv2 (see requirements.txt) and another `datasets`.
 perceptual: $(VENV)/.installed
+	@echo "pyiqa is for non-commercial use only: PolyForm Noncommercial 1.0.0, parts of it S-Lab License 1.0 (docs/install.md)"
 	$(BIN)/pip install --quiet --no-deps pyiqa==0.1.16
 	$(BIN)/pip install --quiet requests==2.34.2 huggingface_hub==2.4.0
 
