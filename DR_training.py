@@ -4,7 +4,7 @@
     python DR_training.py --stage reblur --trainset_dir gopro=/data/GOPRO_Large      # one stage after the other
     python DR_training.py --stage deblur --trainset_dir gopro=/data/GOPRO_Large
     python DR_training.py --stage finetune --trainset_dir gopro=/data/GOPRO_Large rwbi=/data/RWBI
-    python DR_training.py ... --resume auto                                          # goes on where it was stopped
+    python DR_training.py ... --resume auto                                          # resumes a stopped run
     torchrun --nproc_per_node 4 DR_training.py ...                                   # on four GPUs
 
 Every default is the paper's unless its help says otherwise. Each stage leaves one file in --output_dir.
@@ -27,7 +27,7 @@ from datasets import BlurSettings, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
 from models.checkpoint import STAGE_FILES
-from utils.common.arguments import real, settings_of, whole
+from utils.common.arguments import HelpFormatter, real, settings_of, whole
 from utils.common.errors import UserError
 from utils.common.files import check_writable
 from utils.common.signals import interruption, sigterm_as_exception
@@ -71,84 +71,83 @@ WARMUP_STEPS_DISTRIBUTED = 11  # what PyTorch asks for with DistributedDataParal
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments; edit the defaults here."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add = parser.add_argument
     # fmt: off
-    add("--stage", choices=(*STAGE_FILES, "all"), default="all", help="stage to train; all runs the three in turn")
+    add("--stage", choices=(*STAGE_FILES, "all"), default="all", help="stage to train; all trains the three in order")
     add("--trainset_dir", nargs="+", default=["data/GOPRO_Large"], metavar="[KIND=]PATH",
-        help="data sets: gopro=, hide=, rwbi=, paired= or unpaired=PATH, or a bare path to be recognised; sets without "
-             "ground truth take part in finetune only, through the consistency term. sharp=PATH: photographs that are "
-             "blurred as they are used. 3*PATH: every frame three times an epoch")
+        help="data sets: gopro=, hide=, rwbi=, paired= or unpaired=PATH, or a bare path, whose kind is detected; sets "
+             "without ground truth are used by finetune only, in the consistency term. sharp=PATH: sharp photographs, "
+             "blurred during training. 3*PATH: each frame three times per epoch")
     add("--blur", nargs="+", default=[], metavar="NAME=VALUE",
-        help="settings of the blur of sharp= photographs that are to be other than in datasets/synthesis/motion.py and "
-             "sensor.py, which explain them: share_still=0.2 extent=12 frames=7,13 (default: none)")
+        help="changes to the settings of the synthetic blur of sharp= photographs, such as share_still=0.2 extent=12 "
+             "frames=7,13; datasets/synthesis/motion.py and sensor.py explain them (default: no changes)")
     add("--blur_dir", default="blur",
-        help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
+        help="name of the folders of blurry images next to sharp/; published results use GoPro's blur, not blur_gamma")
     add("--valset_dir", nargs="+", default=[], metavar="[KIND=]PATH",
-        help="data sets with ground truth to validate on, such as a few held-out sequences; a folder that has test/ is "
-             "validated on that (default: no validation)")
-    add("--val_every", type=whole(1), default=20, help="epochs between two validations; there is one at the end, too")
+        help="data sets with ground truth to validate on, such as a few held-out sequences; of a folder with test/ "
+             "only that split is used (default: no validation)")
+    add("--val_every", type=whole(1), default=20, help="epochs between two validations; there is always one at the end")
     add("--skip_bad_images", action="store_true",
-        help="let the next frame take the place of one that cannot be decoded, and count it, rather than end the run")
+        help="replace a frame that cannot be decoded by the next one, and count it, instead of ending the run. Refused "
+             "at the start all the same, since they suggest a wrong or incomplete data set: files whose header cannot "
+             "be read, without 8 bits per channel, too small, of another size than their partner, or without partner")
     add("--cache_dir", type=Path,
-        help="folder for decoded frames, 2.6 MiB for each 1280×720 image (11 GiB for GoPro's training pairs): decoding "
-             "them once makes the data many times faster (default: decode at every use)")
-    add("--output_dir", type=Path, default=Path("trained"), help="where each stage writes its network")
-    add("--overwrite", action="store_true", help="replace networks that --output_dir already holds")
+        help="folder for decoded frames, 2.6 MiB per 1280×720 image (11 GiB for GoPro's training pairs): loading is "
+             "many times faster if frames are decoded only once (default: decode at every use)")
+    add("--output_dir", type=Path, default=Path("trained"), help="folder for networks and states")
+    add("--overwrite", action="store_true", help="replace existing networks and states in --output_dir")
     add("--resume", default="none", metavar="auto|PATH|none",
-        help="go on from the newest state in --output_dir, where there is one (auto), or from a state file or folder")
+        help="resume from the newest state in --output_dir, if there is one (auto), or from a state file or folder")
     add("--save_every", type=SaveEvery.parse, default="10min", metavar="AMOUNT",
-        help="how often the state to resume from is saved, such as 10min, 2epochs or 500steps; it is at the end, on "
-             "Ctrl-C and on SIGTERM, too")
-    add("--keep", type=whole(1), default=2, help="how many states are kept, each three times as large as the network")
+        help="interval of saved states, such as 10min, 2epochs or 500steps; the end, Ctrl-C and SIGTERM save one, too")
+    add("--keep", type=whole(1), default=2, help="number of states to keep, each three times as large as the network")
     add("--reblurring_weights", type=Path,
-        help="finetune's reblurring network (default: ReBlurringNet.pth in --output_dir); with --stage reblur, where "
-             "that starts (default: a new network)")
+        help="reblurring network of finetune (default: ReBlurringNet.pth in --output_dir), or initial weights of "
+             "--stage reblur (default: random)")
     add("--deblurring_weights", type=Path,
-        help="where finetune starts (default: DeblurringNet_NF.pth in --output_dir), or, with --stage deblur, that "
-             "stage (default: a new network)")
+        help="initial weights of finetune (default: DeblurringNet_NF.pth in --output_dir) or of --stage deblur "
+             "(default: random)")
     add("--log_dir", type=Path, default=Path("log"),
-        help="where each stage makes a folder with its arguments, text log and TensorBoard events")
+        help="folder in which each stage creates one with its arguments, text log and TensorBoard events")
     add("--device", default="auto",
-        help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...; with torchrun auto gives each "
-             "process a GPU of its own")
+        help="auto, cpu, cuda, cuda:1, ...; with torchrun, auto assigns one GPU to each process (default: auto, which "
+             "is CUDA if available, else the CPU)")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
-        help="back end of the deformable convolutions; auto is fused on the CPU and on GPUs from Hopper on, elsewhere "
-             "mmcv if installed, else torchvision")
+        help="implementation of the deformable convolutions (default: auto, which is fused on the CPU and on Hopper "
+             "and newer GPUs, else mmcv if installed, else torchvision)")
     add("--precision", choices=PRECISIONS, default="fp32",
-        help="number format of convolutions and products; weights, losses and the optimiser stay fp32")
+        help="number format of convolutions and matrix products; weights, losses and optimizer states stay fp32")
     add("--eager", action="store_true",
-        help="launch each kernel by itself, where fused steps on CUDA are else recorded once and replayed")
-    add("--batch_size", type=whole(1), default=6, help="patches in a step, over all GPUs")
+        help="disable CUDA graphs, which replay training steps of the fused implementation")
+    add("--batch_size", type=whole(1), default=6, help="patches per optimizer step, over all GPUs")
     add("--accumulate", type=whole(1), default=1,
-        help="work on each GPU's patches in so many parts, one after the other: less memory, the same step")
-    add("--patch_size", type=whole(MIN_SIZE), default=256, help="side of the square patches in px")
-    add("--n_epochs", type=whole(1), default=1000, help="passes over the frames, in each stage")
-    add("--max_steps", type=whole(1), help="end each stage after so many steps (default: no limit)")
+        help="micro-batches per optimizer step (gradient accumulation): less memory, the same --batch_size")
+    add("--patch_size", type=whole(MIN_SIZE), default=256, help="side length of the square patches in px")
+    add("--n_epochs", type=whole(1), default=1000, help="epochs per stage")
+    add("--max_steps", type=whole(1), help="maximum number of optimizer steps per stage (default: no limit)")
     add("--lr", type=real(0, above=True),
-        help="Adam's learning rate, for every stage that runs (default: 1e-4, 1e-4 and, in finetune, 1e-5)")
+        help="initial learning rate of Adam in every stage that runs (default: 1e-4, in finetune 1e-5)")
     add("--warmup_steps", type=whole(0), default=0,
-        help="first steps, over which the learning rate rises linearly to --lr (default: 0, none): a new Adam makes "
-             "full steps at once, which harms a network that is trained already")
+        help="steps over which the learning rate rises linearly to --lr; useful for trained initial weights, which "
+             "Adam's first steps would harm (default: 0, no warmup)")
     add("--gamma", type=real(0, above=True), default=0.5, help="factor on the learning rate every --n_steps epochs")
-    add("--n_steps", type=whole(1), default=200, help="epochs between two changes of the learning rate")
+    add("--n_steps", type=whole(1), default=200, help="epochs between two halvings (see --gamma) of the learning rate")
     add("--clip_grad", type=real(0, above=True),
-        help="largest norm of the gradient; longer ones are shortened (default: no limit)")
+        help="maximum norm of the gradient, to which larger ones are clipped (default: no clipping)")
     add("--max_bad_steps", type=whole(1), default=20,
-        help="steps in a row whose loss or gradient is not finite after which the run ends; each is left out")
+        help="consecutive skipped steps, with a loss or gradient that is not finite, that end the run")
     add("--ema_decay", type=real(0, below=1), default=0.0,
-        help="decay of the weights' exponential moving average, such as 0.999, which then is what is validated and "
-             "written; 0 is none")
-    add("--lambda_A", type=real(0), default=1.0, help="finetune: weight of the loss against the sharp image")
-    add("--lambda_B", type=real(0), default=0.1, help="finetune: weight of the reblurring consistency loss")
+        help="decay of the weights' exponential moving average, which is then validated and saved (default: 0, off)")
+    add("--lambda_A", type=real(0), default=1.0, help="weight of the loss against the sharp image in finetune")
+    add("--lambda_B", type=real(0), default=0.1, help="weight of the reblurring consistency loss in finetune")
     add("--width", type=int, default=32,
-        help="channels of a new deblurring network at full size (a new reblurring network has half as many); 32 is the "
-             "paper's, less is for trials")
+        help="channels of a new deblurring network, twice those of a new reblurring network; the paper's are 32")
     add("--num_workers", type=whole(0), default=min(8, os.cpu_count() or 1),
-        help="processes that read and augment images, for each GPU; 0 does it in the main process")
-    add("--seed", type=whole(0, 2**32 - 1), default=0, help="of initial weights, the order of frames and the patches")
+        help="data loading processes per GPU, or 0 for none (default: the number of CPU cores, at most 8)")
+    add("--seed", type=whole(0, 2**32 - 1), default=0, help="seed of initial weights, order of frames and patches")
     add("--deterministic", action="store_true",
-        help="the same bits on the same GPU again: slower algorithms; on the CPU it is so anyway")
+        help="use deterministic, slower algorithms on the GPU, for bit-identical results; on the CPU they always are")
     # fmt: on
     args = parser.parse_args(argv)
     try:
@@ -158,7 +157,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.width not in range(2, MAX_WIDTH + 1, 2):
         parser.error(f"--width should be an even number from 2 to {MAX_WIDTH}")
     if args.resume == "auto" and args.overwrite:
-        parser.error("--resume auto goes on with what is there, --overwrite replaces it: give one of the two")
+        parser.error("--resume auto continues an existing run, --overwrite replaces it: give one of the two")
     if args.stage == "all" and args.resume not in ("auto", "none"):
         parser.error("--resume PATH goes with one --stage; --stage all resumes with --resume auto")
     for name, stage in (("reblurring_weights", "reblur"), ("deblurring_weights", "deblur")):

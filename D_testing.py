@@ -18,7 +18,7 @@ from datasets import parse_source
 from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
-from utils.common.arguments import settings_of, whole
+from utils.common.arguments import HelpFormatter, settings_of, whole
 from utils.common.files import check_writable, lock_output_dir
 from utils.common.signals import Interruption, interruption, sigterm_as_exception
 from utils.common.version import __version__
@@ -47,47 +47,49 @@ _FOR_NETWORKS = ("weights", "modulation", "deform_op", "precision", "tile", "til
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments; edit the defaults here."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add = parser.add_argument
     # fmt: off
-    add("--testset_dir", action="append", required=True, metavar="[KIND=]PATH",
-        help="a folder of images in any layout of the README or of videos, an image or a video; may be given several "
-             "times")
+    add("--testset_dir", nargs="+", action="extend", required=True, metavar="[KIND=]PATH",
+        help="folders of images, in any layout of the README, or of videos; images; videos (the flag may be repeated)")
     add("--from_results", type=parse_folder, metavar="DIR",
-        help="score the pictures of this folder, which any method made of the test images, instead of restoring")
+        help="score the images in this folder, which any method restored from the test images (default: restore)")
     add("--blur_dir", default="blur",
-        help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
+        help="name of the folders of blurry images next to sharp/; published results use GoPro's blur, not blur_gamma")
     add("--weights", type=Path, nargs="+", default=[BUNDLED], metavar="FILE",
-        help="the deblurring network, a file of ours or the authors'; several are compared, each in its own folder")
+        help="checkpoints of the deblurring network, ours or the authors'; several are compared, each with its own "
+             "folder of results (default: final_model/DeblurringNet_NF.pth)")
     add("--modulation", choices=("auto", *MODULATIONS), default="auto",
-        help="reading of module 0; auto is what the weights were trained for")
+        help="variant of module 0 (default: auto, the one that the weights were trained with)")
     add("--device", default="auto",
-        help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...; with torchrun auto gives each "
-             "process a GPU of its own")
+        help="auto, cpu, cuda, cuda:1, ...; with torchrun, auto assigns one GPU to each process (default: auto, which "
+             "is CUDA if available, else the CPU)")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
-        help="back end of the deformable convolutions; auto is fused on the CPU and on GPUs from Hopper on, elsewhere "
-             "mmcv if installed, else torchvision")
+        help="implementation of the deformable convolutions (default: auto, which is fused on the CPU and on Hopper "
+             "and newer GPUs, else mmcv if installed, else torchvision)")
     add("--metrics", type=parse_metrics, default="default", metavar="NAMES",
-        help="what to score by, separated by commas: default (the five PSNR and SSIM of the README), each of them, and "
-             "through pyiqa lpips and niqe; niqe also scores images without ground truth")
+        help="metrics, separated by commas: default (the five PSNR and SSIM of the README), any of these, and, through "
+             "pyiqa, lpips and niqe; niqe also scores images without ground truth (default: default)")
     add("--precision", choices=PRECISIONS, default="fp32",
-        help="number format of convolutions and products; report results in fp32, bf16 is faster")
+        help="number format of convolutions and matrix products; report results in fp32, bf16 is faster")
     add("--tile", type=parse_tile, default="auto", metavar="auto|off|N",
-        help="restore in overlapping tiles of N×N px; auto takes the largest that fit into memory, off the whole image")
+        help="restore in overlapping tiles of N×N px; auto chooses the largest that fit into memory, off restores "
+             "whole images")
     add("--tile_overlap", type=int, default=320,
-        help="px that neighbouring tiles share: less is faster, too little shows as seams")
+        help="overlap of neighbouring tiles in px: less is faster, too little leaves visible seams")
     add("--self_ensemble", action="store_true",
-        help="restore the eight flips and rotations of each image and save their mean: eight times the work")
-    add("--save_dir", type=parse_folder, default="results", help="where restored images and the scores go")
-    add("--resume", action="store_true", help="go on with what an earlier run left in --save_dir")
-    add("--overwrite", action="store_true", help="restore again what --save_dir already holds")
-    add("--limit", type=whole(1), help="restore only the first so many images of each set")
+        help="average the results of the eight flips and rotations of each image: takes eight times as long")
+    add("--save_dir", type=parse_folder, default="results", help="folder for restored images and scores")
+    add("--resume", action="store_true", help="continue the run whose results are in --save_dir")
+    add("--overwrite", action="store_true", help="replace existing results in --save_dir")
+    add("--limit", type=whole(1), help="maximum number of images of each set, the first ones (default: no limit)")
     add("--num_workers", type=whole(1), default=min(16, os.cpu_count() or 1),
-        help="threads that decode images while the network restores others, and as many that score and encode")
+        help="threads that decode images, and as many that score and encode them (default: the number of CPU cores, at "
+             "most 16)")
     add("--figures", type=whole(0), nargs="?", const=1, default=0, metavar="N",
-        help="also save figures for publications of the first N images of each set (1 without a number)")
+        help="save figures for publications of the first N images of each set; without N of the first one (default: 0)")
     add("--figure_blocks", type=parse_blocks, default="0,2,5", metavar="LIST",
-        help="ASPDCs, 0 to 5, whose attention maps and offsets the figures show")
+        help="ASPDC blocks, 0 to 5, whose attention maps and offsets the figures show")
     # fmt: on
     absent = object()
     args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(_FOR_NETWORKS, absent)))
@@ -95,9 +97,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name in set(_FOR_NETWORKS) - set(given):
         setattr(args, name, parser.get_default(name))
     if args.from_results and given:
-        parser.error(f"--from_results scores what is there, without a network: leave --{', --'.join(given)} out")
+        parser.error(f"--from_results scores existing images, without a network: omit --{', --'.join(given)}")
     if args.resume and args.overwrite:
-        parser.error("--resume goes on with earlier results, --overwrite replaces them: give one of the two")
+        parser.error("--resume continues an earlier run, --overwrite replaces its results: give one of the two")
     if args.tile_overlap not in range(0, 4097, GRID):
         parser.error(f"--tile_overlap should be a multiple of {GRID} from 0 to 4096")
     if isinstance(args.tile, int) and args.tile_overlap > args.tile // 2:

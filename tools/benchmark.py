@@ -21,6 +21,7 @@ import torch
 from models.blocks import MIN_SIZE
 from models.ops.back_ends import DEFORM_OPS
 from tools.benchmark_work import WORKS, Configuration, baseline_configuration
+from utils.common.arguments import HelpFormatter
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
 from utils.runtime.precision import PRECISIONS, set_precision
@@ -45,20 +46,22 @@ class Measurement:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.benchmark", description=__doc__, formatter_class=HelpFormatter
     )
     add = parser.add_argument
     # fmt: off
-    add("--work", choices=WORKS, required=True, help="what to measure")
-    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, ...")
-    add("--precision", choices=PRECISIONS, default="fp32", help="of the named configuration")
-    add("--deform_op", choices=DEFORM_OPS, default="auto", help="of the named configuration")
+    add("--work", choices=WORKS, required=True, help="work to measure")
+    add("--device", default="auto",
+        help="auto, cpu, cuda, cuda:1, ... (default: auto, which is CUDA if available, else the CPU)")
+    add("--precision", choices=PRECISIONS, default="fp32", help="number format of the measured configuration")
+    add("--deform_op", choices=DEFORM_OPS, default="auto",
+        help="implementation of the deformable convolutions (default: auto, the fastest that the device supports)")
     add("--size", type=int, nargs=2, default=(720, 1280), metavar=("H", "W"),
-        help="height and width in px of the images or patches")
-    add("--batch", type=int, default=1, help="images at a time; for data, samples")
-    add("--frames", type=Path, default=Path("samples/GOPRO"), help="data set for --work data")
-    add("--threads", type=int, help="CPU threads (default: PyTorch's choice); data always uses one")
-    add("--repeats", type=int, default=5, help="measurements of each configuration")
+        help="height and width of the images or patches in px (default: 720 1280)")
+    add("--batch", type=int, default=1, help="images per run; for data, samples")
+    add("--frames", type=Path, default=Path("samples/GOPRO"), help="data set of --work data")
+    add("--threads", type=int, help="CPU threads (default: PyTorch's choice, for data always one)")
+    add("--repeats", type=int, default=5, help="number of measurements of each configuration")
     add("--json", action="store_true", help="print JSON instead of a table")
     # fmt: on
     args = parser.parse_args(argv)

@@ -30,6 +30,7 @@ from datasets.discovery.pixel_checks import (
     measure_pair,
     quick_check,
 )
+from utils.common.arguments import HelpFormatter
 from utils.common.errors import USAGE_STATUS, UserError
 from utils.images.codecs import read_image
 from utils.runtime.program_end import user_errors_end_the_program
@@ -52,14 +53,14 @@ class Report:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.check_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.check_data", description=__doc__, formatter_class=HelpFormatter
     )
     add = parser.add_argument
     # fmt: off
     add("folders", nargs="+", metavar="[KIND=]PATH", help="folders of images in any layout of the README")
-    add("--split", choices=(*SPLITS, "both"), help="what to check of each folder; by default all that it has")
+    add("--split", choices=(*SPLITS, "both"), help="splits to check (default: those that the folder has)")
     add("--blur_dir", default="blur",
-        help="name of the blurry folders beside sharp/; the published numbers are for GoPro's blur, not its blur_gamma")
+        help="name of the folders of blurry images next to sharp/; published results use GoPro's blur, not blur_gamma")
     # fmt: on
     return parser.parse_args(argv)
 

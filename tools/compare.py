@@ -34,6 +34,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from utils.common.arguments import HelpFormatter
 from utils.common.errors import USAGE_STATUS, UserError
 from utils.common.files import check_writable
 from utils.runtime.device import pick_device
@@ -240,21 +241,21 @@ def clone(commit: str, folder: Path) -> None:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser("python -m tools.compare", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = HelpFormatter
     names = [command.name for command in commands(1, "cpu", Path())]
     add = parser.add_argument
     add("commit", metavar="COMMIT", help="a hash, tag or branch of this repository")
-    add("--device", default="cpu", help="where both compute: cpu (default), cuda, cuda:1, ...")
-    add("--steps", type=int, default=20, help="of each stage (default: 20)")
+    add("--device", default="cpu", help="device of both: cpu, cuda, cuda:1, ...")
+    add("--steps", type=int, default=20, help="training steps of each stage")
     add(
         "--only",
         nargs="+",
         choices=names,
         metavar="NAME",
         default=names,
-        help=f"these, and what they need, of {', '.join(names)} (default: all)",
+        help=f"commands to run, with those that they need, of {', '.join(names)} (default: all)",
     )
-    add("--keep", type=Path, metavar="FOLDER", help="a new folder for both outputs (default: they are deleted)")
+    add("--keep", type=Path, metavar="FOLDER", help="new folder in which to keep both outputs (default: delete them)")
     args = parser.parse_args(argv)
     if args.steps < 1 or (args.keep and args.keep.exists()):
         parser.error("--steps should be at least 1, --keep a folder that does not exist yet")

@@ -28,6 +28,7 @@ from tools.export_formats import (
     Metadata,
     OperatorMissingError,
 )
+from utils.common.arguments import HelpFormatter
 from utils.common.errors import UserError
 from utils.common.files import atomic_write, check_writable, file_digest
 from utils.common.version import __version__
@@ -42,20 +43,19 @@ _PICTURE = Path(__file__).resolve().parents[1] / "samples/GOPRO/test/GOPR0881_11
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="python -m tools.export", description=__doc__, formatter_class=HelpFormatter)
     add = parser.add_argument
     # fmt: off
-    add("--format", choices=tuple(FORMATS), required=True, help="kind of file")
+    add("--format", choices=tuple(FORMATS), required=True, help="file format")
     add("--weights", type=Path, default=BUNDLED,
-        help="the deblurring network: a file of ours or the authors'")
+        help="checkpoint of the deblurring network, ours or the authors' (default: final_model/DeblurringNet_NF.pth)")
     add("--modulation", choices=("auto", *MODULATIONS), default="auto",
-        help="reading of module 0; auto is what the weights were trained for")
-    add("--output", type=Path, help="the file to write (default: beside the weights, with the format's suffix)")
+        help="variant of module 0 (default: auto, the one that the weights were trained with)")
+    add("--output", type=Path, help="file to write (default: next to the weights, with the suffix of the format)")
     add("--overwrite", action="store_true", help="replace an existing file")
     add("--check_image", type=Path, default=_PICTURE,
-        help="the picture to compare the file with PyTorch on: its top left 720×1280 px, and a part of them")
+        help="image on which the exported network is compared with PyTorch: its top left 720×1280 px, and a part of "
+             "them (default: an image in samples/)")
     # fmt: on
     return parser.parse_args(argv)
 

@@ -10,6 +10,7 @@ import torch
 
 from models.checkpoint import check_finite, load_file
 from models.released_names import DEBLURRING_KEY, REBLURRING_KEY
+from utils.common.arguments import HelpFormatter
 from utils.common.errors import UserError
 from utils.common.files import atomic_write, file_digest, save_tensors
 from utils.runtime.program_end import user_errors_end_the_program
@@ -48,11 +49,9 @@ def halve(source: Path, target: Path) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """Halve the file that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.halve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("source", type=Path, help="a network's file")
-    parser.add_argument("target", type=Path, help="the file to write")
+    parser = argparse.ArgumentParser(prog="python -m tools.halve", description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("source", type=Path, help="checkpoint of a network")
+    parser.add_argument("target", type=Path, help="file to write")
     args = parser.parse_args(argv)
     change = halve(args.source, args.target)
     size = args.target.stat().st_size / 1e6

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from models import DeblurringNet, ReblurringNet
 from models.blocks import MIN_SIZE
 from models.ops.back_ends import DEFORM_OPS
+from utils.common.arguments import HelpFormatter
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
 from utils.runtime.precision import PRECISIONS, autocast, set_precision
@@ -42,18 +43,20 @@ class Cost:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.profile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="python -m tools.profile", description=__doc__, formatter_class=HelpFormatter)
     add = parser.add_argument
     # fmt: off
-    add("--network", choices=NETWORKS, default="deblur", help="which of the two networks")
-    add("--size", type=int, nargs=2, metavar=("H", "W"), help="of the input (default: 256×256, then 720×1280)")
-    add("--width", type=int, help="channels at full size (default: the paper's)")
-    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
-    add("--deform_op", choices=DEFORM_OPS, default="auto", help="back end of the deformable convolutions")
-    add("--precision", choices=PRECISIONS, default="fp32", help="number format of convolutions and products")
-    add("--no_time", action="store_true", help="count only; nothing is run at full size")
+    add("--network", choices=NETWORKS, default="deblur", help="network to measure")
+    add("--size", type=int, nargs=2, metavar=("H", "W"),
+        help="height and width of the input in px (default: 256 256, then 720 1280)")
+    add("--width", type=int, help="channels at full resolution (default: the paper's, 32 to deblur and 16 to reblur)")
+    add("--device", default="auto",
+        help="auto, cpu, cuda, cuda:1, ... (default: auto, which is CUDA if available, else the CPU)")
+    add("--deform_op", choices=DEFORM_OPS, default="auto",
+        help="implementation of the deformable convolutions (default: auto, the fastest that the device supports)")
+    add("--precision", choices=PRECISIONS, default="fp32", help="number format of convolutions and matrix products")
+    add("--no_time", action="store_true",
+        help="only count parameters and multiply-accumulates; measure no time or memory")
     # fmt: on
     args = parser.parse_args(argv)
     if args.size and min(args.size) < MIN_SIZE:

@@ -22,6 +22,7 @@ from datasets.synthesis.blur import BlurSettings, BlurSynthesis
 from datasets.synthesis.sensor import SensorSettings
 from datasets.synthesis.writer import PairFolder, Pictures, from_photographs, from_video
 from models.blocks import MIN_SIZE
+from utils.common.arguments import HelpFormatter
 from utils.common.errors import UserError
 from utils.common.files import check_writable
 from utils.images.codecs import to_float_image, to_tensor, to_uint8
@@ -42,25 +43,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.synthesize_blur",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument
     # fmt: off
-    add("sharp_dir", type=Path, nargs="?", metavar="SHARP_DIR", help="sharp photographs, at any depth")
-    add("out_dir", type=Path, metavar="OUT_DIR", help="gets the split's folder with the pairs")
+    add("sharp_dir", type=Path, nargs="?", metavar="SHARP_DIR",
+        help="folder of sharp photographs, at any depth (default: none, with --from_video)")
+    add("out_dir", type=Path, metavar="OUT_DIR", help="folder in which the split's folder is written")
     add("--from_video", type=Path, action="append", default=[], metavar="PATH",
-        help="instead of SHARP_DIR: a clip of many frames a second (GoPro: 240), or a folder of its frames")
+        help="instead of SHARP_DIR: a video of high frame rate (GoPro: 240 per second), or a folder of its frames "
+             "(default: none)")
     add("--frames", type=int, nargs=2, default=(7, 13), metavar=("LOW", "HIGH"),
-        help="of a clip, averaged to a blurry one: an odd number in this range (default: GoPro's 7 13)")
+        help="range of the odd number of frames of a video that are averaged (default: GoPro's 7 13)")
     add("--blur", nargs="+", default=[], metavar="NAME=VALUE",
-        help="of photographs: settings of the blur that are to be other than in datasets/synthesis/ (default: none)")
-    add("--count", type=int, default=1, help="pairs of each photograph (default: 1)")
-    add("--long_side", type=int, default=1280, help="px; larger photographs are reduced to it (default: 1280)")
-    add("--seed", type=int, default=0, help="of everything random (default: 0)")
-    add("--split", choices=SPLITS, default="train", help="the folder in OUT_DIR (default: train)")
-    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, ...")
-    add("--resume", action="store_true", help="make only the pairs that are missing")
-    add("--overwrite", action="store_true", help="write over pairs that OUT_DIR already holds")
+        help="changes to the settings of the synthetic blur of photographs, see datasets/synthesis/ (default: no "
+             "changes)")
+    add("--count", type=int, default=1, help="pairs per photograph")
+    add("--long_side", type=int, default=1280, help="longer side in px to which larger photographs are scaled down")
+    add("--seed", type=int, default=0, help="random seed")
+    add("--split", choices=SPLITS, default="train", help="folder in OUT_DIR to write")
+    add("--device", default="auto",
+        help="auto, cpu, cuda, cuda:1, ... (default: auto, which is CUDA if available, else the CPU)")
+    add("--resume", action="store_true", help="write only pairs that are missing")
+    add("--overwrite", action="store_true", help="replace existing pairs in OUT_DIR")
     # fmt: on
     args = parser.parse_args(argv)
     if (args.sharp_dir is None) == (not args.from_video):
@@ -70,7 +75,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.count < 1 or args.long_side < 1:
         parser.error("--count and --long_side should be at least 1")
     if args.resume and args.overwrite:
-        parser.error("--resume goes on with earlier pairs, --overwrite replaces them: give one of the two")
+        parser.error("--resume keeps existing pairs, --overwrite replaces them: give one of the two")
     if args.blur and args.from_video:
         parser.error("--blur is of photographs; a clip's pairs are the mean of its own frames")
     if fixed := [change for change in args.blur if change.partition("=")[0] in _FIXED]:

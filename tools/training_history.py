@@ -16,6 +16,7 @@ from statistics import fmean
 
 from datasets import find_images
 from models.checkpoint import load_deblurring_net, load_reblurring_net
+from utils.common.arguments import HelpFormatter
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.inference.evaluation import JoinedInputs, decode, restore, score_both
@@ -36,22 +37,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.training_history",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument
     # fmt: off
-    add("history", type=Path, metavar="HISTORY", help="the table, a CSV file; made where it does not exist")
-    add("stage", choices=("deblur", "reblur"), help="the stage that trains the network")
-    add("network", type=Path, help="its file")
-    add("--valset_dir", type=Path, nargs="+", required=True, help="folders of pairs, each a set")
-    add("--run", type=Path, help="--output_dir of the run whose newest state tells the steps (default: --steps)")
-    add("--steps", type=int, default=0, help="that the network has seen; with --run found there (default: 0)")
-    add("--name", default="", help="of the slice")
-    add("--lr", default="", help="learning rate of the slice")
-    add("--data", default="", help="what else there is to say of what it was trained on")
-    add("--commit", default="", help="of the code that trained (default: this code's)")
-    add("--precision", choices=PRECISIONS, default="fp32", help="number format of products (default: fp32)")
-    add("--device", default="auto", help="auto (CUDA where there is one, else the CPU), cpu, cuda, ... (default: auto)")
+    add("history", type=Path, metavar="HISTORY", help="CSV table to append to; created if it does not exist")
+    add("stage", choices=("deblur", "reblur"), help="stage that trained the network")
+    add("network", type=Path, help="checkpoint of the network")
+    add("--valset_dir", type=Path, nargs="+", required=True, help="folders of pairs, each a set of its own")
+    add("--run", type=Path,
+        help="--output_dir of the run whose newest state has the number of steps (default: --steps)")
+    add("--steps", type=int, default=0, help="training steps of the network; not needed with --run")
+    add("--name", default="", help="name of this part of the training (default: empty)")
+    add("--lr", default="", help="learning rate of this part of the training (default: empty)")
+    add("--data", default="", help="notes on its training data (default: empty)")
+    add("--commit", default="", help="commit of the code that trained it (default: that of this code)")
+    add("--precision", choices=PRECISIONS, default="fp32", help="number format of convolutions and matrix products")
+    add("--device", default="auto",
+        help="auto, cpu, cuda, cuda:1, ... (default: auto, which is CUDA if available, else the CPU)")
     # fmt: on
     args = parser.parse_args(argv)
     if args.steps < 0:

@@ -20,9 +20,9 @@ from utils.images.codecs import read_image
 
 
 def command(folder, *sources, more=()):
-    named = [argument for source in sources for argument in ("--testset_dir", str(source))]
-    weights = folder / "nets" / "DeblurringNet_FT.pth"
-    return [*named, "--weights", str(weights), "--save_dir", str(folder / "out"), "--device", "cpu", *more]
+    weights = str(folder / "nets" / "DeblurringNet_FT.pth")
+    named = ["--testset_dir", *map(str, sources), "--weights", weights]
+    return [*named, "--save_dir", str(folder / "out"), "--device", "cpu", *more]
 
 
 def run(folder, *sources, more=()):

@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -227,10 +226,3 @@ def test_a_damaged_frame_ends_the_run_with_its_name(tmp_path, run_here):
         (message,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert message.startswith(f"error: {damaged} is damaged or incomplete")
         assert "Traceback" not in result.stderr
-
-
-def test_every_flag_has_help(capsys):
-    with pytest.raises(SystemExit):
-        DR_training.parse_args(["--help"])
-    text = capsys.readouterr().out
-    assert np.all([f"--{name}" in text for name in vars(DR_training.parse_args([]))])

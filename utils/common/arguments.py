@@ -9,6 +9,17 @@ from typing import Any, TypeVar
 Settings = TypeVar("Settings")
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's line breaks, and shows the default of each flag whose help does not explain it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        if "default:" in text or action.required or default is argparse.SUPPRESS:
+            return text
+        default = "off" if default is False else " ".join(map(str, default)) if isinstance(default, list) else default
+        return f"{text} (default: {default})"
+
+
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """Return a type for whole numbers from `least` to `most`."""
     expected = f"at least {least}" if most is None else f"from {least} to {most}"
