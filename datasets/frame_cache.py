@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from utils.common.errors import UserError
+from utils.common.errors import UserError, format_bytes
 from utils.common.files import atomic_write, check_writable
 from utils.images.codecs import inspect_image, read_image
 
 _SUFFIX = ".npy"
-_GIB = 2**30
 
 
 class FrameCache:
@@ -52,8 +51,8 @@ class FrameCache:
             free = shutil.disk_usage(self.folder).free
             if needed > free:
                 raise UserError(
-                    f"--cache_dir {self.folder}: {len(missing):,} frames need {needed / _GIB:.1f} GiB, "
-                    f"{free / _GIB:.1f} GiB are free; make room, give another disk's folder, or leave --cache_dir out"
+                    f"--cache_dir {self.folder}: {len(missing):,} frames need {format_bytes(needed)}, "
+                    f"{format_bytes(free)} are free; make room, give a folder on another disk, or omit --cache_dir"
                 )
             outdated = self._outdated(missing)
             done = tqdm(
@@ -72,14 +71,15 @@ class FrameCache:
         """Return a frame as H×W×3 uint8, mapped from disk: only the pixels that are used are read.
 
         Raises:
-            UserError: the cache does not hold the source as it is now, or its file is damaged.
+            UserError: the source could not be decoded, or changed since; or its file in the cache is damaged.
         """
         path = self._path(source)
         try:
             return np.load(path, mmap_mode="r")
         except FileNotFoundError as error:
+            read_image(source)  # raises the reason for which it was not decoded
             raise UserError(
-                f"{source} is not in {self.folder} as it is now: it changed, or could not be decoded"
+                f"{source} changed after it was decoded into {self.folder}; start again to decode it again"
             ) from error
         except (OSError, ValueError, EOFError) as error:
             raise UserError(

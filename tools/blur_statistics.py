@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from datasets.discovery.layouts import find_images
 from datasets.discovery.pairing import SPLITS
+from utils.common.arguments import HelpFormatter
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.images.codecs import read_image
@@ -101,7 +102,7 @@ def measure(name: str, root: Path, blur_dir: str = "blur") -> Statistics:
         blur_dir: name of the folders of blurry images.
 
     Raises:
-        UserError: no pairs there, or none of a tile's size with anything on it.
+        UserError: no pairs, or none large enough with texture and blur.
     """
     splits = [split for split in SPLITS if (root / split).is_dir()] or SPLITS[:1]
     found = [find_images(root, split, blur_dir=blur_dir) for split in splits]
@@ -110,9 +111,10 @@ def measure(name: str, root: Path, blur_dir: str = "blur") -> Statistics:
         if each.sharp is None:
             raise UserError(f"{root} holds images without ground truth; expected pairs of blurry and sharp ones")
         pairs += zip(each.blurry, each.sharp, strict=True)
-    images, parts, extents = [], [], []
+    images, parts, extents, largest = [], [], [], (0, 0)
     for paths in tqdm(pairs, desc=name, dynamic_ncols=True):
         blurry, sharp = (read_image(path) for path in paths)
+        largest = max(largest, sharp.shape[:2], key=min)
         if np.array_equal(blurry, sharp):
             continue
         images.append(psnr(blurry, sharp))
@@ -121,8 +123,15 @@ def measure(name: str, root: Path, blur_dir: str = "blur") -> Statistics:
             if greys[1].std() >= _FLAT and not np.array_equal(*pair):
                 parts.append(psnr(*pair))
                 extents.append(blur_extent(*greys))
+    if min(largest) < TILE:
+        size = f"{largest[1]}×{largest[0]}"
+        raise UserError(
+            f"{root}: all pairs are smaller than {TILE}×{TILE} px (the largest is {size}); give larger ones"
+        )
+    if not images:
+        raise UserError(f"{root}: both images of every pair are equal; expected a blurry and a sharp one")
     if not extents:
-        raise UserError(f"{root}: no pair differs in {TILE}×{TILE} px with structure; expected larger, blurry images")
+        raise UserError(f"{root}: no part of {TILE}×{TILE} px has both texture and blur; give other pairs")
     return Statistics(name, np.array(images), np.array(parts), np.array(extents))
 
 
@@ -153,13 +162,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.blur_statistics",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument
     # fmt: off
-    add("sets", nargs="+", metavar="[NAME=]PATH", help="folders of pairs, with the names that the figure gives them")
-    add("--blur_dir", default="blur", help="name of the folders of blurry images (default: blur)")
-    add("--output", type=Path, default=Path("blur_statistics.png"), help="the figure (default: blur_statistics.png)")
+    add("sets", nargs="+", metavar="[NAME=]PATH", help="folders of pairs, with names for the figure")
+    add("--blur_dir", default="blur", help="name of the folders of blurry images next to sharp/")
+    add("--output", type=Path, default=Path("blur_statistics.png"), help="figure to write")
     # fmt: on
     return parser.parse_args(argv)
 

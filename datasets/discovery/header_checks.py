@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets.discovery.pairing import Problem
 from models.blocks import MIN_SIZE
-from utils.common.errors import UserError, some
+from utils.common.errors import UserError, relative_names, some
 from utils.images.codecs import HEIC, INSTALL_HEIC, RAW, SUFFIXES, ImageInfo, inspect_image
 
 PUBLISHED_COUNTS = {
@@ -48,7 +48,8 @@ def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> tuple[l
         if a and b and (a.height, a.width) != (b.height, b.width):
             problems.append(f"{first} is {a.width}×{a.height} px but its partner {second} is {b.width}×{b.height}")
     notes = []
-    if converted := [path.name for path, info in zip(files, infos, strict=True) if info and info.mode != "RGB"]:
+    names = relative_names(files)[1] if files else []
+    if converted := [name for name, info in zip(names, infos, strict=True) if info and info.mode != "RGB"]:
         notes = [
             f"{len(converted)} images are not plain RGB (grey, palette or alpha) and are converted: {some(converted)}"
         ]

@@ -78,7 +78,7 @@ def test_a_changed_source_is_decoded_again_and_the_old_frame_goes(sources, cache
     cache.build(sources, threads=1)
     shutil.copy(sources[1], sources[0])
     os.utime(sources[0], ns=(1, 1))
-    with pytest.raises(UserError, match=r"000047.png is not in .* as it is now: it changed"):
+    with pytest.raises(UserError, match=r"000047.png changed after it was decoded into .*; start again"):
         cache.read(sources[0])
     cache.build(sources, threads=1)
     assert (cache.read(sources[0]) == read_image(sources[1])).all()
@@ -107,7 +107,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(sources,
     usage = shutil.disk_usage(cache.folder.parent)
     needed = len(sources) * 384 * 640 * 3
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
-    with pytest.raises(UserError, match=r"4 frames need 0.0 GiB, 0.0 GiB are free; make room"):
+    with pytest.raises(UserError, match=r"4 frames need 2.8 MiB, 2.8 MiB are free; make room"):
         cache.build(sources, threads=1)
     assert not list(cache.folder.iterdir())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
@@ -126,6 +126,9 @@ def test_a_source_that_cannot_be_decoded_is_named(sources, cache):
     sources[2].write_bytes(sources[2].read_bytes()[:-100_000])
     with pytest.raises(UserError, match="000047.png is damaged or incomplete"):
         cache.build(sources, threads=2)
+    cache.build(sources, threads=2, skip_broken=True)
+    with pytest.raises(UserError, match="000047.png is damaged or incomplete .*; replace or remove it"):
+        cache.read(sources[2])  # the reason again
 
 
 def test_a_file_in_place_of_the_folder(tmp_path, sources):

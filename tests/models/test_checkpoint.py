@@ -1,5 +1,6 @@
 """Checkpoints: ours and the released format, and one clear error for each that cannot be used."""
 
+import errno
 import pickle
 
 import pytest
@@ -72,11 +73,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def fail(content, file):
-        file.write_bytes(b"half")
-        raise OSError("no space left on device")
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(UserError, match="D.pth cannot be written: no space left on device; what was there is kept"):
+    full = (
+        r"D.pth cannot be written: no space left on the disk \(.*iB free\); make room\. An existing file is unchanged"
+    )
+    with pytest.raises(UserError, match=full):
         save_network(path, DeblurringNet(4), "deblur", 2)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["D.pth"]

@@ -75,7 +75,7 @@ def everything_wrong(root: Path) -> dict[str, str]:
         "unequal": r"blur/06\.png is 640×384 px but its partner .*sharp/06\.png is 600×384",
         "small": r"blur/07\.png is 20×7 px, the smallest side the networks take is 8",
         "small partner": r"sharp/07\.png is 20×7 px",
-        "16 bits": r"sharp/08\.png does not have 8 bits a channel .*convert it",
+        "16 bits": r"sharp/08\.png has 16 bits per channel; convert it",
         "equal": r"blur/09\.png and its partner .*sharp/09\.png are the same picture; expected a blurry and a sharp",
         "other scene": r"blur/10\.png and its partner .*sharp/10\.png do not show the same scene.*PSNR \d+\.\d dB",
         "no image": r"blur/11\.png cannot be read as an image",

@@ -220,7 +220,13 @@ def test_sets_that_cannot_be_compared_are_one_message(tmp_path):
     save(tmp_path / "single" / "a.png")
     with pytest.raises(UserError, match="without ground truth"):
         blur_statistics.main(blur_statistics.parse_args([str(tmp_path / "single")]))
-    for side in ("blur", "sharp"):
-        save(tmp_path / "pairs" / side / "a.png")
-    with pytest.raises(UserError, match="256×256 px with structure"):
-        blur_statistics.main(blur_statistics.parse_args([str(tmp_path / "pairs")]))
+    small, flat = np.zeros((160, 224, 3), np.uint8), np.zeros((300, 300, 3), np.uint8)
+    for sides, message in (
+        ((small, small + 1), "all pairs are smaller than 256×256 px .the largest is 224×160."),
+        ((flat, flat), "both images of every pair are equal"),
+        ((flat, flat + 1), "no part of 256×256 px has both texture and blur"),
+    ):
+        for side, image in zip(("blur", "sharp"), sides, strict=True):
+            save(tmp_path / "pairs" / side / "a.png", image)
+        with pytest.raises(UserError, match=message):
+            blur_statistics.main(blur_statistics.parse_args([str(tmp_path / "pairs")]))

@@ -109,7 +109,8 @@ def test_numbers_that_make_no_sense(tmp_path, capsys, flag, value, message):
     ("more", "message"),
     [
         (("--trainset_dir", "nowhere"), "error: nowhere does not exist; expected the folder of a data set"),
-        (("--device", "meta"), "error: --device meta is not known; expected auto, cpu, cuda or cuda:N"),
+        (("--device", "meta"), "error: --device meta is not supported; expected auto, cpu, cuda or cuda:N"),
+        (("--device", "mps"), "error: --device mps is not supported (Apple's GPUs lack the gradient of the deformable"),
         (("--device", "cuda:99"), "error: --device cuda:99 cannot be used here"),
     ],
 )

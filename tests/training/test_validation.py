@@ -122,8 +122,10 @@ def test_images_to_validate_on_need_ground_truth(tmp_path):
     (tmp_path / "photos").mkdir()
     for path in (small_samples() / "train").glob("*/blur/*.png"):
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(UserError, match=r"--valset_dir .*photos has no sharp images to validate against"):
+    with pytest.raises(UserError, match=r"--valset_dir .*photos has no sharp images to validate against; give pairs"):
         run(tmp_path, "--valset_dir", str(tmp_path / "photos"))
+    with pytest.raises(UserError, match=r"sharp=.*photos: sharp= photographs have no blurry partners; make pairs with"):
+        run(tmp_path, "--valset_dir", f"sharp={tmp_path / 'photos'}")
 
 
 @pytest.mark.slow

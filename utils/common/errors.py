@@ -1,6 +1,8 @@
 """Errors that are messages to the user rather than defects of the program, and the statuses they end it with."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130  # what a shell reports after Ctrl-C
@@ -21,7 +23,21 @@ def message_of(error: Exception) -> str:
     return str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
 
 
-def some(names: Sequence[object], limit: int = 5) -> str:
-    """Return the first names of a list as text, with the count of those left out."""
-    shown = ", ".join(map(str, names[:limit]))
+def some(names: Sequence[object], limit: int = 5, separator: str = ", ") -> str:
+    """Return the first names of a list as text, with the number of the others."""
+    shown = separator.join(map(str, names[:limit]))
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def relative_names(paths: Sequence[Path | str]) -> tuple[str, list[str]]:
+    """Return the folder that some files have in common, and their paths relative to it."""
+    absolute = [os.path.abspath(path) for path in paths]  # noqa: PTH100 (keeps links, removes "..")
+    folder = os.path.commonpath([os.path.dirname(path) for path in absolute])  # noqa: PTH120
+    return folder, [os.path.relpath(path, folder) for path in absolute]
+
+
+def format_bytes(count: float) -> str:
+    """Return an amount of memory as text: in GiB, below 0.1 GiB in MiB, below 1 MiB in KiB."""
+    if count >= 0.1 * 2**30:
+        return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"

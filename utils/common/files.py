@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import tempfile
 import time
 import zlib
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from utils.common.errors import UserError
+from utils.common.errors import UserError, format_bytes
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # several machines may share a folder
 _TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})\.tmp(\.[^.]*)?", re.DOTALL)
@@ -75,12 +76,24 @@ def name_too_long(error: UserError) -> bool:
     return getattr(error.__cause__, "errno", None) == errno.ENAMETOOLONG
 
 
+def write_problem(error: OSError, folder: Path, advice: str = "make room") -> str:
+    """Return why a file cannot be written to a folder: if the disk is full, with its free space and advice."""
+    if error.errno != errno.ENOSPC:
+        return error.strerror or str(error)
+    return f"no space left on the disk ({format_bytes(shutil.disk_usage(folder).free)} free); {advice}"
+
+
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; flush it to disk and give it its name once the block has ended well.
+def atomic_write(path: Path, advice: str = "make room", kept: str = "An existing file is unchanged") -> Iterator[Path]:
+    """Yield a temporary path next to `path`; flush it to disk and rename it to `path` once the block succeeds.
+
+    Args:
+        path: the file to write.
+        advice: what to do if the disk is full, for the message.
+        kept: what a failure leaves intact, for the message.
 
     Raises:
-        UserError: the file cannot be written (no permission, disk full, a folder of that name); an old one is kept.
+        UserError: the file cannot be written (no permission, full disk, a folder of that name); an old one is kept.
     """
     temporary = _temporary(path)
     try:
@@ -90,7 +103,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}; what was there is kept") from error
+        with suppress(OSError):
+            temporary.unlink()  # before the free space is measured
+        raise UserError(f"{path} cannot be written: {write_problem(error, path.parent, advice)}. {kept}.") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -158,9 +173,10 @@ def save_tensors(content: Any, path: Path) -> None:
         OSError: the file cannot be written.
     """
     try:
-        torch.save(content, path)
-    except RuntimeError as error:  # how PyTorch reports a full disk
-        raise OSError(str(error)) from error
+        with path.open("wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # PyTorch replaces the file's own error, such as a full disk
+        raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from error
 
 
 def file_digest(path: Path) -> str:

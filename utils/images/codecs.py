@@ -52,7 +52,6 @@ _TURNED_ORIENTATIONS = (5, 6, 7, 8)  # swap height and width
 _TIFF_DEPTH_TAG, _TIFF_FORMAT_TAG, _FLOAT_FORMAT = 258, 339, 3
 _TIFF_SIGNATURES, _TIFF_START = (b"II*\0", b"MM\0*"), 8
 _NO_IMAGE = "cannot be read as an image"
-_FLOATS = ", floating-point numbers"
 _ROWS_AT_ONCE = 256
 # Of photographs, zlib's RLE makes no larger files than its search for repetitions at level 3, in less time.
 PNG = {"format": "PNG", "compress_level": 1, "compress_type": zlib.Z_RLE}
@@ -169,11 +168,10 @@ def _header(image: Image.Image, file: BinaryIO) -> ImageInfo:
 def _check_depth(path: Path, info: ImageInfo, deep: bool) -> None:
     if (deep and info.bits == 16) or (info.bits == 8 and info.mode in _MODES_8_BIT):
         return
-    found = f"mode {info.mode}{_FLOATS * (info.mode == 'F')}"
-    expected, into = ("8 or 16", "8-bit or 16-bit") if deep else ("8", "8-bit")
-    raise UnreadableError(
-        f"{path} does not have {expected} bits a channel ({found}); convert it to an {into} RGB image"
-    )
+    found = f"has {info.bits} bits per channel" if info.bits != 8 else f"has the colour mode {info.mode}"
+    if info.mode == "F":
+        found = "holds floating-point numbers"
+    raise UnreadableError(f"{path} {found}; convert it to an 8-bit {'or 16-bit ' * deep}RGB image")
 
 
 def _check_kind(path: Path) -> os.stat_result:

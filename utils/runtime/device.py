@@ -17,8 +17,11 @@ def pick_device(name: str) -> torch.device:
     Raises:
         UserError: no such device here.
     """
-    if name != "auto" and name.partition(":")[0] not in ("cpu", "cuda"):
-        raise UserError(f"--device {name} is not known; expected auto, cpu, cuda or cuda:N")
+    kind = name.partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        # torchvision has its forward pass since 0.23, and no backward pass.
+        reason = " (Apple's GPUs lack the gradient of the deformable convolution)" if kind == "mps" else ""
+        raise UserError(f"--device {name} is not supported{reason}; expected auto, cpu, cuda or cuda:N")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from utils.common.errors import UserError
-from utils.common.files import atomic_write
+from utils.common.files import atomic_write, write_problem
 from utils.metrics.scorer import KNOWN
 from utils.runtime.distributed import DistributedContext
 from utils.testing.inputs import InputSet
@@ -117,7 +117,7 @@ class Results:
             with self._lock, self._begun.open("a", encoding="utf-8") as file:
                 file.write("".join(f"{json.dumps(self.name_of(path))}\n" for path in paths))
         except OSError as error:
-            raise UserError(f"{self._begun} cannot be written: {error.strerror or error}") from error
+            raise UserError(f"{self._begun} cannot be written: {write_problem(error, self.folder)}") from error
 
     def note(self, text: str) -> None:
         """Note what a user should know of an image; any thread may call it."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from models.checkpoint import CheckpointError, check_finite, load_file
@@ -12,6 +13,7 @@ from utils.common.files import atomic_write, file_digest, save_tensors
 from utils.common.version import __version__
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
+from utils.training.provenance import describe_changes
 
 _NAME = re.compile(r"step-(\d{9})\.pth")
 
@@ -59,7 +61,7 @@ class CheckpointManager:
         if path == self._saved and not again:
             return path
         check_finite(path, content["network"])
-        with atomic_write(path) as temporary:
+        with atomic_write(path, "make room or lower --keep", "The previous state is intact") as temporary:
             save_tensors({"version": __version__, "progress": progress.to_file(), **content}, temporary)
             digest = file_digest(temporary)
             _checksum_file(path).unlink(missing_ok=True)  # a run that is killed now leaves a whole state without one
@@ -85,7 +87,12 @@ class CheckpointManager:
         return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
     def resume(
-        self, which: str, training: TrainingState, must_match: dict[str, Any], may_change: dict[str, str]
+        self,
+        which: str,
+        training: TrainingState,
+        must_match: dict[str, Any],
+        may_change: dict[str, str],
+        defaults: Mapping[str, str] = MappingProxyType({}),
     ) -> "Resumed":
         """Bring a training to where a stopped run was.
 
@@ -95,6 +102,7 @@ class CheckpointManager:
             training: gets the state.
             must_match: what must be as it was, by name.
             may_change: what may have changed; changes are listed.
+            defaults: what a flag that was not given means, by name, for that list.
 
         Raises:
             UserError: something that must match was different, or no whole state where one was named.
@@ -110,18 +118,21 @@ class CheckpointManager:
         else:
             found = (self if which == "auto" else CheckpointManager(path, self.keep)).newest()
         if found is None and which != "auto":
-            raise UserError(f"--resume {path}: no state step-*.pth there")
+            states = states_folder(path, self.folder.name)
+            advice = "expected a folder with some, such as OUTPUT_DIR/states/STAGE"
+            if CheckpointManager(states, self.keep).files():
+                advice = f"look in {states}, or use --resume auto --output_dir {path}"
+            raise UserError(f"--resume {path}: no state step-*.pth there; {advice}")
         if found is None:
             return Resumed(notes=[f"nothing to resume in {self.folder}: starting anew"])
         path, state, problems = found
         _check_must_match(path, state["fixed"], must_match)
         training.restore(state)
-        progress, before = Progress.from_file(state["progress"]), state["settings"]
-        changed = [f"{name} {before.get(name)} -> {now}" for name, now in may_change.items() if before.get(name) != now]
+        progress = Progress.from_file(state["progress"])
         notes = [
             *problems,
             f"resumed from {path}: step {progress.step:,}, epoch {progress.epoch + 1}",
-            *([f"changed since: {', '.join(changed)}"] if changed else []),
+            *describe_changes(state["settings"], may_change, defaults),
         ]
         return Resumed(progress, notes, Path(state["log"]), state["sums"], state["validated_on"])
 

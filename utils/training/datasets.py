@@ -71,8 +71,13 @@ def check_scorable(image_set: ImageSet) -> None:
     Raises:
         UserError: it is one.
     """
+    if image_set.synthetic:
+        raise UserError(
+            f"--valset_dir sharp={image_set.root}: sharp= photographs have no blurry partners; make pairs with "
+            "`python -m tools.synthesize_blur`"
+        )
     if image_set.sharp is None:
-        raise UserError(f"--valset_dir {image_set.root} has no sharp images to validate against")
+        raise UserError(f"--valset_dir {image_set.root} has no sharp images to validate against; give pairs")
     for path in image_set.blurry:
         info = inspect_image(path)
         if min(info.height, info.width) < MIN_SCORED_SIDE:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from utils.common.errors import UserError, some
+from utils.common.errors import UserError, relative_names, some
 
 _FILES_SHOWN = 48
 
@@ -48,11 +48,13 @@ class NonFiniteGuard:
             UserError: it is the last in a row that is allowed.
         """
         what = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-        where = f"step {step:,}: loss {what}, gradient norm {norm:g} on {some(names, _FILES_SHOWN)}"
+        folder, files = relative_names(names)
+        listed = some(files, _FILES_SHOWN, "\n  ")
+        where = f"step {step:,}: loss {what}, gradient norm {norm:g}; its images, in {folder}:\n  {listed}"
         if self.consecutive >= self.limit:
             raise UserError(
-                f"{self.consecutive} steps in a row without finite losses and gradients, the last {where}. Weights and "
-                "states on disk are as they were before them. Lower --lr, give --clip_grad, or look for broken images "
-                "with `python -m tools.check_data`"
+                f"the loss or gradient was not finite in {self.consecutive} consecutive steps. Lower --lr, give "
+                "--clip_grad, or look for broken images with `python -m tools.check_data`. The weights and states on "
+                f"disk are from before these steps. The last of them, {where}"
             )
         return f"skipped {where}"

@@ -19,6 +19,12 @@ from utils.runtime.distributed import DistributedContext
 from utils.training.stage import Stage
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PATHS = (
+    *("trainset_dir", "valset_dir", "cache_dir", "output_dir", "log_dir"),
+    *("reblurring_weights", "deblurring_weights"),
+)
+_WITHOUT_EFFECT = ("stage", "val_every", "save_every", "keep", "max_bad_steps", "num_workers", "eager")
+_DIGITS = 12  # of a SHA-256 in messages
 
 
 def provenance(
@@ -65,8 +71,8 @@ def resume_settings(
     weights: Mapping[str, Path],
     image_sets: Sequence[ImageSet],
     distributed: DistributedContext,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what a resumed run must share with the one that was stopped, and what it may change, by name.
+) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
+    """Return, by name, what must match the stopped run, what may differ, and what flags that are not given mean.
 
     Args:
         stage: what is trained.
@@ -81,7 +87,33 @@ def resume_settings(
         must_match["reblurring_weights"] = digests["reblurring_weights"]
     may_change = {name: str(value) for name, value in arguments.items() if name not in ("resume", "overwrite")}
     may_change |= {"processes": str(distributed.world_size)}
-    return must_match, may_change | {f"{name} SHA-256": each for name, each in digests.items()}
+    may_change |= {f"{name} SHA-256": each for name, each in digests.items()}
+    return must_match, may_change, {"lr": str(stage.lr), "max_steps": "no limit", "clip_grad": "no limit"}
+
+
+def describe_changes(before: Mapping[str, str], now: Mapping[str, str], defaults: Mapping[str, str]) -> list[str]:
+    """Return a line on the settings that a resumed run changes, if any: first those that alter the result, paths last.
+
+    Args:
+        before: the settings of the stopped run, by name.
+        now: those of this run.
+        defaults: what a flag that was not given means, by name.
+    """
+
+    def shown(name: str, value: str | None) -> str:
+        if value in (None, "None"):
+            return f"{shown(name, defaults[name])} (default)" if name in defaults else "none"
+        if name == "lr":
+            return np.format_float_scientific(float(value), trim="-", exp_digits=1)
+        return value[:_DIGITS] if name.endswith("SHA-256") else value
+
+    groups: dict[str, list[str]] = {"": [], "without effect on the result: ": [], "paths: ": []}
+    for name, value in now.items():
+        if before.get(name) != value:
+            group = "paths: " if name in _PATHS else "without effect on the result: " if name in _WITHOUT_EFFECT else ""
+            groups[group].append(f"{name} {shown(name, before.get(name))} -> {shown(name, value)}")
+    listed = "; ".join(f"{group}{', '.join(changes)}" for group, changes in groups.items() if changes)
+    return [f"changed since: {listed}"] if listed else []
 
 
 def describe_run(

@@ -46,14 +46,16 @@ class StageFiles:
         self._states = CheckpointManager(states_folder(output_dir, stage), keep)
         self._settings: dict[str, Any] = {}
 
-    def resume(self, which: str, must_match: dict[str, Any], may_change: dict[str, str]) -> Resumed:
+    def resume(
+        self, which: str, must_match: dict[str, Any], may_change: dict[str, str], defaults: dict[str, str]
+    ) -> Resumed:
         """Bring the training to where a stopped run was, see `CheckpointManager.resume`; later states are removed.
 
         Raises:
             UserError: that cannot be done, or ranks found different states.
         """
         self._settings = {"fixed": must_match, "settings": may_change, "validated_on": self._validated_on}
-        resumed = self._states.resume(which, self._training, must_match, may_change)
+        resumed = self._states.resume(which, self._training, must_match, may_change, defaults)
         if len(set(self._distributed.gather(resumed.progress.step))) > 1:
             raise UserError(
                 f"--resume: the nodes found different states in {self._states.folder}; --output_dir should be on a "

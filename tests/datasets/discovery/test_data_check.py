@@ -33,7 +33,7 @@ def test_training_ends_with_all_that_the_headers_tell(tmp_path):
         find_images(tmp_path / "GOPRO", "train")
     first, *problems = str(error.value).splitlines()
     assert first == "6 problems:"
-    for text in ("1 in blur/ without a partner in sharp/ ", "600×384", "20×7", "8 bits", "blur/11.png cannot be read"):
+    for text in ("1 in blur/ without a partner in sharp/ ", "600×384", "20×7", "16 bits", "blur/11.png cannot be read"):
         assert any(text in problem for problem in problems)
 
 

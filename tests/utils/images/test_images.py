@@ -70,7 +70,8 @@ def test_grey_palette_and_alpha_are_converted_with_a_note(tmp_path):
 def test_converted_partner_is_noted(tmp_path):
     save(tmp_path / "blur" / "1.png", picture())
     save(tmp_path / "sharp" / "1.png", picture(channels=1))
-    assert "1 images are not plain RGB" in find_images(tmp_path, "test").describe()
+    note = "1 images are not plain RGB (grey, palette or alpha) and are converted: sharp/1.png"
+    assert note in find_images(tmp_path, "test").describe()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -80,15 +81,13 @@ def test_16_bit_images_are_refused(tmp_path, channels, suffix):
     path.parent.mkdir()
     assert cv2.imwrite(str(path), picture(channels=channels).astype(np.uint16) * 257)
     for check in (inspect_image, read_image, lambda path: find_images(path.parent, "test")):
-        with pytest.raises(
-            UserError, match=rf"a\.{suffix} does not have 8 bits a channel .*convert it to an 8-bit RGB"
-        ):
+        with pytest.raises(UserError, match=rf"a\.{suffix} has 16 bits per channel; convert it to an 8-bit RGB image"):
             check(path)
 
 
 def test_float_image_is_refused(tmp_path):
     Image.fromarray(np.zeros((12, 16), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(UserError, match=r"a\.tif does not have 8 bits a channel \(mode F, floating-point numbers\)"):
+    with pytest.raises(UserError, match=r"a\.tif holds floating-point numbers; convert it to an 8-bit RGB image"):
         inspect_image(tmp_path / "a.tif")
 
 

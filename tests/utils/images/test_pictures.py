@@ -208,7 +208,7 @@ def test_a_photographs_png_is_no_larger_than_one_made_by_searching(tmp_path):
 def test_a_float_tiff_is_refused(tmp_path, photo):
     photo.convert("F").save(tmp_path / "a.tif")
     with pytest.raises(
-        UnreadableError, match=r"a\.tif does not have 8 or 16 bits a channel \(mode F, floating-point numbers\)"
+        UnreadableError, match=r"a\.tif holds floating-point numbers; convert it to an 8-bit or 16-bit RGB image"
     ):
         read_picture(tmp_path / "a.tif")
 
