@@ -27,7 +27,7 @@ demo: $(VENV)/.installed
 
 # Two processes, a file each. In the order of the folders: by their numbers of tests, the longest files would come last.
 test: $(VENV)/.installed-tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What takes no more than about a second a test and starts no process: every package in less than a minute.
 quick: $(VENV)/.installed-tests

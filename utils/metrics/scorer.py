@@ -31,7 +31,7 @@ KNOWN = {name: Metric(COMPARABLE_WITH[name]) for name in METRICS} | {
     "lpips": Metric("LPIPS v0.1 with AlexNet (pyiqa)", lower_is_better=True),
     "niqe": Metric("NIQE (pyiqa)", lower_is_better=True, needs_reference=False),
 }
-DEFAULT = tuple(METRICS)
+DEFAULT = ("psnr", "psnr_float", "ssim", "ssim_released", "ssim_matlab")  # columns of results that others resume
 
 
 def parse_metrics(text: str) -> tuple[str, ...]:
