@@ -7,7 +7,7 @@
     python DR_training.py ... --resume auto                                          # resumes a stopped run
     torchrun --nproc_per_node 4 DR_training.py ...                                   # on four GPUs
 
-Every default is the paper's unless its help says otherwise. Each stage leaves one file in --output_dir.
+Defaults are the paper's unless the help states otherwise. Each stage writes one network file to --output_dir.
 """
 
 import argparse
@@ -65,7 +65,7 @@ from utils.training import (
 )
 
 MAX_WIDTH = 512  # 3.8 billion parameters
-WARMUP_STEPS = 3  # before a step is recorded: allocations, the optimiser's state, the kernels' compilation
+WARMUP_STEPS = 3  # before a step is recorded: allocations, optimizer state, compilation of kernels
 WARMUP_STEPS_DISTRIBUTED = 11  # what PyTorch asks for with DistributedDataParallel
 
 
@@ -211,7 +211,7 @@ class Finetune(Stage):
     def forward(self, batch: Batch) -> StepOutput:
         """Return the loss of a batch, see `Stage`."""
         deblurred = self.network(batch["blurry"])
-        # A mean over all images, so that an image weighs the same whatever else is in its batch.
+        # The mean over all images, so that an image's weight does not depend on the others in its batch.
         deblur = (self.criterion(deblurred, batch["sharp"]) * batch["has_sharp"]).mean()
         reblur = self.consistency(batch["blurry"], deblurred)
         loss = self.lambda_a * deblur + self.lambda_b * reblur
@@ -249,12 +249,12 @@ def weight_files(stage: str, args: argparse.Namespace) -> dict[str, Path]:
 def training_step(
     model: nn.Module, training: TrainingState, *, weight: Tensor, **batch: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Take a step on this rank's images of a batch, which leaves the weights as they are where it is not finite.
+    """Take a step on this rank's images of a batch; if it is not finite, the weights stay unchanged.
 
     Args:
-        model: the stage, or what averages its gradients over all ranks.
-        training: its network with the optimiser.
-        weight: of each image, see `SharedBatches.weight`.
+        model: the stage, or its DistributedDataParallel wrapper.
+        training: the network and its optimizer.
+        weight: weight of each image, see `SharedBatches.weight`.
         batch: see `Stage.forward`.
 
     Returns:
@@ -300,7 +300,7 @@ def train_stage(
     validation_sets: Sequence[ImageSet],
     distributed: DistributedContext,
 ) -> None:
-    """Train a stage from where it stands to its last step, or until SIGINT or SIGTERM."""
+    """Train a stage from its first step, or that of the state it resumes, to the last, or until SIGINT or SIGTERM."""
     data = TrainingData(image_sets, settings_of(DataSettings, vars(args)), distributed)
     model, base_lr = distributed.wrap(stage), stage.lr if args.lr is None else args.lr
     training = TrainingState(stage.network, base_lr, settings_of(OptimizationSettings, vars(args)))
@@ -319,13 +319,15 @@ def train_stage(
     stopping = False
     with (
         interruption() as stop,
-        CudaGraph(step, warmup) if recorded else nullcontext(step) as run_step,  # a recording ends before the processes
+        CudaGraph(step, warmup)
+        if recorded
+        else nullcontext(step) as run_step,  # a recorded graph is released before the process group
         open_log(args.log_dir, stage.name, record, last_step, resumed, distributed.is_main) as log,
         files.saved_on_error(progress, log, steps),
     ):
         log.line(describe_run(vars(args), data.frames, last_step, base_lr, distributed, stage.network.deform_op))
         if first_step == 0:
-            files.save_state(progress, log)  # from now on --resume auto finds a run here, whatever ends it
+            files.save_state(progress, log)  # --resume auto finds the run from now on, however it ends
         while True:
             if validation_sets and not stopping and progress.validation_due(args.val_every, last_step):
                 scores = validate(files.network, validation_sets, distributed, args.precision,
@@ -345,7 +347,7 @@ def train_stage(
                 weight = torch.full((), data.batches.weight(progress.samples_seen), device=distributed.device)
                 images = batch.images
                 restored, numbers = run_step(weight=weight, **images)
-                upcoming.prepare_next()  # while the GPU is at work
+                upcoming.prepare_next()  # while the GPU computes
                 progress.advance(data.batches.size(progress.samples_seen), data.frames)
                 launched = Step(progress.step, lr, batch.names, batch.broken)
                 stopping = steps.add(launched, numbers, bool(stop.requested), log)
@@ -368,7 +370,7 @@ def train_stage(
 
 
 def main(args: argparse.Namespace) -> None:
-    """Find the images, then train the stages asked for; torchrun calls this once for each GPU."""
+    """Find the images, then train the requested stages; torchrun calls this once per GPU."""
     with init_distributed(args.device) as distributed:
         stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
         pick_deform_op(args.deform_op, distributed.device, args.width)

@@ -116,31 +116,31 @@ def restore_set(
     distributed: DistributedContext,
     stop: Interruption,
 ) -> None:
-    """Restore, score and save this process's share of a set's images; threads read and write files beside it.
+    """Restore, score and save this process's share of a set's images; threads read and write files in parallel.
 
     Args:
-        source: what restores them.
+        source: restores the images.
         inputs: the set.
-        scorer: of the images.
+        scorer: scores them.
         run: settings of the run.
-        results: take the scores.
+        results: receive the scores.
         distributed: the processes that share the set.
-        stop: is heeded after each image, when the scores are written; then it ends the program.
+        stop: checked after each image; a request writes the scores and ends the program.
 
     Raises:
-        UserError: something cannot be written, or memory does not suffice for the network.
+        UserError: something cannot be written, or there is not enough memory for the network.
     """
     name, images = source.set_name(inputs), SetImages(inputs, source, scorer, results)
     share = results.share(name, inputs.images.names[: inputs.count])
     bar = tqdm(total=len(share), desc=name, unit="image", dynamic_ncols=True, disable=not distributed.is_main)
     with results.set_written(name, inputs) as problems, images.pipeline(run.num_workers) as pipeline, bar:
 
-        def take_in(everything: bool = False) -> None:
+        def add_written(everything: bool = False) -> None:
             for row in (row for _, rows in pipeline.written(everything) for row in rows):
                 bar.update()
                 if isinstance(row, UnreadableError):
                     problems.append(str(row))
-                    tqdm.write(f"left out: {row}")
+                    tqdm.write(f"skipped: {row}")
                 else:
                     results.add(row)
 
@@ -149,18 +149,18 @@ def restore_set(
                 break
             restored, seconds = images.restore(loaded)
             pipeline.write(batch, partial(images.score_and_save, loaded, restored, seconds))
-            del loaded, restored  # the writing thread's to keep, or to let go
-            take_in()
-        take_in(everything=True)
+            del loaded, restored  # the writing thread releases them
+            add_written()
+        add_written(everything=True)
     if distributed.any(stop.requested is not None):
-        print(f"{name}: {len(results.of(name)):,} of {inputs.count:,} images are done; --resume goes on")
+        print(f"{name}: {len(results.of(name)):,} of {inputs.count:,} images are done; continue with --resume")
         stop.end()
     if name in results.sets:
         print_summary(name, results.sets[name])
 
 
 def main(args: argparse.Namespace) -> None:
-    """Find the images and check everything that can be wrong, then restore and score; torchrun calls it once a GPU."""
+    """Find the images and check all inputs, then restore and score; torchrun calls this once per GPU."""
     run = settings_of(RunSettings, vars(args))
     with init_distributed(args.device, "--resume") as distributed, ExitStack() as until_the_end:
         previous = PreviousRun(args.save_dir)
@@ -173,7 +173,7 @@ def main(args: argparse.Namespace) -> None:
             if isinstance(source.restorer, Restorer):
                 until_the_end.enter_context(source.restorer)
         inputs, videos = find_inputs(args.testset_dir, args.blur_dir, args.save_dir, args.limit)
-        # Rows are told apart by the names of sets and images, which other folders may share.
+        # Rows are identified by the names of sets and images, which other folders may share.
         read = {
             "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
             "blur_dir": args.blur_dir,
@@ -187,16 +187,16 @@ def main(args: argparse.Namespace) -> None:
             remove_temporary_files(sources, inputs, args.save_dir)
         check_writable(args.save_dir, "--save_dir")
         if distributed.is_main:
-            results.take_over(previous, replaced=existing if args.overwrite else ())
+            results.continue_from(previous, replaced=existing if args.overwrite else ())
         distributed.barrier()
 
         for each in inputs:
             print(each.images.describe())
             results.problems += each.images.unreadable_dirs
-        message = "stopping after the image in hand; a second signal ends at once"
+        message = "stopping after the current image; a second signal stops at once"
         with interruption(message if distributed.is_main else "") as stop:
             for source in sources:
-                for each in (each for each in inputs if each.count):  # no folders of videos alone
+                for each in (each for each in inputs if each.count):  # not folders with only videos
                     restore_set(source, each, scorer, run, results, distributed, stop)
                 if distributed.is_main:
                     restore_videos(source, videos, run, results, stop)
@@ -207,12 +207,12 @@ def main(args: argparse.Namespace) -> None:
                 print_published(each.images.kind)
             if distributed.is_main and args.figures:
                 results.problems += write_set_figures(sources, each, run, distributed.device)
-        results.problems = list(dict.fromkeys(results.problems))  # several networks meet the same ones
+        results.problems = list(dict.fromkeys(results.problems))  # several networks report the same ones
         if distributed.is_main:
             write_page(sources, inputs, results)
             results.end()
         written = [name for name in (PAGE, TABLE, SUMMARY) if (args.save_dir / name).exists()]
-        what = [] if args.from_results else ["what was restored"]
+        what = [] if args.from_results else ["restored images"]
         print(f"\n{', '.join([*what, *written])} are in {args.save_dir}")
     if distributed.is_main:
         results.check_complete()

@@ -57,10 +57,10 @@ def check(result: subprocess.CompletedProcess, status: int, line: str, folder: P
     [
         ("os.kill(os.getpid(), 2)", 130, "^interrupted$"),
         ("os.kill(os.getpid(), 15)", 143, "^terminated$"),
-        ("raise MemoryError", 2, r"^error: memory does not suffice .MemoryError.; free memory"),
-        ("import torch; torch.empty(2**60)", 2, "^error: memory does not suffice .*can't allocate memory"),
+        ("raise MemoryError", 2, r"^error: not enough memory .MemoryError.; free some"),
+        ("import torch; torch.empty(2**60)", 2, "^error: not enough memory .*can't allocate memory"),
         ("raise OSError(28, 'No space left on device', 'events')", 2, "^error: events cannot be written: No space"),
-        ("raise BrokenPipeError", 141, "^error: what read the output has ended"),
+        ("raise BrokenPipeError", 141, "^error: the reader of the output has ended"),
     ],
 )
 def test_faults_in_a_step_save_the_state_and_end_in_one_line(tmp_path, fault, status, line):
@@ -91,22 +91,22 @@ def test_a_validation_image_that_does_not_fit_is_restored_in_tiles(tmp_path):
     for more in (150, 160, 170):  # MiB; what PyTorch needs at least varies, and its libraries crash just below that
         folder = tmp_path / str(more)
         result = validated_in(folder, "reblur", more, SAMPLES, "--width", "32", "--max_steps", "1")
-        if result.returncode != -signal.SIGSEGV and "going on with tiles of" in log_lines(folder):
+        if result.returncode != -signal.SIGSEGV and "continuing with tiles of" in log_lines(folder):
             break
     assert result.returncode == 0, result.stderr
-    assert "going on with tiles of" in log_lines(folder)
+    assert "continuing with tiles of" in log_lines(folder)
     assert "validation, step 1: psnr" in log_lines(folder)
 
 
-def test_validation_is_left_out_where_not_even_tiles_fit_and_does_not_hold_up_the_run(tmp_path):
+def test_validation_is_skipped_if_not_even_tiles_fit_and_the_run_continues(tmp_path):
     """A cluster that starts a failed run again would fail at the same image for ever."""
     for side in ("blur", "sharp"):
         save(tmp_path / "large" / side / "a.png", size=(4000, 3000))
     result = validated_in(tmp_path, "deblur", 10, tmp_path / "large")
     assert result.returncode == 0, result.stderr
     lines = log_lines(tmp_path)
-    assert "validation, step 1: left out, memory does not suffice for " in lines
-    assert "validation, step 2: left out, memory does not suffice for " in lines
+    assert "validation, step 1: skipped, not enough memory for " in lines
+    assert "validation, step 2: skipped, not enough memory for " in lines
     assert "DeblurringNet_NF.pth; log in" in lines
     assert load_file(states(tmp_path)[0])["progress"]["validated"] == 2
 
@@ -160,7 +160,7 @@ def test_a_killed_worker(tmp_path):
     status, _, err = finished(process)
     assert status == 2, err
     assert "Traceback" not in err
-    assert "error: a process that reads images was killed" in err.splitlines()[-1]
+    assert "error: a data loading process was killed" in err.splitlines()[-1]
     assert states(tmp_path)
 
 

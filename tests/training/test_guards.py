@@ -84,8 +84,8 @@ def test_or_it_is_left_out_and_counted(tmp_path, more, monkeypatch):
     truncate(pairs(tmp_path) / "sharp" / "000048.png")
     run(tmp_path, "--skip_bad_images", *more)
     text = log_lines(tmp_path)
-    assert len([line for line in text.splitlines() if "left out" in line and "000048.png" in line]) == 1
-    assert text.count(", 1 images left out") == 3  # a line an epoch
+    assert len([line for line in text.splitlines() if "skipped in every epoch" in line and "000048.png" in line]) == 1
+    assert text.count(", 1 images skipped") == 3  # a line an epoch
     assert len(values(tmp_path / "log", "deblur", "loss/total")) == 6
 
 

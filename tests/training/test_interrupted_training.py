@@ -111,7 +111,7 @@ def test_numbers_that_make_no_sense(tmp_path, capsys, flag, value, message):
         (("--trainset_dir", "nowhere"), "error: nowhere does not exist; expected the folder of a data set"),
         (("--device", "meta"), "error: --device meta is not supported; expected auto, cpu, cuda or cuda:N"),
         (("--device", "mps"), "error: --device mps is not supported (Apple's GPUs lack the gradient of the deformable"),
-        (("--device", "cuda:99"), "error: --device cuda:99 cannot be used here"),
+        (("--device", "cuda:99"), "error: --device cuda:99 is not available"),
     ],
 )
 def test_bad_arguments_are_one_message_and_status_2(tmp_path, run_here, more, message):

@@ -113,7 +113,7 @@ def test_signals_save_one_state_for_all(tmp_path, number):
     os.killpg(process.pid, number)  # to torchrun and to each process, as a terminal or a cluster does
     status, out, err = finished(process)
     assert status != 0
-    assert "--resume auto goes on" in out
+    assert "continue with --resume auto" in out
     assert 'DR_training.py", line' not in err
     (state,) = states(tmp_path)
     assert load_file(state)["progress"]["step"] == int(state.stem.partition("-")[2])
@@ -128,7 +128,7 @@ def test_a_process_that_is_killed_ends_the_other_with_a_line(tmp_path):
     os.kill(int(children[1]), signal.SIGKILL)
     status, _, err = finished(process)
     assert status != 0
-    assert "error: a process of the run is gone; --resume auto goes on" in err
+    assert "error: a process of the run was lost; --resume auto continues" in err
     assert 'DR_training.py", line' not in err
     train(tmp_path, *STAGE, "--resume", "auto", "--max_steps", "2", trainset=(str(pairs(tmp_path)),))
 

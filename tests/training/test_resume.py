@@ -86,7 +86,7 @@ def test_signals_save_and_exit_with_a_status_of_their_own(tmp_path, number, stat
     ended, rest = interrupt(tmp_path, "epoch 2", workers, number, ("--n_epochs", "400"))
     assert ended == status, rest
     assert "Traceback" not in rest
-    assert "--resume auto goes on" in rest
+    assert "continue with --resume auto" in rest
     (state,) = states(tmp_path)
     assert load_file(state)["progress"]["step"] == int(state.stem.partition("-")[2])
 
@@ -106,7 +106,7 @@ def test_a_damaged_state_is_reported_and_the_one_before_used(tmp_path, whole_run
     part(tmp_path, "--resume", "auto")
     assert same(weights(tmp_path), weights(whole_run))
     lines = log_lines(tmp_path)
-    assert f"{newest} is damaged: its SHA-256 is not the one in {newest.name}.sha256" in lines
+    assert f"{newest} is damaged: its SHA-256 differs from that in {newest.name}.sha256" in lines
     assert f"resumed from {before}: step 3" in lines
 
 
@@ -114,7 +114,7 @@ def test_no_whole_state_left_is_an_error_and_not_a_new_run(tmp_path):
     part(tmp_path, "--max_steps", "2", "--save_every", "1steps")
     for state in (tmp_path / "nets" / "states" / "deblur").glob("*.pth"):
         state.write_bytes(b"")
-    with pytest.raises(UserError, match=r"no state of the run can be read: .* --resume none starts anew"):
+    with pytest.raises(UserError, match=r"no state of the run can be read: .* --resume none starts a new run"):
         part(tmp_path, "--resume", "auto")
 
 
@@ -124,7 +124,9 @@ def test_what_must_not_change_is_refused_with_the_differences(tmp_path):
         part(tmp_path, "--resume", "auto", "--width", "6")
     (pairs(tmp_path) / "blur" / "000048.png").unlink()
     (pairs(tmp_path) / "sharp" / "000048.png").unlink()
-    with pytest.raises(UserError, match=r"data was 3 frames, is 2: 1 are gone \(paired pair 000048.png\). Give what"):
+    with pytest.raises(
+        UserError, match=r"data was 3 frames, is 2: 1 are missing \(paired pair 000048.png\). Give what"
+    ):
         part(tmp_path, "--resume", "auto")
     (state,) = states(tmp_path)
     with pytest.raises(UserError, match=r"stage was deblur, is reblur. Give what it was started with"):
@@ -146,7 +148,7 @@ def test_what_may_change_is_logged(tmp_path):
 
 def test_a_stopped_run_is_not_overwritten_by_accident(tmp_path):
     part(tmp_path, "--max_steps", "1")
-    with pytest.raises(UserError, match=r"NF.pth exists already; give --resume auto to go on with it, --overwrite"):
+    with pytest.raises(UserError, match=r"NF.pth exists already; give --resume auto to continue it, --overwrite"):
         part(tmp_path)
     (tmp_path / "nets" / NETWORK).unlink()
     with pytest.raises(UserError, match=r"step-000000001.pth is the state of a stopped run; give --resume auto"):
@@ -157,7 +159,7 @@ def test_a_stopped_run_is_not_overwritten_by_accident(tmp_path):
 
 def test_resume_without_anything_there(tmp_path):
     part(tmp_path, "--resume", "auto", "--max_steps", "1")
-    assert "nothing to resume in" in log_lines(tmp_path)
+    assert "no state to resume in" in log_lines(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"--resume .*empty: no state step-\*.pth there; expected a folder with"):
         part(tmp_path / "other", "--resume", str(tmp_path / "empty"))
@@ -212,7 +214,7 @@ def test_an_error_in_training_keeps_the_steps_before_it(tmp_path, whole_run):
     frame.write_bytes(whole[:2000])
     with pytest.raises(UserError, match="000048.png is damaged"):
         part(tmp_path, "--batch_size", "1")
-    assert "--resume auto goes on" in log_lines(tmp_path)
+    assert "continue with --resume auto" in log_lines(tmp_path)
     frame.write_bytes(whole)
     part(tmp_path, "--batch_size", "1", "--resume", "auto")
     part(tmp_path / "one", "--batch_size", "1")
@@ -224,9 +226,9 @@ def test_a_lost_network_is_written_again_and_nothing_else_is_said_to_be(tmp_path
     (tmp_path / "nets" / NETWORK).unlink()
     part(tmp_path, "--resume", "auto")
     assert same(weights(tmp_path), weights(whole_run))
-    assert "nothing left to train: 6 steps are done, 6 were asked for; wrote" in log_lines(tmp_path)
+    assert "nothing left to train: 6 steps are done, 6 were requested; wrote" in log_lines(tmp_path)
     part(tmp_path, "--resume", "auto", "--max_steps", "2")
-    assert "nothing left to train: 6 steps are done, 2 were asked for; " in log_lines(tmp_path)
+    assert "nothing left to train: 6 steps are done, 2 were requested; " in log_lines(tmp_path)
 
 
 def test_an_older_state_takes_the_place_of_newer_ones_only_if_asked_to(tmp_path):
@@ -257,7 +259,9 @@ def test_other_data_of_a_later_stage_is_refused_before_the_first_is_trained(tmp_
         shutil.rmtree(tmp_path / "nets" / "states" / stage)
     for name in ("ReBlurringNet.pth", "DeblurringNet_NF.pth"):
         (tmp_path / "nets" / name).unlink()
-    with pytest.raises(UserError, match="states/finetune/step-.* cannot go on like this: data was 2 frames, is 3"):
+    with pytest.raises(
+        UserError, match="states/finetune/step-.* cannot be resumed with these arguments: data was 2 frames, is 3"
+    ):
         train(tmp_path, "--stage", "all", *small, "--resume", "auto", trainset=(str(pairs(tmp_path / "other")),))
     assert not (tmp_path / "nets" / "states" / "reblur").exists()
 
@@ -279,7 +283,7 @@ def test_nothing_is_written_among_images_that_are_read(tmp_path):
     photos.mkdir()
     shutil.copy(pairs(tmp_path) / "blur" / "000048.png", photos)
     small = arguments(tmp_path, "--stage", "finetune", "--log_dir", str(photos / "log"), trainset=(str(photos),))
-    with pytest.raises(UserError, match=r"--log_dir .*log lies inside .*photos, whose images are read at any depth"):
+    with pytest.raises(UserError, match=r"--log_dir .*log is inside .*photos, whose images are read at any depth"):
         DR_training.main(DR_training.parse_args(small))
 
 

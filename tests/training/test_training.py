@@ -103,7 +103,7 @@ def test_unpaired_images_take_no_part_in_the_other_stages(tmp_path):
     train(tmp_path, "--stage", "deblur", "--n_epochs", "1", trainset=(str(SAMPLES), f"unpaired={folder}"))
     (log,) = (tmp_path / "log").glob("deblur_*/log.txt")
     assert "deblur: 2 frames" in log.read_text()
-    with pytest.raises(UserError, match="--stage reblur needs sharp images, and none of the data sets has any"):
+    with pytest.raises(UserError, match="--stage reblur needs sharp images, and no set of --trainset_dir has any"):
         train(tmp_path, "--stage", "reblur", trainset=(f"unpaired={folder}",))
 
 

@@ -1,4 +1,4 @@
-"""The state of a training run on disk, from which it goes on as if it had never stopped."""
+"""Saved states of a training run, from which it resumes as if it had never stopped."""
 
 import re
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ _NAME = re.compile(r"step-(\d{9})\.pth")
 
 @dataclass
 class Resumed:
-    """Where a run goes on.
+    """Where a run resumes.
 
     Attributes:
-        progress: how far it had come.
+        progress: steps and epochs done.
         notes: lines for the log.
         log: its log's folder, None for a new run.
-        sums: see `utils.training.run_log.RunLog`, of the epoch it was in.
-        validated_on: what its best PSNR is of.
+        sums: of the current epoch's losses, see `utils.training.run_log.RunLog.sums`.
+        validated_on: the data and weights of its best PSNR.
     """
 
     progress: Progress = field(default_factory=Progress)
@@ -38,11 +38,11 @@ class Resumed:
 
 
 class CheckpointManager:
-    """A folder of numbered states of one stage, the newest `keep` of them; each has its SHA-256 beside it.
+    """A folder of numbered states of one stage, the newest `keep` of them, each with a file of its SHA-256.
 
     Args:
-        folder: where they lie.
-        keep: how many.
+        folder: of the states.
+        keep: number of states.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -51,7 +51,7 @@ class CheckpointManager:
         self._saved: Path | None = None
 
     def save(self, progress: Progress, content: dict[str, Any], again: bool = False) -> Path:
-        """Write a state, then remove the oldest ones; one that was just written only where it changed: `again`.
+        """Write a state, then remove the oldest ones; one that was written already is replaced only with `again`.
 
         Raises:
             UserError: it cannot be written; the older ones are kept.
@@ -64,7 +64,7 @@ class CheckpointManager:
         with atomic_write(path, "make room or lower --keep", "The previous state is intact") as temporary:
             save_tensors({"version": __version__, "progress": progress.to_file(), **content}, temporary)
             digest = file_digest(temporary)
-            _checksum_file(path).unlink(missing_ok=True)  # a run that is killed now leaves a whole state without one
+            _checksum_file(path).unlink(missing_ok=True)  # a run killed here leaves a complete state without one
         with atomic_write(_checksum_file(path)) as checksum:
             checksum.write_text(f"{digest}  {path.name}\n")
         for old in self.files()[self.keep :]:
@@ -74,7 +74,7 @@ class CheckpointManager:
         return path
 
     def clear(self, from_step: int) -> None:
-        """Remove the states after a step: another run takes that one's place."""
+        """Remove the states after a step: another run replaces them."""
         for old in self.files():
             if (match := _NAME.fullmatch(old.name)) and int(match[1]) > from_step:
                 old.unlink()
@@ -94,25 +94,25 @@ class CheckpointManager:
         may_change: dict[str, str],
         defaults: Mapping[str, str] = MappingProxyType({}),
     ) -> "Resumed":
-        """Bring a training to where a stopped run was.
+        """Restore the training state of a stopped run.
 
         Args:
-            which: "none" starts anew; "auto" takes the newest whole state of this folder, if there is one; else the
-                path of a state or of a folder of states.
-            training: gets the state.
-            must_match: what must be as it was, by name.
+            which: "none" for a new run; "auto" for the newest valid state of this folder, if any; else the path of a
+                state or of a folder of states.
+            training: into which the state is loaded.
+            must_match: what must be unchanged, by name.
             may_change: what may have changed; changes are listed.
             defaults: what a flag that was not given means, by name, for that list.
 
         Raises:
-            UserError: something that must match was different, or no whole state where one was named.
-            CheckpointError: the state that was named is damaged.
+            UserError: something that must match differs, or there is no valid state at the given path.
+            CheckpointError: the given state is damaged.
         """
         if which == "none":
             return Resumed()
         path = Path(which)
         if which != "auto" and not path.exists():
-            raise UserError(f"--resume {which!r}: expected auto, none, or a state step-*.pth that a run wrote")
+            raise UserError(f"--resume {which!r}: expected auto, none, or a state step-*.pth or its folder")
         if which != "auto" and not path.is_dir():
             found = path, load_state(path), []
         else:
@@ -124,7 +124,7 @@ class CheckpointManager:
                 advice = f"look in {states}, or use --resume auto --output_dir {path}"
             raise UserError(f"--resume {path}: no state step-*.pth there; {advice}")
         if found is None:
-            return Resumed(notes=[f"nothing to resume in {self.folder}: starting anew"])
+            return Resumed(notes=[f"no state to resume in {self.folder}: starting a new run"])
         path, state, problems = found
         _check_must_match(path, state["fixed"], must_match)
         training.restore(state)
@@ -137,7 +137,7 @@ class CheckpointManager:
         return Resumed(progress, notes, Path(state["log"]), state["sums"], state["validated_on"])
 
     def newest(self) -> tuple[Path, dict[str, Any], list[str]] | None:
-        """Return the newest state that is whole, its content, and what is wrong with newer ones; None without states.
+        """Return the newest valid state, its content, and what is wrong with newer ones; None without states.
 
         Raises:
             UserError: there are states, all of them damaged.
@@ -149,19 +149,19 @@ class CheckpointManager:
             except CheckpointError as error:
                 problems.append(str(error))
         if problems:
-            raise UserError(f"no state of the run can be read: {'; '.join(problems)}; --resume none starts anew")
+            raise UserError(f"no state of the run can be read: {'; '.join(problems)}; --resume none starts a new run")
         return None
 
 
 def check_same_data(output_dir: Path, frames: Mapping[str, list[str]]) -> None:
-    """Refuse to resume a stage whose newest state is of other frames, before the stages that come first are trained.
+    """Refuse to resume a stage whose newest state is of other frames, before earlier stages are trained.
 
     Args:
-        output_dir: where the stages' states lie.
-        frames: of each stage.
+        output_dir: the folder of networks and states.
+        frames: the frames of each stage.
 
     Raises:
-        UserError: one is of other frames.
+        UserError: the frames of a stage differ.
     """
     for stage, wanted in frames.items():
         if found := CheckpointManager(states_folder(output_dir, stage), keep=1).newest():
@@ -170,7 +170,7 @@ def check_same_data(output_dir: Path, frames: Mapping[str, list[str]]) -> None:
 
 
 def states_folder(output_dir: Path, stage: str) -> Path:
-    """Return where a stage's states lie."""
+    """Return the folder of a stage's states."""
     return output_dir / "states" / stage
 
 
@@ -180,17 +180,17 @@ def state_name(step: int) -> str:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Return a state's content after a look at its checksum.
+    """Return a state's content after checking its SHA-256.
 
     Raises:
         CheckpointError: it is missing, damaged, or no state of a run.
     """
     checksum = _checksum_file(path)
     if path.is_file() and checksum.is_file() and checksum.read_text().split()[:1] != [file_digest(path)]:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {checksum.name}")
+        raise CheckpointError(f"{path} is damaged: its SHA-256 differs from that in {checksum.name}")
     content = load_file(path)
     if not isinstance(content, dict) or not isinstance(content.get("progress"), dict):
-        raise CheckpointError(f"{path} is not the state of a training run; expected a file step-*.pth that one wrote")
+        raise CheckpointError(f"{path} is not the state of a training run; expected a file step-*.pth")
     return content
 
 
@@ -200,7 +200,7 @@ def _checksum_file(path: Path) -> Path:
 
 def _check_must_match(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     changed = [name for name, value in wanted.items() if found.get(name) != value]
-    if "stage" in changed:  # what else differs follows from it
+    if "stage" in changed:  # other differences follow from it
         changed = ["stage"]
     different = [
         _frames_changed(found[name], wanted[name])
@@ -210,7 +210,7 @@ def _check_must_match(path: Path, found: dict[str, Any], wanted: dict[str, Any])
     ]
     if different:
         raise UserError(
-            f"{path} is the state of a run that cannot go on like this: {'; '.join(different)}. Give what it was "
+            f"{path} cannot be resumed with these arguments: {'; '.join(different)}. Give those that the run was "
             "started with, or another --output_dir for a new run"
         )
 
@@ -218,7 +218,7 @@ def _check_must_match(path: Path, found: dict[str, Any], wanted: dict[str, Any])
 def _frames_changed(before: list[str], now: list[str]) -> str:
     parts = [
         f"{len(names):,} {what} ({some(sorted(names), 3)})"
-        for names, what in ((set(before) - set(now), "are gone"), (set(now) - set(before), "are new"))
+        for names, what in ((set(before) - set(now), "are missing"), (set(now) - set(before), "are new"))
         if names
     ]
     return f"data was {len(before):,} frames, is {len(now):,}: {'; '.join(parts) or 'in another order'}"

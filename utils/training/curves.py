@@ -1,4 +1,4 @@
-"""A training run's numbers as a table and a picture, for those without TensorBoard."""
+"""A training run's scalars as a table and a figure, for readers without TensorBoard."""
 
 import csv
 import time
@@ -14,13 +14,13 @@ _SECONDS_BETWEEN_PICTURES = 60.0
 
 
 class Curves:
-    """`log.csv`, a row an epoch, and `curves.png` in a run's folder.
+    """`log.csv`, one row per epoch, and `curves.png` in a run's folder.
 
-    Rows that the folder holds up to `last_step` are kept: a resumed run goes on with them.
+    Existing rows up to `last_step` are kept: a resumed run continues them.
 
     Args:
         folder: the run's.
-        last_step: the last step that is not done again.
+        last_step: the last step that is not repeated.
     """
 
     def __init__(self, folder: Path, last_step: int) -> None:
@@ -35,7 +35,7 @@ class Curves:
                         self._rows[int(numbers["step"])] = numbers
 
     def add(self, step: int, values: Row) -> None:
-        """Add columns to the row of a step, write the table, and once a minute the picture."""
+        """Add columns to the row of a step; write the table, and the figure once a minute."""
         self._rows.setdefault(step, {"step": step}).update(values)
         columns = dict.fromkeys(name for row in self._rows.values() for name in row)
         with atomic_write(self._table) as path, path.open("w", newline="", encoding="utf-8") as file:

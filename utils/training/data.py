@@ -1,4 +1,4 @@
-"""The batches of a training run: read by workers, on the device, photographs blurred."""
+"""The batches of a training run: loaded by workers, moved to the device, photographs blurred there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from utils.runtime.device import Batch, to_device
 from utils.runtime.distributed import DistributedContext
 from utils.training.prefetch import Prefetch
 
-_IMAGES = ("blurry", "sharp", "has_sharp")  # what of a batch goes to the device
+_IMAGES = ("blurry", "sharp", "has_sharp")  # the tensors of a batch on the device
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TrainingBatch:
     Attributes:
         images: on the device: `blurry` and `sharp`, (N, 3, H, W) in [-1, 1], and `has_sharp`, (N,).
         names: their files.
-        broken: what is wrong with frames that others took the place of.
+        broken: what is wrong with frames that were replaced.
     """
 
     images: Batch
@@ -46,7 +46,7 @@ class DataSettings:
 
 
 def fill_cache(image_sets: Sequence[ImageSet], settings: DataSettings) -> None:
-    """Decode the frames of some sets into the cache, as far as it lacks them.
+    """Decode those frames of some sets into the cache that it does not hold.
 
     Raises:
         UserError: one cannot be decoded, or the cache cannot be written.
@@ -57,16 +57,16 @@ def fill_cache(image_sets: Sequence[ImageSet], settings: DataSettings) -> None:
 
 
 class TrainingData:
-    """Endless epochs of batches, each epoch in an order of its own.
+    """The batches of each epoch, in a new random order.
 
     Args:
-        image_sets: where the frames come from.
-        settings: how they become patches.
+        image_sets: the frames.
+        settings: how patches are made of them.
         distributed: the processes that share each batch.
 
     Attributes:
-        frames: how many an epoch has.
-        batches: which frames make up a batch, and what they weigh.
+        frames: number of frames per epoch.
+        batches: the frames of each batch, and their weights.
     """
 
     def __init__(self, image_sets: Sequence[ImageSet], settings: DataSettings, distributed: DistributedContext) -> None:
@@ -88,7 +88,7 @@ class TrainingData:
 
         Args:
             epoch: from 0 on.
-            start: frames of it that are left out, which an interrupted run has used.
+            start: number of its first frames to skip, which an interrupted run has used.
         """
         self.batches.epoch, self.batches.start = epoch, start
         return Prefetch(batches_of(self._loader), self._on_device)

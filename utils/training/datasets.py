@@ -1,4 +1,4 @@
-"""The image sets of a training run: found, looked over, and kept apart from what the run writes."""
+"""The image sets of a training run: found, checked, and separate from what the run writes."""
 
 import re
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ _TIMES = re.compile(r"(?:(\d+)\*)?(.*)", re.DOTALL)
 
 
 def find_training_sets(sources: Sequence[str], split: str, blur_dir: str, flag: str) -> list[ImageSet]:
-    """Return the image sets that a flag names, one that is written N*[KIND=]PATH N times, and print what was found.
+    """Return the image sets of a flag, N times for N*[KIND=]PATH, and print what was found.
 
     Args:
         sources: the flag's arguments.
         split: "train" or "test".
-        blur_dir: name of the blurry folders beside sharp/.
+        blur_dir: name of the folders of blurry images next to sharp/.
         flag: for errors.
 
     Raises:
@@ -51,17 +51,17 @@ def find_data(
     image_sets = find_training_sets(trainset_dir, "train", blur_dir, "--trainset_dir")
     validation_sets = find_training_sets(valset_dir, "test", blur_dir, "--valset_dir")
     if blur and not any(image_set.synthetic for image_set in image_sets):
-        raise UserError("--blur is of photographs, and no sharp=PATH is among --trainset_dir")
+        raise UserError("--blur applies to sharp=PATH sets, and --trainset_dir has none; add one, or omit --blur")
     if list(stages) != ["finetune"] and not any(image_set.paired for image_set in image_sets):
         named = stages[0] if len(stages) == 1 else "all"
-        raise UserError(f"--stage {named} needs sharp images, and none of the data sets has any")
+        raise UserError(f"--stage {named} needs sharp images, and no set of --trainset_dir has any; add some")
     for image_set in validation_sets:
         check_scorable(image_set)
     return image_sets, validation_sets
 
 
 def sets_of(stage: str, image_sets: Sequence[ImageSet]) -> list[ImageSet]:
-    """Return the sets that a stage trains on: those without ground truth take part in finetune only."""
+    """Return the sets that a stage trains on: those without ground truth only in finetune."""
     return [image_set for image_set in image_sets if image_set.paired or stage == "finetune"]
 
 
@@ -69,7 +69,7 @@ def check_scorable(image_set: ImageSet) -> None:
     """Refuse a set for --valset_dir that has no ground truth, or images too small for the metrics.
 
     Raises:
-        UserError: it is one.
+        UserError: it has none, or has such images.
     """
     if image_set.synthetic:
         raise UserError(
@@ -90,7 +90,7 @@ def check_scorable(image_set: ImageSet) -> None:
 def check_outputs_outside_inputs(
     image_sets: Sequence[ImageSet], output_dir: Path, log_dir: Path, cache_dir: Path | None
 ) -> None:
-    """Refuse to write where a set of images at any depth would take what is written for images.
+    """Refuse to write into a set of images without ground truth, which would include the written images.
 
     Raises:
         UserError: a folder lies inside one of the sets.
@@ -98,4 +98,4 @@ def check_outputs_outside_inputs(
     for flag, folder in {"--output_dir": output_dir, "--log_dir": log_dir, "--cache_dir": cache_dir}.items():
         for image_set in image_sets:
             if folder and image_set.sharp is None and folder.resolve().is_relative_to(image_set.root.resolve()):
-                raise UserError(f"{flag} {folder} lies inside {image_set.root}, whose images are read at any depth")
+                raise UserError(f"{flag} {folder} is inside {image_set.root}, whose images are read at any depth")

@@ -14,8 +14,8 @@ def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str,
     Args:
         path: the file to write; an existing one is replaced.
         network: either network, on any device.
-        stage: the training stage that made the weights.
-        epoch: how many of its epochs were completed.
+        stage: the training stage.
+        epoch: its number of completed epochs.
 
     Raises:
         CheckpointError: weights are not finite; an old file is kept.
@@ -27,5 +27,5 @@ def save_network(path: Path, network: DeblurringNet | ReblurringNet, stage: str,
 
 
 def best_file(output: Path) -> Path:
-    """Return where the network with the best validation lies beside the last one."""
+    """Return the file of the network with the best validation, next to that of the last one."""
     return output.with_name(f"{output.stem}_best{output.suffix}")

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: counted, reported with their files, and at last the end of a run."""
+"""Steps whose loss or gradient is not finite: counted, reported with their files, and ending the run if too many."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ _FILES_SHOWN = 48
 
 
 class NonFiniteGuard:
-    """How many steps left the weights as they were.
+    """Counts steps that were skipped because they were not finite.
 
     Attributes:
-        total: in this run.
-        consecutive: up to now.
+        total: number in this run.
+        consecutive: number without a finite step in between.
 
     Args:
-        limit: so many in a row end the run.
+        limit: consecutive skipped steps that end the run.
     """
 
     def __init__(self, limit: int) -> None:
@@ -25,18 +25,18 @@ class NonFiniteGuard:
 
     @property
     def has_recent_nonfinite_step(self) -> bool:
-        """Whether weights may have diverged, so that they should not replace earlier ones yet."""
+        """Whether the weights may have diverged, and should not replace saved ones yet."""
         return self.consecutive > 0
 
     def is_bad(self, losses: dict[str, float], norm: float) -> bool:
-        """Count a step: bad where one of its losses, or the norm of its gradient, is not finite."""
+        """Count a step, and return whether a loss or the norm of its gradient is not finite."""
         bad = not all(map(math.isfinite, [*losses.values(), norm]))
         self.consecutive = self.consecutive + 1 if bad else 0
         self.total += bad
         return bad
 
     def report(self, step: int, losses: dict[str, float], norm: float, names: Sequence[str]) -> str:
-        """Return a line on a bad step.
+        """Return a message on a skipped step.
 
         Args:
             step: its number.
@@ -45,7 +45,7 @@ class NonFiniteGuard:
             names: the files of its batch.
 
         Raises:
-            UserError: it is the last in a row that is allowed.
+            UserError: there were too many in a row.
         """
         what = ", ".join(f"{name} {value:g}" for name, value in losses.items())
         folder, files = relative_names(names)

@@ -1,4 +1,4 @@
-"""What changes as a network learns: its weights, their average, the optimiser, the scale of the loss."""
+"""What changes in training: the weights, their average, the optimizer, the scale of the loss."""
 
 import random
 from dataclasses import dataclass
@@ -24,40 +24,40 @@ class OptimizationSettings:
 class WeightAverage(AveragedModel):
     """The exponential moving average of a network's weights, in few operations for all of them.
 
-    Early on it forgets sooner than `decay` says, or it would hold on to the random weights of the beginning.
+    The decay starts below `decay`, so that the random initial weights are soon forgotten.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__(network)
         self._decay = decay
         self.n_averaged = self.n_averaged.to(next(network.parameters()).device)  # PyTorch leaves it on the CPU
-        self._own: list[Tensor] = list(self.module.parameters())
-        self._followed: list[Tensor] = list(network.parameters())
+        self._averages: list[Tensor] = list(self.module.parameters())
+        self._weights: list[Tensor] = list(network.parameters())
 
     @torch.no_grad()
     def update(self, finite: Tensor) -> None:
-        """Take in the network's weights of now, unless `finite`, a boolean on the weights' device, is false.
+        """Update the average with the current weights, unless `finite`, a boolean on their device, is false.
 
-        On CUDA that is decided on the device, which is not waited for.
+        On CUDA this is decided on the device, without synchronization.
         """
         if finite.is_cuda:
             count = self.n_averaged.float()
             decay = torch.where(count > 0, torch.clamp((1 + count) / (10 + count), max=self._decay), 0.0)
             # PyTorch's types hide these.
-            steps = torch._foreach_sub(self._followed, self._own)  # pyright: ignore[reportPrivateImportUsage]
+            steps = torch._foreach_sub(self._weights, self._averages)  # pyright: ignore[reportPrivateImportUsage]
             torch._foreach_mul_(steps, (1 - decay) * finite)  # pyright: ignore[reportPrivateImportUsage]
-            torch._foreach_add_(self._own, steps)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_add_(self._averages, steps)  # pyright: ignore[reportPrivateImportUsage]
             self.n_averaged += finite
         elif finite:
             count = int(self.n_averaged)
             decay = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
             # What PyTorch's own averaging calls; its types hide it.
-            torch._foreach_lerp_(self._own, self._followed, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_lerp_(self._averages, self._weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
             self.n_averaged += 1
 
 
 class TrainingState:
-    """A network with Adam, which leaves the weights as they are where a loss or a gradient is not finite.
+    """A network with its optimizer, Adam, which skips steps that are not finite.
 
     Args:
         network: on its device.
@@ -73,12 +73,12 @@ class TrainingState:
         rate = torch.tensor(lr, device=device) if on_cuda else lr  # a recorded step reads it from the GPU
         self.optimizer = torch.optim.Adam(network.parameters(), rate, fused=on_cuda, capturable=on_cuda)
         self.scales_loss = settings.precision == "fp16"
-        # Also without scaling: the scaler is what leaves out a step, on the GPU without asking the CPU.
+        # Also without scaling: the scaler skips steps that are not finite, on the GPU without synchronization.
         self.scaler = GradScaler(device.type, init_scale=65536.0 if self.scales_loss else 1.0)
 
     @property
     def result(self) -> nn.Module:
-        """The network to keep: with averaged weights where there are any."""
+        """The network to save: with averaged weights if there are any."""
         return self.network if self.average is None else self.average.module
 
     def set_learning_rate(self, lr: float) -> None:
@@ -90,14 +90,14 @@ class TrainingState:
                 group["lr"] = lr
 
     def to_file(self) -> dict[str, Any]:
-        """Return all that changes as the network learns, and the process's random states, as a state file holds it."""
+        """Return all that changes in training, and the random states of the process, for a state file."""
         legacy = np.random.get_state()
         assert isinstance(legacy, tuple)  # unless a dict is asked for
         name, keys, *rest = legacy
         return {
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],  # its settings are the run's arguments
+            "optimizer": self.optimizer.state_dict()["state"],  # its settings are arguments of the run
             "scaler": self.scaler.state_dict() if self.scales_loss else None,
             "random": {
                 "python": random.getstate(),
@@ -108,9 +108,9 @@ class TrainingState:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Return to what `to_file` gave, under the settings of now; weights stay where they lie.
+        """Restore what `to_file` returned, with the current settings; tensors keep their device and layout.
 
-        An average that was not kept before starts from the weights.
+        A new average starts from the weights.
         """
         self.network.load_state_dict(state["network"])
         if self.average is not None:

@@ -1,4 +1,4 @@
-"""Getting the next item ready while the GPU is still at work on the one before."""
+"""Preparing the next item while the GPU computes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
@@ -8,11 +8,11 @@ Prepared = TypeVar("Prepared")
 
 
 class Prefetch(Generic[Source, Prepared]):
-    """An iterator over prepared items, of which `prepare_next` gets one ready before it is asked for.
+    """An iterator over prepared items; `prepare_next` prepares one in advance.
 
     Args:
-        source: what is prepared.
-        prepare: makes an item ready to be used.
+        source: the items.
+        prepare: prepares one.
     """
 
     def __init__(self, source: Iterable[Source], prepare: Callable[[Source], Prepared]) -> None:
@@ -22,7 +22,7 @@ class Prefetch(Generic[Source, Prepared]):
         self._error: Exception | None = None
 
     def prepare_next(self) -> None:
-        """Get the next item ready, unless it is or there is none; an error is raised when the item is asked for."""
+        """Prepare the next item if there is one; `__next__` raises an error of this."""
         if self._held or self._ended:
             return
         try:

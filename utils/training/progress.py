@@ -1,4 +1,4 @@
-"""How far a stage of training has come, and when its state is to be saved."""
+"""The progress of a training stage, and when to save its state."""
 
 import argparse
 import math
@@ -13,12 +13,12 @@ _EVERY = re.compile(r"(\d+(?:\.\d+)?)\s*(min|epochs?|steps?)")
 
 @dataclass
 class Progress:
-    """How far a stage has come.
+    """The progress of a stage.
 
     Attributes:
-        step: optimiser steps done.
-        epoch: epochs completed.
-        samples_seen: frames of the next epoch that have been used.
+        step: number of optimizer steps.
+        epoch: number of completed epochs.
+        samples_seen: number of frames used in the current epoch.
         validated: the step after which the network was last validated.
         best_psnr: of all validations, in dB.
     """
@@ -30,12 +30,12 @@ class Progress:
     best_psnr: float = -math.inf
 
     def to_file(self) -> dict[str, int | float]:
-        """Return what a state file holds of it, under the names that files have had from the first."""
+        """Return what a state file holds, under the names of the file format."""
         return {_IN_FILES.get(name, name): value for name, value in vars(self).items()}
 
     @classmethod
     def from_file(cls, content: dict[str, Any]) -> "Progress":
-        """Return what `to_file` gave."""
+        """Return the progress that `to_file` wrote."""
         in_code = {name: ours for ours, name in _IN_FILES.items()}
         return cls(**{in_code.get(name, name): value for name, value in content.items()})
 
@@ -47,12 +47,12 @@ class Progress:
             self.epoch, self.samples_seen = self.epoch + 1, 0
 
     def validation_due(self, every: int, last_step: int) -> bool:
-        """Say whether the network is to be validated now: every so many epochs and at the end, once."""
+        """Return whether to validate now: every `every` epochs, and once at the end."""
         ended = self.samples_seen == 0 and self.epoch % every == 0
         return 0 < self.step != self.validated and (ended or self.step >= last_step)
 
     def last_step(self, frames: int, batch_size: int, epochs: int) -> int:
-        """Return the step with which the last of so many epochs of so many frames will end."""
+        """Return the last step of a number of epochs of `frames` frames."""
         if self.epoch >= epochs:
             return self.step
         rest_of_this_epoch = math.ceil((frames - self.samples_seen) / batch_size)
@@ -61,10 +61,10 @@ class Progress:
 
 @dataclass
 class SaveEvery:
-    """When the next state is due: after so many minutes, epochs or steps.
+    """The interval of saved states, in minutes, epochs or steps.
 
     Args:
-        amount: how many of them.
+        amount: their number.
         unit: "min", "epoch" or "step".
     """
 
@@ -77,10 +77,10 @@ class SaveEvery:
 
     @classmethod
     def parse(cls, text: str) -> "SaveEvery":
-        """Return what `10min`, `2epochs` or `500steps` means.
+        """Parse `10min`, `2epochs` or `500steps`.
 
         Raises:
-            ArgumentTypeError: none of these.
+            ArgumentTypeError: the text has another form.
         """
         match = _EVERY.fullmatch(text.strip())
         if match is None or float(match[1]) <= 0:
@@ -90,7 +90,7 @@ class SaveEvery:
         return cls(float(match[1]), match[2].removesuffix("s"))
 
     def due(self, progress: Progress) -> bool:
-        """Say, after a step and again after an epoch, whether a state should be saved."""
+        """Return, after a step or an epoch, whether to save a state."""
         if self.unit == "min":
             if time.monotonic() - self._last < 60 * self.amount:
                 return False

@@ -1,4 +1,4 @@
-"""What made a result: command, versions, commit, data; what of it a resumed run must share, and a line for the log."""
+"""The provenance of a result: command, versions, commit, data; which of it a resumed run must match."""
 
 import hashlib
 import platform
@@ -30,7 +30,7 @@ _DIGITS = 12  # of a SHA-256 in messages
 def provenance(
     arguments: Mapping[str, Any], image_sets: Sequence[ImageSet], distributed: DistributedContext, deform_op: str
 ) -> dict[str, Any]:
-    """Return all that a run can be repeated from; of each image set the count and the SHA-256 of the list of images."""
+    """Return all that is needed to repeat a run; of each image set the count, and the SHA-256 of the list of images."""
     on_cuda = distributed.device.type == "cuda"
     return {
         "command": sys.argv,
@@ -77,8 +77,8 @@ def resume_settings(
     Args:
         stage: what is trained.
         arguments: of the command line.
-        weights: files of the networks that it reads.
-        image_sets: what it is trained on.
+        weights: files of the networks that the stage reads.
+        image_sets: the training data.
         distributed: the processes that share the run.
     """
     digests = {name: file_digest(path) for name, path in weights.items()}
@@ -125,7 +125,7 @@ def describe_run(
         f"{arguments['patch_size']} px"
     ]
     parts += [f"{distributed.world_size} processes"] if distributed.world_size > 1 else []
-    parts += [f"{arguments['accumulate']} parts"] if arguments["accumulate"] > 1 else []
+    parts += [f"{arguments['accumulate']} micro-batches"] if arguments["accumulate"] > 1 else []
     return ", ".join(
         [
             *parts,
@@ -137,7 +137,7 @@ def describe_run(
 
 
 def git_commit() -> str | None:
-    """Return the commit of this code, with "+ changes" where files differ from it; None where git does not know it."""
+    """Return the commit of this code, with "+ changes" if files differ from it; None outside a git repository."""
     try:
         commit, changes = (
             subprocess.run(["git", "-C", str(_ROOT), *command], capture_output=True, text=True, check=True).stdout
@@ -149,7 +149,7 @@ def git_commit() -> str | None:
 
 
 def list_digest(image_sets: Sequence[ImageSet]) -> str:
-    """Return the SHA-256 of which frames there are, by their names within their sets: a moved folder stays the same."""
+    """Return the SHA-256 of the list of frames; it does not change if a folder is moved."""
     return hashlib.sha256("\n".join(frame_list(image_sets)).encode(errors="surrogateescape")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: arguments, a text log, curves, a table, picture strips."""
+"""The log of a training run: arguments, text, TensorBoard curves, a table, image strips."""
 
 import json
 import time
@@ -33,7 +33,7 @@ _STEPS, _SECONDS = "steps", "seconds"  # among the losses' sums
 
 @dataclass
 class _Times:
-    """Of a step, by the clock of `time.perf_counter`: since when its batch was waited for, and when it ran."""
+    """Times of a step by `time.perf_counter`: start of waiting for its batch, start and end of the step."""
 
     waiting_since: float
     start: float
@@ -44,7 +44,7 @@ class _Times:
 
 
 class NoLog:
-    """What ranks other than the main one have for a `RunLog`: it records nothing."""
+    """The `RunLog` of ranks other than the main one: it records nothing."""
 
     folder: Path | None = None
     sums: Mapping[str, float] = MappingProxyType({})
@@ -63,7 +63,7 @@ class NoLog:
         """Record a step that did not change the weights."""
 
     def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, counts: dict[str, int]) -> None:
-        """End an epoch, or what was done of it."""
+        """Record the end of an epoch, or of the part that was done."""
 
     def validation(self, step: int, means: dict[str, float], strips: dict[str, np.ndarray], best: bool) -> None:
         """Record a validation."""
@@ -75,24 +75,24 @@ class NoLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        # What ends the run is the error before, not what closing the log finds as well, such as a full disk.
+        # Report the error that ended the run, not one of closing the log, such as a full disk.
         with nullcontext() if kind is None else suppress(UserError, OSError):
             self.close()
 
 
 class RunLog(NoLog):
-    """A stage's folder of one run, and a progress bar.
+    """The log folder of a stage's run, and a progress bar.
 
-    The folder holds `arguments.json`, `log.txt`, `log.csv`, `curves.png` and TensorBoard's events. Where the folder is
-    there, its run goes on in it: what was logged after `done_steps` is done again and replaced, but for `log.txt`.
+    The folder holds `arguments.json`, `log.txt`, `log.csv`, `curves.png` and TensorBoard's events. A resumed run
+    continues an existing folder: all that was logged after `done_steps` is replaced, except in `log.txt`.
 
     Args:
         folder: see `new_run_folder`.
         stage: the training stage.
-        record: what the run was started with, for `arguments.json`.
-        total_steps: where the progress bar ends.
-        done_steps: where it begins.
-        sums: of the losses, steps and seconds of the epoch that a resumed run is in, see `RunLog.sums`.
+        record: content of `arguments.json`.
+        total_steps: last step.
+        done_steps: steps done before.
+        sums: of losses, steps and seconds of the current epoch of a resumed run, see `RunLog.sums`.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class RunLog(NoLog):
         self._curves = Curves(folder, done_steps)
         self._bar = tqdm(total=total_steps, initial=done_steps, desc=stage, unit="step", dynamic_ncols=True)
         self._epoch_start = time.perf_counter()
-        self._times: deque[_Times] = deque()  # of the steps that were begun and not recorded yet
+        self._times: deque[_Times] = deque()  # of steps that are not recorded yet
         self._lr = 0.0
         self._sums: Counter[str] = Counter(sums or {})
         self._steps = int(self._sums.pop(_STEPS, 0))
@@ -125,7 +125,7 @@ class RunLog(NoLog):
 
     @property
     def sums(self) -> dict[str, float]:  # pyright: ignore[reportIncompatibleVariableOverride] (of a plain attribute)
-        """What the means of the epoch in hand are made of, for the state."""
+        """The sums from which the means of the current epoch are computed, for the state."""
         seconds = self._seconds_before + time.perf_counter() - self._epoch_start
         return {**self._sums, _STEPS: self._steps, _SECONDS: seconds} if self._steps else {}
 
@@ -163,21 +163,23 @@ class RunLog(NoLog):
         self.line(text)
 
     def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, counts: dict[str, int]) -> None:
-        """End an epoch, or what was done of it.
+        """Record the end of an epoch, or of the part that was done.
 
         Args:
-            progress: the last step.
-            blurry: what the last batch had, (N, 3, H, W).
-            output: what the network made of it.
-            sharp: its ground truth.
-            counts: what went wrong in this run so far, by name; shown where it is not 0.
+            progress: after the last step.
+            blurry: images of the last batch, (N, 3, H, W).
+            output: the network's output for them.
+            sharp: their ground truth.
+            counts: of problems in this run, by name; logged if not 0.
         """
         complete, step = progress.samples_seen == 0, progress.step
         epoch = progress.epoch + (not complete)
         means = {name: total / max(self._steps, 1) for name, total in self._sums.items()}
         seconds = self._seconds_before + time.perf_counter() - self._epoch_start
         text = ", ".join(f"{name} {mean:.5f}" for name, mean in means.items()) or "none"
-        wrong = "".join(f", {count} {name}" for name, count in counts.items() if count)
+        # The column in log.csv keeps the name of the first version.
+        skipped = {name.replace("left out", "skipped"): count for name, count in counts.items() if count}
+        wrong = "".join(f", {count} {name}" for name, count in skipped.items())
         self.line(f"epoch {epoch}, step {step:,}: loss {text}, learning rate {self._lr:.3g}, {seconds:.1f} s{wrong}")
         losses = {"loss" if name == "total" else f"loss_{name}": mean for name, mean in means.items()}
         numbers: Row = {"epoch": epoch, **losses, "lr": self._lr, "seconds": round(seconds, 3)}
@@ -198,15 +200,15 @@ class RunLog(NoLog):
         for name, mean in means.items():
             self._board.add_scalar(f"validation/{name}", mean, step)
         for name, strip in strips.items():
-            tag = name.encode(errors="backslashreplace").decode()  # of a file whose name is no UTF-8
+            tag = name.encode(errors="backslashreplace").decode()  # of a file name that is not UTF-8
             self._board.add_image(f"validation/{tag}", strip, step, dataformats="HWC")
         self._curves.add(step, {f"val_{name}": mean for name, mean in means.items()})
 
     def close(self) -> None:
-        """End the progress bar, draw the curves, close the files.
+        """Close the progress bar and the files, and draw the curves.
 
         Raises:
-            OSError, UserError: one of them cannot be written; the others are closed all the same.
+            OSError, UserError: one of them cannot be written; the others are closed nevertheless.
         """
         with ExitStack() as stack:
             for close in (self._text.close, self._curves.draw, self._board.close, self._bar.close):
@@ -216,7 +218,7 @@ class RunLog(NoLog):
 def open_log(
     log_dir: Path, stage: str, record: dict[str, Any], last_step: int, resumed: Resumed, is_main: bool
 ) -> NoLog:
-    """Return the log of a stage's run on the main rank, in a stopped run's folder where that lies in `log_dir`."""
+    """Return the log of a stage's run: in the folder of the resumed run if that is in `log_dir`, else in a new one."""
     if not is_main:
         return NoLog()
     folder = resumed.log
@@ -229,12 +231,12 @@ def open_log(
 
 
 def new_run_folder(log_dir: Path, stage: str) -> Path:
-    """Make a folder for a run, named by the stage and the time, so that no earlier run is touched."""
+    """Make a folder for a run, named by the stage and the time, so that no earlier run is overwritten."""
     return _new_folder(log_dir, f"{stage}_{datetime.now():%Y%m%d-%H%M%S}")
 
 
 def _new_folder(parent: Path, name: str) -> Path:
-    """Make a folder that did not exist, also where another run makes one of the same name at the same time."""
+    """Create a folder that did not exist, even if another run creates one of that name at the same time."""
     folder, i = parent / name, 0
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What a stage of training is; the three stages are in DR_training.py."""
+"""The base class of the training stages in DR_training.py."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from utils.runtime.device import Batch
 
 
 class StepOutput(NamedTuple):
-    """What a stage makes of a batch: the loss, its parts for the log, and the network's picture, (N, 3, H, W)."""
+    """The output of a stage for a batch: the loss, its parts for the log, and the network's output, (N, 3, H, W)."""
 
     loss: Tensor
     parts: dict[str, Tensor]
@@ -23,7 +23,7 @@ class Stage(nn.Module):
         name: its file is STAGE_FILES[name].
         lr: default learning rate; the paper gives finetune's only.
         parts: names of the loss's parts.
-        network: it is trained.
+        network: which is trained.
     """
 
     name: str

@@ -24,11 +24,11 @@ class StageFiles:
     """Reads a stage's state on every rank, and writes its files on the main one.
 
     Args:
-        output_dir: where its network goes.
+        output_dir: folder of the network.
         stage: its name.
-        keep: how many states are kept.
-        training: what they hold.
-        validated_on: what the best PSNR is of.
+        keep: number of states to keep.
+        training: what is saved.
+        validated_on: the data and weights of the best PSNR.
         distributed: the ranks.
     """
 
@@ -49,26 +49,26 @@ class StageFiles:
     def resume(
         self, which: str, must_match: dict[str, Any], may_change: dict[str, str], defaults: dict[str, str]
     ) -> Resumed:
-        """Bring the training to where a stopped run was, see `CheckpointManager.resume`; later states are removed.
+        """Restore the training state of a stopped run, see `CheckpointManager.resume`; later states are removed.
 
         Raises:
-            UserError: that cannot be done, or ranks found different states.
+            UserError: it cannot be restored, or ranks found different states.
         """
         self._settings = {"fixed": must_match, "settings": may_change, "validated_on": self._validated_on}
         resumed = self._states.resume(which, self._training, must_match, may_change, defaults)
         if len(set(self._distributed.gather(resumed.progress.step))) > 1:
             raise UserError(
-                f"--resume: the nodes found different states in {self._states.folder}; --output_dir should be on a "
-                "disk that all of them share"
+                f"--resume: the nodes found different states in {self._states.folder}; give an --output_dir on a "
+                "disk that they share"
             )
         self._clear(from_step=-1 if which == "none" else resumed.progress.step)
         best = best_file(self.output)
         if which == "none" or resumed.validated_on != self._validated_on or not best.exists():
-            resumed.progress.best_psnr = -math.inf  # of other images, or of a network that is not here
+            resumed.progress.best_psnr = -math.inf  # of other images, or of a missing network
         return resumed
 
     def _clear(self, from_step: int) -> None:
-        """Remove the states after a step, for a run that begins there; before step 0 the best network, too."""
+        """Remove the states after a step, from which a run starts; for a new run also the best network."""
         if self._distributed.is_main:
             self._states.clear(from_step)
             if from_step < 0:
@@ -76,13 +76,13 @@ class StageFiles:
 
     @property
     def network(self) -> DeblurringNet | ReblurringNet:
-        """What is to be kept of the training, and validated: the network, with averaged weights where there are any."""
+        """The network to validate and save: with averaged weights if there are any."""
         network = self._training.result
         assert isinstance(network, DeblurringNet | ReblurringNet)
         return network
 
     def save_network(self, epoch: int, best: bool = False, only_missing: bool = False) -> bool:
-        """Write the network to keep as it is after so many epochs, or the best one; say whether it was written."""
+        """Write the network after an epoch, or the best one; return whether it was written."""
         path = best_file(self.output) if best else self.output
         if not self._distributed.is_main or (only_missing and path.exists()):
             return False
@@ -90,38 +90,38 @@ class StageFiles:
         return True
 
     def save_state(self, progress: Progress, log: NoLog, again: bool = False) -> None:
-        """Write the state; one that was written for this step is written only `again`."""
+        """Write the state; if it was written for this step already, only with `again`."""
         if self._distributed.is_main:
             assert log.folder is not None  # the main rank logs
             about = {**self._settings, "log": str(log.folder.absolute()), "sums": log.sums}
             self._states.save(progress, {**about, **self._training.to_file()}, again)
 
     def finish(self, progress: Progress, first_step: int, last_step: int, stopping: bool, log: NoLog) -> None:
-        """Write the state after the last step, and a network where there is none; log where things are."""
+        """Write the state after the last step, and a missing network; log the paths."""
         trained = progress.step > first_step
         if trained:
             self.save_state(progress, log)
         self._distributed.barrier()  # before any rank ends, and torchrun ends the others
-        done = f"nothing left to train: {progress.step:,} steps are done, {last_step:,} were asked for"
+        done = f"nothing left to train: {progress.step:,} steps are done, {last_step:,} were requested"
         if stopping:
-            kept = f"; the network so far is in {self.output}, --resume auto goes on" if trained else ""
+            kept = f"; the network so far is {self.output}, continue with --resume auto" if trained else ""
             log.line(f"interrupted after step {progress.step:,}{kept}")
         elif trained:
             log.line(f"wrote {self.output}; log in {log.folder}")
         elif self.save_network(progress.epoch, only_missing=True):
             log.line(f"{done}; wrote {self.output}")
         else:
-            log.line(f"{done}; {self.output} stays")
+            log.line(f"{done}; {self.output} is unchanged")
 
     def keep_best(self, progress: Progress, result: Validation | None, log: NoLog) -> bool:
-        """Log a validation, keep the network if it is the best so far, and write the state; say if there was one."""
+        """Log a validation, save the network if it is the best so far, and write the state; return False if None."""
         if result is None:
             return False
-        progress.validated = progress.step  # whatever came of it: a run that is resumed does not try it again
+        progress.validated = progress.step  # also if memory did not suffice: a resumed run does not try again
         if result.too_large:
             log.line(
-                f"validation, step {progress.step:,}: left out, memory does not suffice for {some(result.too_large)}; "
-                "free some, or take smaller images into --valset_dir"
+                f"validation, step {progress.step:,}: skipped, not enough memory for {some(result.too_large)}; "
+                "free some, or give smaller images as --valset_dir"
             )
         else:
             best = result.means["psnr"] > progress.best_psnr
@@ -134,29 +134,29 @@ class StageFiles:
 
     @contextmanager
     def saved_on_error(self, progress: Progress, log: NoLog, steps: StepReader) -> Iterator[None]:
-        """Write the state where an error ends the block, if the table of ends says so and the last step is finite."""
+        """Save the state if an error ends the block, `ENDS` allows it and the last step is finite."""
         try:
             yield
         except Exception as error:
             end = end_of(error)
-            with suppress(Exception):  # what ends the run is `error`, also where the disk is full
+            with suppress(Exception):  # report the original error, even if saving fails
                 if (end is None or end.saved) and steps.read_ahead(log):
                     self.save_state(progress, log)
-                    log.line(f"state saved after step {progress.step:,}; --resume auto goes on")
+                    log.line(f"state saved after step {progress.step:,}; continue with --resume auto")
             raise
 
 
 def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, overwrite: bool) -> None:
-    """Refuse to start where a stage would replace another run's network or states.
+    """Refuse to start if a stage would replace the network or states of another run.
 
     Args:
-        output_dir: where the stages' networks go.
+        output_dir: folder of the networks.
         stages: their names.
-        resume: as `CheckpointManager.resume` takes it.
+        resume: see `CheckpointManager.resume`.
         overwrite: whether they may be replaced.
 
     Raises:
-        UserError: one would be.
+        UserError: one would be replaced.
     """
     for stage in stages:
         output, states = output_dir / STAGE_FILES[stage], CheckpointManager(states_folder(output_dir, stage), 1).files()
@@ -166,5 +166,5 @@ def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, ove
         if overwrite or resumes or not (output.exists() or begun):
             continue
         what = f"{output} exists already" if output.exists() else f"{states[0]} is the state of a stopped run"
-        how = ["--resume auto to go on with it"] if states else []
+        how = ["--resume auto to continue it"] if states else []
         raise UserError(f"{what}; give {', '.join([*how, '--overwrite to replace it', 'or another --output_dir'])}")

@@ -1,4 +1,4 @@
-"""The numbers of training steps: read while the next step runs, so that the GPU does not wait for the host."""
+"""Losses and gradient norms of steps: read while the next step runs, so that the GPU does not wait for the host."""
 
 import math
 from collections import deque
@@ -19,9 +19,9 @@ class Step:
 
     Attributes:
         number: from 1.
-        lr: its learning rate.
-        names: the files of this rank's part of its batch.
-        broken: what is wrong with frames that others took the place of.
+        lr: learning rate.
+        names: files of this rank's part of the batch.
+        broken: what is wrong with frames that were replaced.
     """
 
     number: int
@@ -31,9 +31,9 @@ class Step:
 
 
 class StepReader:
-    """Reads the numbers of steps, on CUDA one step late, logs them, and counts what went wrong.
+    """Reads losses and norms of steps, on CUDA one step late, logs them, and counts problems.
 
-    Every rank adds the same steps and gets the same answers.
+    Every rank adds the same steps and gets the same results.
 
     Args:
         names: of the losses; the first is what is minimised.
@@ -48,16 +48,16 @@ class StepReader:
         self._skipped_images: set[str] = set()
 
     def add(self, step: Step, numbers: Tensor, stop: bool, log: NoLog) -> bool:
-        """Take in a step and log those whose numbers are there.
+        """Add a step, and log those whose numbers can be read.
 
         Args:
-            step: what was launched.
+            step: the launched step.
             numbers: this rank's share of the losses, then the gradient's norm; they may be overwritten afterwards.
             stop: whether this rank was asked to stop.
             log: gets the losses.
 
         Returns:
-            whether any rank was asked to stop, as far as is known.
+            whether any rank was asked to stop, in the steps that were read.
 
         Raises:
             UserError: too many steps in a row were not finite.
@@ -73,16 +73,16 @@ class StepReader:
         return self._read(self._late, log)
 
     def read_all(self, log: NoLog) -> bool:
-        """Log the steps that were not yet, on all ranks at once; return as `add` does."""
+        """Log all pending steps; all ranks must call this. Return as `add` does."""
         return self._read(0, log)
 
     def read_ahead(self, log: NoLog) -> bool:
-        """Log the steps that were not yet, but none that needs a word with other ranks, which may be elsewhere.
+        """Log pending steps up to the first one that needs communication between ranks.
 
-        So a rank can call this by itself, such as the one that saves a state, or one on which an error was raised.
+        A single rank can call this, such as the one that saves a state, or one on which an error was raised.
 
         Returns:
-            whether all steps are read by now, the last one finite.
+            whether all steps are read, the last one finite.
         """
         while self._pending:
             _, sums, read = self._pending[0]
@@ -96,12 +96,12 @@ class StepReader:
 
     @property
     def last_read_finite(self) -> bool:
-        """Whether the last step that was read is finite; after others the weights may have diverged."""
+        """Whether the last step that was read is finite; if not, the weights may have diverged."""
         return not self._guard.has_recent_nonfinite_step
 
     @property
     def counts(self) -> dict[str, int]:
-        """What went wrong so far, by name."""
+        """Counts of problems so far, by name (in log.csv, too)."""
         return {"steps skipped": self._guard.total, "images left out": len(self._skipped_images)}
 
     def _read(self, left: int, log: NoLog) -> bool:
@@ -129,4 +129,4 @@ class StepReader:
         for text in (text for each in self._distributed.gather(step.broken) for text in each):
             if text not in self._skipped_images:
                 self._skipped_images.add(text)
-                log.line(f"left out wherever it comes up: {text}")
+                log.line(f"skipped in every epoch: {text}")

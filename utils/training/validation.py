@@ -1,4 +1,4 @@
-"""Validation of a network in training: full images, shared out over the ranks, scored as D_testing.py scores them."""
+"""Validation of a network in training: full images, distributed over the ranks, scored as in D_testing.py."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ METRICS = ("psnr", "psnr_float", "ssim")
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation comes to.
+    """The result of a validation.
 
     Attributes:
-        means: over the images of all sets, by metric; none where memory did not suffice for an image.
-        strips: a picture strip of the first image of each set.
-        too_large: what memory did not suffice for.
+        means: over the images of all sets, by metric; empty if an image did not fit into memory.
+        strips: an image strip of the first image of each set.
+        too_large: files that did not fit into memory.
     """
 
     means: dict[str, float]
@@ -44,20 +44,20 @@ def validate(
     stop: Interruption,
     log: Callable[[str], None],
 ) -> Validation | None:
-    """Score a network on all images of paired sets; every rank has to call this and gets the same means.
+    """Score a network on all images of paired sets; all ranks must call this, and get the same means.
 
     Args:
-        network: on the rank's device; one that reblurs is scored against the blurry images. Where memory is short
-            images are restored in tiles.
+        network: on the rank's device; a reblurring network is scored against the blurry images. If memory is
+            short, images are restored in tiles.
         image_sets: with ground truth.
-        distributed: each of them restores every world-th image, none of them twice.
+        distributed: the ranks; each image is restored by one of them.
         precision: one of `utils.runtime.precision.PRECISIONS`.
-        recorded: replay a recording of the network where several images of a size follow one another.
-        stop: looked at before each image; a request on any rank ends the validation.
+        recorded: use a CUDA graph for consecutive images of one size.
+        stop: checked before each image; a request on any rank ends the validation.
         log: gets a line when tiles become smaller.
 
     Returns:
-        the same scores and strips on every rank; None where it was ended.
+        the same scores and strips on every rank; None if it was ended.
 
     Raises:
         UserError: an image cannot be read or scored.
