@@ -1,4 +1,4 @@
-"""Many images: several networks beside each other, several processes."""
+"""Many images: several networks in parallel, several processes."""
 
 import csv
 import json
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 
 def command(folder, *more, weights=("a.pth",)):
     files = [str(folder / name) for name in weights]
-    places = ["--testset_dir", str(folder / "photos"), "--save_dir", str(folder / "out")]
-    return [*places, "--weights", *files, "--device", "cpu", *more]
+    paths = ["--testset_dir", str(folder / "photos"), "--save_dir", str(folder / "out")]
+    return [*paths, "--weights", *files, "--device", "cpu", *more]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_two_processes_give_what_one_gives(photos, run_here):
     statuses, out, err = run_ranks("D_testing.py", *command(photos))
     assert statuses == [2, 0]
     for text in (alone.stderr, err):
-        assert "1 of the files were left out" in text
+        assert "1 of the files were skipped" in text
         assert "3.png" in text
     kept = [f"{i}.png" for i in range(10) if i != 3]
     for folder in ("alone", "out"):
@@ -99,13 +99,13 @@ def test_sigterm_to_all_processes_loses_no_row(photos):
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate()
     done = [row["image"] for row in rows(photos / "out")]
-    assert f"photos: {len(done)} of 70 images are done; --resume goes on" in out
-    assert err.count("stopping after the image in hand") == 1
+    assert f"photos: {len(done)} of 70 images are done; continue with --resume" in out
+    assert err.count("stopping after the current image") == 1
     assert sorted(done) == sorted(path.name for path in (photos / "out" / "photos").iterdir())
     assert 2 < len(done) < 69
 
 
-def test_several_networks_stand_beside_each_other(photos, capsys):
+def test_several_networks_are_compared(photos, capsys):
     sources = ["--testset_dir", str(SAMPLES)]
     D_testing.main(D_testing.parse_args([*command(photos, weights=("a.pth", "b.pth"))[2:], *sources]))
     out = capsys.readouterr().out
@@ -122,7 +122,7 @@ def test_several_networks_stand_beside_each_other(photos, capsys):
     assert (pictures[0] != pictures[1]).any()
 
 
-def test_networks_of_one_name_are_told_apart_by_their_folders(photos, run_here):
+def test_networks_of_one_name_are_distinguished_by_their_folders(photos, run_here):
     for name in ("x", "y"):
         (photos / name).mkdir()
         (photos / f"{'a' if name == 'x' else 'b'}.pth").rename(photos / name / "net.pth")

@@ -1,4 +1,4 @@
-"""Runs over photographs: single files, broken ones among many, nothing written over, a killed run that goes on."""
+"""Runs over photographs: single files, broken ones among many, nothing overwritten, a killed run that is resumed."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ def test_single_files(tmp_path, small_networks, photo):
     assert len(list((tmp_path / "out").rglob("shaky.png"))) == 3
 
 
-def test_one_broken_file_among_many_is_told_at_the_end(tmp_path, small_networks, photo, capsys):
+def test_one_broken_file_among_many_is_listed_at_the_end(tmp_path, small_networks, photo, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()
     for name in ("a", "b", "c", "d"):
@@ -53,8 +53,8 @@ def test_one_broken_file_among_many_is_told_at_the_end(tmp_path, small_networks,
     (photos / "b.png").write_bytes((photos / "b.png").read_bytes()[:300])
     (photos / "c.png").write_bytes(b"no image")
     photo.crop((0, 0, 7, 40)).save(photos / "e.png")
-    left_out = r"3 of the files were left out:\n .*b\.png .*\n .*c\.png cannot be read.*\n .*e\.png is 7×40 px; .* 8×8"
-    with pytest.raises(UserError, match=left_out):
+    skipped = r"3 of the files were skipped:\n .*b\.png .*\n .*c\.png cannot be read.*\n .*e\.png is 7×40 px; .* 8×8"
+    with pytest.raises(UserError, match=skipped):
         run(tmp_path, photos)
     assert rows(tmp_path) == ["a.png", "d.png"]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["photos"]
@@ -70,7 +70,7 @@ def test_one_broken_file_among_many_is_told_at_the_end(tmp_path, small_networks,
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="folders are closed otherwise there")
-def test_what_cannot_be_opened_is_told(tmp_path, small_networks, photo):
+def test_what_cannot_be_opened_is_listed(tmp_path, small_networks, photo):
     as_user = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
     if as_user and not shutil.which("setpriv"):
         pytest.skip("root can open everything, and there is no setpriv")
@@ -109,8 +109,8 @@ with user_errors_end_the_program():
         f"DatasetError {pairs / 'sharp'} {denied}",
         f"PermissionError {locked / 'a.png'}",
     ]
-    left_out = f"error: 1 of the files were left out:\n  {locked} {denied}"
-    assert (result.returncode, result.stderr.strip().endswith(left_out)) == (2, True), result.stderr
+    skipped = f"error: 1 of the files were skipped:\n  {locked} {denied}"
+    assert (result.returncode, result.stderr.strip().endswith(skipped)) == (2, True), result.stderr
     assert rows(tmp_path) == ["a.png"]
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["problems"] == [f"{locked} {denied}"]
 
@@ -128,10 +128,10 @@ def test_a_closed_stderr(tmp_path, small_networks, photo):
 def test_two_runs_at_once_do_not_share_a_folder(tmp_path, small_networks, photo):
     photo.save(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
-    told = "another run is writing into --save_dir .*out; wait for its end"
+    message = "another run is writing into --save_dir .*out; wait until it ends"
     with lock_output_dir(tmp_path / "out", "--save_dir"):
         for more in ((), ("--resume",), ("--overwrite",)):
-            with pytest.raises(UserError, match=told):
+            with pytest.raises(UserError, match=message):
                 run(tmp_path, tmp_path / "a.png", more=more)
     assert not any((tmp_path / "out").iterdir())
     run(tmp_path, tmp_path / "a.png")
@@ -174,7 +174,7 @@ def test_nothing_is_written_over_unless_asked_to(tmp_path, small_networks, photo
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
-def test_a_killed_run_goes_on_to_the_same_results(tmp_path, small_networks, photo):
+def test_a_killed_run_is_resumed_to_the_same_results(tmp_path, small_networks, photo):
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(12):

@@ -53,7 +53,7 @@ def test_names_that_are_no_utf_8_are_names(tmp_path, small_networks, photos):
         result = run_script("D_testing.py", *arguments)
         assert result.returncode == 2, result.stderr
         assert "Traceback" not in result.stderr
-        assert f"{left} of the files were left out" in result.stderr
+        assert f"{left} of the files were skipped" in result.stderr
         assert r"\udcfcber: 1 images" in result.stdout
         (row,) = read_table(out / "results.csv")
         assert row["image"] == ODD
@@ -119,7 +119,7 @@ def test_empty_paths_are_refused(capsys):
 @pytest.mark.parametrize("more", [("--tile", "off"), ("--self_ensemble",), ("--weights", "a.pth", "--tile", "auto")])
 def test_what_only_networks_use_is_refused_with_results_of_others(capsys, more):
     named = ", ".join(each for each in more if each.startswith("--"))
-    assert f"without a network: leave {named} out" in refused(capsys, "--from_results", "theirs", *more)
+    assert f"without a network: omit {named}" in refused(capsys, "--from_results", "theirs", *more)
     D_testing.parse_args(["--testset_dir", "photos", "--from_results", "theirs"])
 
 
@@ -137,7 +137,7 @@ def test_videos_alone_leave_no_table_and_what_failed_is_in_the_summary(tmp_path,
     assert "12:30.mp4" in problems[0]
 
 
-def test_missing_results_of_others_are_told_before_anything_is_written(tmp_path):
+def test_missing_results_of_others_are_listed_before_anything_is_written(tmp_path):
     (tmp_path / "theirs").mkdir()
     where = ["--testset_dir", str(SAMPLES), "--save_dir", str(tmp_path / "out"), "--from_results"]
     with pytest.raises(UserError, match="1 of 1 pictures are missing"):

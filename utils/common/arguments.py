@@ -1,4 +1,4 @@
-"""Command line arguments: numbers within limits, and the settings that are made of them."""
+"""Command line arguments: help with defaults, numbers within limits, typed settings."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""Errors that are messages to the user rather than defects of the program, and the statuses they end it with."""
+"""Errors for the user rather than defects of the program, exit statuses, and parts of messages."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ TERMINATED_STATUS = 143  # and after SIGTERM
 
 
 class UserError(Exception):
-    """Something the user can put right: the message says what was expected, what was found, and what to do."""
+    """An error that the user can fix: the message contains what was expected, what was found, and what to do."""
 
 
 class Terminated(BaseException):

@@ -1,4 +1,4 @@
-"""Files that are either complete or absent, whatever happens while they are written."""
+"""Files that are either complete or absent, even if writing is interrupted."""
 
 import errno
 import hashlib
@@ -25,7 +25,7 @@ _ABANDONED = 24 * 3600  # s
 
 
 def _temporary(path: Path) -> Path:
-    """Return where a file is written until it is complete; it tells the process that writes it."""
+    """Return where a file is written until it is complete; its name contains the process that writes it."""
     stem = os.fsencode(path.stem)
     if len(stem) > _STEM_BYTES:
         stem = hashlib.sha256(stem).hexdigest().encode()
@@ -33,13 +33,13 @@ def _temporary(path: Path) -> Path:
 
 
 def remove_stale(folders: Iterable[Path], below: Iterable[Path] = ()) -> None:
-    """Delete what processes that are gone left of files they were writing; call it before this one writes.
+    """Delete incomplete files of processes that ended; call this before writing.
 
-    Of another machine's processes nothing is known: theirs is deleted when it is a day old.
+    Files of other machines' processes, which cannot be checked, are deleted after a day.
 
     Args:
-        folders: are looked through themselves; they need not exist.
-        below: with all folders below them.
+        folders: folders to search, which need not exist.
+        below: folders to search with all their subfolders.
     """
     found = [path for folder in folders for path in folder.glob(".*.tmp*")]
     found += [path for folder in below for path in folder.rglob(".*.tmp*")]
@@ -52,7 +52,7 @@ def remove_stale(folders: Iterable[Path], below: Iterable[Path] = ()) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Say whether another process runs."""
+    """Return whether another process runs."""
     if process == os.getpid():
         return False
     if os.name != "posix":  # where the call below would end it
@@ -67,12 +67,12 @@ def _runs(process: int) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Say whether a file exists; one whose name is too long for the disk does not."""
+    """Return whether a file exists; False if its name is too long for the disk."""
     return os.path.exists(path)  # noqa: PTH110 (Path.exists raises an error for it)
 
 
 def name_too_long(error: UserError) -> bool:
-    """Say whether `atomic_write` failed because the file's name is longer than the disk takes."""
+    """Return whether `atomic_write` failed because the file name is too long for the disk."""
     return getattr(error.__cause__, "errno", None) == errno.ENAMETOOLONG
 
 
@@ -112,10 +112,10 @@ def atomic_write(path: Path, advice: str = "make room", kept: str = "An existing
 
 
 def check_writable(folder: Path, flag: str) -> None:
-    """Make a folder and try to write in it, so that a long run does not fail at its first result.
+    """Create a folder and test that it is writable, so that a long run does not fail at its first result.
 
     Raises:
-        UserError: it cannot be made or written in; `flag` names the argument to change.
+        UserError: it cannot be created or written to; `flag` names the argument to change.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,9 +127,9 @@ def check_writable(folder: Path, flag: str) -> None:
 
 @contextmanager
 def lock_output_dir(folder: Path, flag: str) -> Iterator[None]:
-    """Make a folder and keep other runs out of it while the block lasts; what is empty afterwards is removed again.
+    """Create and lock a folder for the duration of the block; if it is empty afterwards, remove it.
 
-    The system lets go of it if the process dies. Where the platform (Windows) or the file system has no locks of
+    The system releases the lock if the process dies. Where the platform (Windows) or the file system has no locks of
     folders, or the folder may not be listed, none is kept out.
 
     Raises:
@@ -156,7 +156,7 @@ def _lock_of(folder: Path, flag: str) -> Iterator[None]:
             handle = os.open(folder, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            message = f"another run is writing into {flag} {folder}; wait for its end, or give another folder"
+            message = f"another run is writing into {flag} {folder}; wait until it ends, or give another folder"
             raise UserError(message) from error
         except (ImportError, OSError):
             pass

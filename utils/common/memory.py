@@ -1,4 +1,4 @@
-"""Memory of the machine, or of the GPU: what is free, what a piece of work took, and when it did not suffice."""
+"""Memory of the machine or the GPU: how much is free, peak usage, and errors for a lack of it."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 
 _STATUS = "/proc/self/status"
 _PEAK_RSS = "VmHWM:"
-# What PyTorch, oneDNN, which has no other words for it, and OpenCV say when there is none left.
+# Messages of PyTorch, oneDNN (which has no clearer one) and OpenCV for a lack of memory.
 _NO_MEMORY = ("can't allocate memory", "could not create a primitive", "Insufficient memory")
 
 
@@ -48,14 +48,14 @@ def _lines(path: str) -> list[str]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is a lack of memory, on the GPU or the CPU, or a message to the user about one."""
+    """Return whether an error is a lack of memory, on the GPU or the CPU, or a message to the user about one."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or isinstance(error.__cause__, MemoryError):
         return True
     return any(words in str(error) for words in _NO_MEMORY)
 
 
 def reset_peak(device: torch.device) -> None:
-    """Let the peak begin again at what is taken now."""
+    """Reset the peak to the current usage."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif (reset := Path("/proc/self/clear_refs")).exists():
@@ -63,7 +63,7 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """Return the most memory that was taken since `reset_peak`: by tensors on a GPU, else by the process (Linux)."""
+    """Return the peak usage since `reset_peak`: by tensors on a GPU, else by the process (Linux)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return next((int(line.split()[1]) * 1024 for line in _lines(_STATUS) if line.startswith(_PEAK_RSS)), None)

@@ -1,4 +1,4 @@
-"""Items that are read before they are worked on and written afterwards, in threads beside the work."""
+"""Items that threads read in advance and write afterwards, while the main thread works on others."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ Written = TypeVar("Written")
 class Pipeline(Generic[Item, Read, Written]):
     """Reads items ahead and writes their results behind, both in their order, within a budget.
 
-    As a context it waits at its end for what its threads have begun; after an error nothing else is begun.
+    As a context it waits at its end for running threads; after an error no further item is started.
 
     Args:
         threads: that read, and as many that write.
@@ -49,7 +49,7 @@ class Pipeline(Generic[Item, Read, Written]):
             if self._reading:
                 item, future = self._reading.popleft()
                 result = future.result()
-                del future  # what was read is the work's to keep, or to let go
+                del future  # the caller releases the result
                 yield item, result
                 del result
             else:  # no room until something is written

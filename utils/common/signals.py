@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests that a loop answers between two steps, not as exceptions anywhere."""
+"""Ctrl-C and SIGTERM as requests that a loop checks between two steps, not as exceptions."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ _RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 
 class Interruption:
-    """Which signal asked the loop to stop: None, SIGINT (Ctrl-C) or SIGTERM (a cluster takes the machine back)."""
+    """The signal that asked the loop to stop: None, SIGINT (Ctrl-C) or SIGTERM (a cluster takes the machine back)."""
 
     requested: signal.Signals | None = None
     since: float = 0.0
 
     def end(self) -> None:
-        """Raise what ends the program with the status of the signal received; SIGTERM's where another rank did."""
+        """Raise the exception of the received signal; SIGTERM's if another rank received it."""
         raise _RAISED[self.requested or signal.SIGTERM]
 
 
@@ -29,14 +29,14 @@ class Interruption:
 def interruption(message: str = "") -> Iterator[Interruption]:
     """Yield what the first signal sets; one that comes a second or more later ends the program at once.
 
-    A terminal or a cluster sends the first one twice where torchrun does, too. Processes started meanwhile (the workers
-    that read images) do not die of these signals either.
+    The first one may arrive twice: from the terminal or cluster, and from torchrun. Processes started meanwhile (data
+    loading workers) ignore these signals.
 
     Args:
-        message: is written to stderr at the first signal.
+        message: printed to stderr at the first signal.
     """
     state = Interruption()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield state
         return
 

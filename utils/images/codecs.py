@@ -32,7 +32,7 @@ RAW = (
 
 
 def optional_formats() -> tuple[str, ...]:
-    """Return the suffixes of what Pillow can read besides as it is installed: AVIF, and HEIC with pillow-heif."""
+    """Return the suffixes of optional formats that Pillow can read here: AVIF, and HEIC with pillow-heif."""
     suffixes = (".avif",) if features.check("avif") else ()
     try:
         import pillow_heif  # pyright: ignore[reportMissingImports] (optional)
@@ -63,12 +63,12 @@ DAMAGED = (
 
 
 class UnreadableError(UserError):
-    """An image file that cannot be used; the message names it and says why and what to do."""
+    """An image file that cannot be used; the message contains its name, the reason and what to do."""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an image file's header says.
+    """The header of an image file.
 
     Attributes:
         height: in px, as displayed.
@@ -104,7 +104,7 @@ def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
 
 @cache
 def _read_header(path: Path, modified: int, size: int) -> ImageInfo:
-    """Return what a header says; the arguments tell a file from what was there before."""
+    """Return a file's header; the arguments are the key of the cache."""
     with path.open("rb") as file, _identify(path, file) as image:
         return _header(image, file)
 
@@ -206,7 +206,7 @@ def readable(path: Path, found: str = "is damaged or incomplete") -> Iterator[No
     try:
         yield
     except MemoryError as error:
-        raise UnreadableError(f"{path} does not fit into the free memory; free some, or cut it into parts") from error
+        raise UnreadableError(f"{path} does not fit into memory; free some, or cut it into parts") from error
     except DAMAGED as error:
         raise UnreadableError(f"{path} {found} ({error}); replace or remove it") from error
 
@@ -223,7 +223,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def upright_pixels(image: Image.Image, mode: str) -> np.ndarray:
-    """Return an image as H×W×C uint8 in one of Pillow's modes with C channels, turned as its EXIF says.
+    """Return an image as H×W×C uint8 in one of Pillow's modes with C channels, rotated according to its EXIF.
 
     The image itself is turned, and not converted to the mode that it has: Pillow would copy it for either.
     """

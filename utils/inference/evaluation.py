@@ -46,7 +46,7 @@ class JoinedInputs(nn.Module):
 
 
 def decode(image_set: ImageSet, index: int) -> Decoded:
-    """Read an image of a set; pictures without ground truth with all that belongs to them.
+    """Read an image of a set; images without ground truth with their metadata.
 
     Raises:
         UnreadableError: a file cannot be read, or is too small for the networks.

@@ -15,14 +15,14 @@ from utils.inference.evaluation import restore
 from utils.inference.tiling import MIN_TILE, Tiling, largest_tile
 from utils.runtime.cuda_graph import CudaGraph
 
-_BATCH_PIXELS = 1280 * 720  # more at a time made no image faster on an H200
+_BATCH_PIXELS = 1280 * 720  # larger batches were not faster on an H200
 
 
 class Restorer:
-    """Restores images of any size; where memory is short, in smaller tiles from then on.
+    """Restores images of any size; if memory is short, in smaller tiles from then on.
 
-    Used as a context manager it is faster: inside, the network's weights must not change, since what kernels need of
-    them is computed once, and recordings are replayed.
+    It is faster as a context manager, inside which the network's weights must not change: weights for kernels are
+    computed once, and CUDA graphs are replayed.
 
     Args:
         network: takes (N, 3, H, W) in [-1, 1], in eval mode.
@@ -33,8 +33,7 @@ class Restorer:
         overlap: px that neighbouring tiles share.
         self_ensemble: return the mean over the image's eight flips and rotations.
         may_shrink: whether tiles, or whole images, become smaller tiles where memory is short; so they do with "auto".
-        recorded: inside the context, replay a recording of the network where several images of a size follow one
-            another.
+        recorded: inside the context, use a CUDA graph for consecutive images of one size.
         log: gets a line when tiles become smaller.
     """
 
@@ -70,7 +69,7 @@ class Restorer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._release()  # a recording must not outlive the weights that it reads
+        self._release()  # a graph must not outlive the weights that it reads
         weights, self._weights = self._weights, None
         if weights is not None:
             weights.close()
@@ -86,13 +85,13 @@ class Restorer:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return one image, H×W×3, or several of one size, N×H×W×3, restored as float32 in [0, 1].
 
-        Several are restored at once where memory suffices for that and neither tiles nor a mean are asked for.
+        Several are restored at once if they fit into memory, without tiles and self-ensemble.
 
         Args:
             images: uint8 or uint16.
 
         Raises:
-            UserError: memory does not suffice, with --tile off or a size, or for the smallest tiles.
+            UserError: not enough memory, with --tile off or a size, or for the smallest tiles.
         """
         while True:
             try:
@@ -101,7 +100,7 @@ class Restorer:
                 if not out_of_memory(error):
                     raise
                 reason = str(error).partition("\n")[0]
-            # After the error is gone, which holds on to memory.
+            # After the error is released, which keeps memory alive.
             if images.ndim == 4:
                 return np.stack([self(image) for image in images])
             height, width = images.shape[:2]
@@ -131,14 +130,14 @@ class Restorer:
         if smaller is None:
             how = "even in the smallest tiles" if self.may_shrink else f"with --tile {self.tiling.size or 'off'}"
             advice = "free memory" if self.may_shrink else f"give --tile auto, or a size from {MIN_TILE} up"
-            text = f"memory does not suffice for {width}×{height} px {how} ({reason}); {advice}"
+            text = f"not enough memory for {width}×{height} px {how} ({reason}); {advice}"
             raise UserError(text) from MemoryError(reason)
-        self._release()  # a recording holds on to its memory
+        self._release()  # a graph keeps its memory
         self._forward = self._fresh_forward()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.tiling = smaller
-        self.log(f"memory does not suffice for {width}×{height} px: going on with tiles of {smaller.size} px")
+        self.log(f"not enough memory for {width}×{height} px: continuing with tiles of {smaller.size} px")
 
 
 def _flips_and_rotations() -> Iterator[tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]]:

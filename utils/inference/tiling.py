@@ -11,7 +11,7 @@ import torch
 
 from utils.common.memory import free_memory
 
-GRID = 4  # the network halves its input twice: tiles that begin on this grid meet the same pixels as the whole image
+GRID = 4  # the network halves its input twice: tiles that start on this grid are sampled like the whole image
 MIN_TILE = 128  # px; a smaller tile would be all overlap
 
 # Peak memory of the deblurring network of width 32 for each pixel, in bytes, rounded up from docs/performance.md.
@@ -21,7 +21,7 @@ _SHARE = 0.5  # of the free memory that a tile may take
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut.
+    """How an image is divided into tiles.
 
     Attributes:
         size: side of the square tiles in px, or None for the whole image at once.
@@ -32,17 +32,17 @@ class Tiling:
     overlap: int
 
     def smaller(self) -> "Tiling | None":
-        """Return tiles of half the size, or None where they would be too small to be of use."""
+        """Return tiles of half the size, or None if they would be too small."""
         assert self.size is not None  # a whole image is no tile
         size = _on_grid(self.size / 2)
         return Tiling(size, min(self.overlap, _on_grid(size / 2))) if size >= MIN_TILE else None
 
     def is_whole(self, height: int, width: int) -> bool:
-        """Say whether an image of this size is one tile."""
+        """Return whether an image of this size is one tile."""
         return self.size is None or max(height, width) <= self.size + GRID
 
     def tiles(self, height: int, width: int) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-        """Yield where an image's tiles lie, and the weight of each of their pixels, H×W×1."""
+        """Yield the slices of each tile of an image, and the weights of its pixels, H×W×1."""
         for row in self.spans(height):
             for column in self.spans(width):
                 part = np.s_[row.start : row.stop, column.start : column.stop]
@@ -75,10 +75,10 @@ class Span:
 
 
 def parse_tile(text: str) -> int | Literal["auto"] | None:
-    """Return what --tile means: "auto", None for "off", or a size in px.
+    """Parse --tile: "auto", None for "off", or a size in px.
 
     Raises:
-        argparse.ArgumentTypeError: none of these.
+        argparse.ArgumentTypeError: the text has another form.
     """
     if text in ("auto", "off"):
         return None if text == "off" else text

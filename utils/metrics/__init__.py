@@ -1,6 +1,6 @@
-"""PSNR and SSIM by the five definitions in use for deblurring, LPIPS and NIQE, and published results to stand beside.
+"""PSNR and SSIM by the five definitions in use for deblurring, LPIPS and NIQE, and published results for comparison.
 
-`utils.metrics.numpy_metrics` says what each definition is, and whose tables it can stand beside.
+`utils.metrics.numpy_metrics` documents the definitions, and the tables that each is comparable with.
 """
 
 from utils.metrics.numpy_metrics import psnr, psnr_float, ssim, ssim_matlab, ssim_released

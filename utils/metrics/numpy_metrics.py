@@ -1,4 +1,4 @@
-"""PSNR and SSIM by the five definitions in use for GoPro, each named after whose tables it can stand beside.
+"""PSNR and SSIM by the five definitions in use for GoPro, each named after the tables that it is comparable with.
 
 The definitions stand here as numbers, with what computes them on the CPU; `utils.metrics.torch_metrics` reads the same
 ones for images on a GPU. Every function takes two H×W×3 images, uint8 or float in [0, 1], and computes in float64.

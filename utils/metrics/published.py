@@ -1,4 +1,4 @@
-"""Published results on GoPro's and HIDE's test sets, trained on GoPro, to stand beside one's own."""
+"""Published results on GoPro's and HIDE's test sets, trained on GoPro, for comparison."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -17,9 +17,9 @@ class Metric:
     """What there is to know about a metric.
 
     Attributes:
-        comparable_with: whose numbers it can stand beside.
+        comparable_with: published numbers that it is comparable with.
         lower_is_better: otherwise higher is.
-        needs_reference: otherwise it judges an image by itself.
+        needs_reference: whether it compares an image with its sharp partner.
     """
 
     comparable_with: str

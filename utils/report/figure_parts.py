@@ -23,7 +23,7 @@ STYLE = {
     "axes.linewidth": 0.4,
     "pdf.fonttype": 42,  # TrueType, where conferences refuse matplotlib's Type 3
 }
-# Okabe and Ito's colours, told apart with any colour vision; those that show on photographs.
+# Okabe and Ito's colours, distinguishable with any colour vision; those that are visible on photographs.
 COLOURS = ("#F0E442", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
 
 _DPI = 300
@@ -94,7 +94,7 @@ def choose_boxes(
     What a part gained is the fall of its squared error against the sharp image: that raises the image's PSNR, while the
     rise of the part's own PSNR would choose flat parts, where nothing is to be seen. Without a sharp image it is the
     rise of gradient energy (squared differences of neighbours), which takes ringing and noise for sharpness, too. Of
-    several restored images it is the mean. Such parts flatter: a paper should say that they were chosen so.
+    several restored images it is the mean. Such parts are favourable: a paper should state how they were chosen.
 
     Args:
         blurry: H×W×3 uint8.

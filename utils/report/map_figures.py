@@ -80,7 +80,7 @@ def part_around(height: int, width: int, around: Box) -> Box:
     for length, limit, start, size in zip((height, width), limits, around[:2], around[2:], strict=True):
         sizes.append(min(length, limit))
         first = min(max(start + size // 2 - sizes[-1] // 2, 0), length - sizes[-1])
-        starts.append(first // STRIDE * STRIDE)  # where the network meets the same pixels as in the whole image
+        starts.append(first // STRIDE * STRIDE)  # so that the network samples it like the whole image
     return Box(*starts, *sizes)
 
 
@@ -88,7 +88,7 @@ def part_around(height: int, width: int, around: Box) -> Box:
 def attention_figure(image: np.ndarray, maps: dict[int, ASPDCMaps]) -> Figure:
     """Return an image and the attention maps a0..a3 of ASPDCs, a row each, on one scale from 0 to 1.
 
-    Each map says how much of a pixel's result comes from one deformable module: module 0, which has no offsets, and
+    Each map shows how much of a pixel's result comes from one deformable module: module 0, which has no offsets, and
     modules 1 to 3, whose offsets are predicted with dilations 1, 2 and 4. The four add up to 1.
 
     Args:
@@ -127,7 +127,7 @@ def offsets_figure(image: np.ndarray, maps: dict[int, ASPDCMaps], around: Box | 
 
     Upper row: at every so many pixels an arrow from a pixel to the mean of the nine positions that it samples, over the
     paled image. The length is that distance in px of the image, four to a px of the features, times a factor common to
-    the whole figure that stands beside the key; a dot is a displacement too small for an arrow. A mean says nothing
+    the whole figure, printed next to the key; a dot is a displacement too small for an arrow. A mean says nothing
     about how far the nine spread, nor about their weights: hence the lower row.
 
     Lower row: a part of the image, framed in the upper row, with a few pixels (crosses) and the nine positions that

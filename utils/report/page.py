@@ -1,6 +1,6 @@
 """report.html: the scores and pictures of a test run on one page, which a browser shows from the file system.
 
-The page holds the scores; the pictures are referred to where they lie. `report_files/` beside it holds thumbnails, and
+The page holds the scores; the pictures are referred to where they lie. `report_files/` next to it holds thumbnails, and
 JPEG previews of what browsers do not show.
 """
 
@@ -70,13 +70,13 @@ def write_report(
         sets: their summaries by name, and those of videos.
         settings: what the results depend on, as in summary.json.
         sources: by set and image; a row without one has its restored picture only.
-        problems: with files that were left out; those that no set's summary tells are told by themselves.
+        problems: with skipped files; those in no set's summary are listed separately.
 
     Returns:
         the page's path.
 
     Raises:
-        UserError: something cannot be written. A picture that cannot be read is left out of the page instead.
+        UserError: something cannot be written. A picture that cannot be read is omitted from the page.
     """
     folder = _absolute(folder)
     pictures = [_pictures(folder, row, sources) for row in rows]

@@ -1,4 +1,4 @@
-"""Replaying work that CUDA has recorded: its kernels are launched all at once, where Python launches them singly."""
+"""CUDA graphs: kernels of a function are recorded once, and replayed with one launch."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -11,19 +11,19 @@ Key = tuple[tuple[str | int, torch.Size, torch.dtype], ...]
 
 
 class CudaGraph(Generic[Result]):
-    """A function of CUDA tensors that is recorded as a CUDA graph once it has met the same shapes often enough.
+    """A function of CUDA tensors that is recorded as a CUDA graph after enough calls with the same shapes.
 
-    The function has to do the same work each time: no decisions by values, no transfers to the CPU. What it reads
-    besides its arguments is read where it lay: train weights inside the function, or not at all. One recording is kept;
-    other shapes run as usual, and replace it when they have become the rule. A recorded call's result is overwritten by
-    the next call.
+    The function has to do the same work each time: no decisions by values, no transfers to the CPU. All other
+    tensors that it reads must keep their addresses; weights may only be updated inside the function. One graph is kept;
+    other shapes run as usual, and replace it after enough calls in a row. The next call overwrites the result of a
+    recorded one.
 
-    As a context it lets go of the recording at its end, whoever still refers to it: NCCL waits at the end of a process
-    group for all recordings that hold its work, and frames that libraries keep with their exceptions live long.
+    As a context it releases the graph at its end, even if other references exist: destroying an NCCL process group
+    waits for all graphs with its operations, and exceptions can keep references for long.
 
     Args:
         function: takes tensors and returns tensors, in any nesting.
-        warmup: calls of one shape in a row that run as usual before a recording.
+        warmup: consecutive calls with the same shapes that run as usual before recording.
     """
 
     def __init__(self, function: Callable[..., Result], warmup: int) -> None:
@@ -47,7 +47,7 @@ class CudaGraph(Generic[Result]):
             self._record(key, arguments)
         for name, tensor in arguments.items():
             self._inputs[name].copy_(tensor)
-        assert self._recording is not None  # its key is that of these tensors
+        assert self._recording is not None  # its key is equal
         graph, result = self._recording
         graph.replay()
         return result
@@ -59,14 +59,14 @@ class CudaGraph(Generic[Result]):
         self.release()
 
     def release(self) -> None:
-        """Let go of the recording and its memory; what it returned must not be read any more."""
+        """Release the graph and its memory; its results must not be read any more."""
         if self._recording is not None:
             self._recording[0].reset()
         self._recorded = self._recording = self._seen = None
         self._inputs = {}
 
     def _run_on_side_stream(self, arguments: dict[str | int, Tensor]) -> Result:
-        """Run as usual, but on a stream of its own: what autograd ties to a stream has to be no part of the default."""
+        """Run as usual, but on a side stream: autograd must not tie the work to the default stream."""
         device = next(iter(arguments.values())).device
         current, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
         stream.wait_stream(current)
@@ -80,7 +80,7 @@ class CudaGraph(Generic[Result]):
         self._inputs = {name: tensor.clone() for name, tensor in arguments.items()}
         graph = torch.cuda.CUDAGraph()
         device = next(iter(arguments.values())).device
-        # Other threads (NCCL's watchdog, the one that pins memory) may go on with CUDA meanwhile.
+        # Other threads (NCCL's watchdog, the one that pins memory) may use CUDA meanwhile.
         with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = self._call(self._inputs)
         self._recording, self._recorded = (graph, result), key

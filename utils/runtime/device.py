@@ -1,4 +1,4 @@
-"""Where to run, and on which back end."""
+"""The device and the back end of a run."""
 
 from functools import cache
 
@@ -15,7 +15,7 @@ def pick_device(name: str) -> torch.device:
     """Return the device called `name`; "auto" is the first CUDA device, or the CPU where there is none.
 
     Raises:
-        UserError: no such device here.
+        UserError: the device is not available.
     """
     kind = name.partition(":")[0]
     if kind not in ("auto", "cpu", "cuda"):
@@ -29,14 +29,14 @@ def pick_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"--device {name} cannot be used here ({reason}); try --device cpu") from error
+        raise UserError(f"--device {name} is not available ({reason}); try --device cpu") from error
     return device
 
 
 def pick_deform_op(name: str, device: torch.device, width: int) -> str:
-    """Return the back end that `name` means for both networks on `device`: "fused", "mmcv" or "torchvision".
+    """Return the back end for `name`, for both networks on `device`: "fused", "mmcv" or "torchvision".
 
-    Where "auto" cannot be fused, a line says why.
+    If "auto" is not fused, print the reason.
 
     Args:
         name: one of `models.ops.back_ends.DEFORM_OPS`.
@@ -44,7 +44,7 @@ def pick_deform_op(name: str, device: torch.device, width: int) -> str:
         width: of the deblurring network.
 
     Raises:
-        UserError: it cannot run here.
+        UserError: it cannot run on this machine.
     """
     channels = 4 * width
     try:
@@ -54,7 +54,7 @@ def pick_deform_op(name: str, device: torch.device, width: int) -> str:
     if name == "auto" and chosen != "fused":
         _print_once(f"deformable convolutions by {chosen}, not fused: {fused_problem(device.type, channels)}")
     if chosen == "fused" and device.type == "cuda":
-        # Custom operators import it at their first call: a second or more in which the first image would wait.
+        # Custom operators import it at their first call, which takes a second or more.
         from torch import _dynamo  # noqa: F401
     return chosen
 

@@ -1,4 +1,4 @@
-"""The processes that train one network together, one a GPU, as torchrun starts them; without torchrun there is one."""
+"""Distributed training and testing: one process per GPU, started by torchrun; without torchrun a single process."""
 
 import builtins
 import os
@@ -23,20 +23,20 @@ from utils.runtime.device import pick_device
 
 _FAILURE = "aspdc/failure"  # the store's key under which the first rank to fail leaves its message
 _POLL = 0.5  # s
-# One rank may validate, save or decode images while the others wait for it.
+# Other ranks may wait while one validates, saves or decodes images.
 _PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process among those that train together.
+    """This process among those of the run.
 
     Attributes:
-        device: where it computes.
+        device: of this process.
         rank: its number, from 0.
-        world_size: how many there are.
+        world_size: number of processes.
         local_rank: its number on this node.
-        is_distributed: whether torchrun started it, if only one.
+        is_distributed: whether torchrun started it, even a single one.
     """
 
     device: torch.device
@@ -51,27 +51,27 @@ class DistributedContext:
         return self.rank == 0
 
     def wrap(self, stage: nn.Module) -> nn.Module:
-        """Return a module to train, whose gradients backward averages over all ranks where there are several."""
+        """Wrap a stage in DistributedDataParallel if torchrun started the run."""
         if not self.is_distributed:
             return stage
         if self.device.type == "cpu":
             return DistributedDataParallel(stage, broadcast_buffers=False)
-        # On a stream of its own: what DDP ties to a stream has to be no part of the default one to be recorded.
+        # On a side stream: DDP must not tie work to the default stream, or it could not be recorded.
         with torch.cuda.stream(torch.cuda.Stream(self.device)):
             return DistributedDataParallel(stage, device_ids=[self.device.index], broadcast_buffers=False)
 
     def sum_over_ranks(self, numbers: Tensor) -> Tensor:
-        """Return the sums over all ranks of a tensor's numbers, in its place; a GPU is not waited for."""
+        """Sum a tensor over all ranks, in place and without synchronization, and return it."""
         if self.is_distributed:
             dist.all_reduce(numbers)
         return numbers
 
     def any(self, value: bool) -> bool:
-        """Say whether it is true on any rank; all of them have to call this."""
+        """Return whether it is true on any rank; all of them must call this."""
         return builtins.any(self.gather(value))
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every rank's value, in the order of the ranks; all of them have to call this."""
+        """Return every rank's value, in the order of the ranks; all of them must call this."""
         if not self.is_distributed:
             return [value]
         values = [None] * self.world_size
@@ -79,18 +79,17 @@ class DistributedContext:
         return values
 
     def barrier(self) -> None:
-        """Wait until every rank has come here."""
+        """Wait until all ranks call this."""
         self.gather(None)
 
 
 @contextmanager
 def init_distributed(device: str, resume_flag: str = "--resume auto") -> Iterator[DistributedContext]:
-    """Yield this process's place among those that torchrun started; the first of them to fail ends the others.
+    """Yield the context of this process; if one process fails, the others end.
 
     Args:
-        device: as `--device` names it; "auto" and "cuda" give each process of a node a GPU of its own.
-
-        resume_flag: the flag with which a run that lost a process goes on.
+        device: value of `--device`; "auto" and "cuda" assign one GPU of the node to each process.
+        resume_flag: the flag that resumes a run, for the message.
 
     Raises:
         UserError: the device cannot be used, or there are fewer GPUs than processes.
@@ -118,12 +117,14 @@ def init_distributed(device: str, resume_flag: str = "--resume auto") -> Iterato
             )
             yield DistributedContext(chosen, rank, world_size, local_rank, is_distributed=True)
         dist.destroy_process_group()
-    except (KeyboardInterrupt, Terminated):  # every rank was told, and answers by itself
+    except (KeyboardInterrupt, Terminated):  # every rank receives the signal
         raise
     except BaseException as error:
         if is_lost_connection(error):
             reason = str(error).partition("\n")[0]
-            lost = UserError(f"a process of the run is gone; {resume_flag} goes on from what was saved ({reason})")
+            lost = UserError(
+                f"a process of the run was lost; {resume_flag} continues from the last saved state ({reason})"
+            )
             _publish_failure(store, rank, lost)
             raise lost from None
         _publish_failure(store, rank, error)
@@ -141,17 +142,17 @@ def _device_of(name: str, local_rank: int, node_size: int) -> torch.device:
             )
         name = f"cuda:{local_rank}"
     elif name != "cpu" and node_size > 1:
-        raise UserError(f"--device {name} is one device for {node_size} processes; leave --device out")
+        raise UserError(f"--device {name} is one device for {node_size} processes; omit --device")
     return pick_device(name)
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Say whether an error means that another rank is gone."""
+    """Return whether an error means that another rank was lost."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
 
 
 def _publish_failure(store: Store, rank: int, error: BaseException) -> None:
-    """Leave this rank's message for the others; say nothing more where another rank failed before it."""
+    """Publish this rank's message for the others, unless another rank failed before."""
     with suppress(Exception):  # the store is gone with the first node
         if store.add(f"{_FAILURE}s", 1) == 1:
             text = (
@@ -166,7 +167,7 @@ def _publish_failure(store: Store, rank: int, error: BaseException) -> None:
 
 @contextmanager
 def _watching(store: Store, rank: int) -> Iterator[None]:
-    """End this process once another has failed: the main thread may be waiting for that one for ever."""
+    """End this process when another fails, since the main thread may wait for that one forever."""
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(store, rank, ended), daemon=True)
     watch.start()

@@ -1,4 +1,4 @@
-"""Which number formats a run computes in. Weights, checkpoints, losses and optimiser states are always fp32."""
+"""Which number formats a run computes in. Weights, checkpoints, losses and optimizer states are always fp32."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -13,14 +13,14 @@ _SHORT = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def set_precision(precision: str, device: torch.device) -> None:
-    """Allow TF32 products on CUDA for every precision but fp32, where each product is a true fp32 one.
+    """Allow TF32 products on CUDA, except with precision fp32.
 
     Args:
         precision: one of `PRECISIONS`.
-        device: where the run computes.
+        device: of the run.
 
     Raises:
-        UserError: the device has no such products.
+        UserError: the device does not support it.
     """
     on_cuda = device.type == "cuda"
     if precision == "bf16" and on_cuda and torch.cuda.get_device_capability(device) < AMPERE:
@@ -32,14 +32,14 @@ def set_precision(precision: str, device: torch.device) -> None:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """Return a context in which convolutions and products take bf16 or fp16 operands where `precision` says so."""
+    """Return a context in which convolutions and products take bf16 or fp16 operands if `precision` asks for it."""
     if precision not in _SHORT:
         return nullcontext()
     return torch.autocast(device.type, dtype=_SHORT[precision])
 
 
 def set_deterministic(deterministic: bool) -> None:
-    """Let PyTorch take algorithms that give the same bits again, or any; an operation that has none raises."""
+    """Make PyTorch use deterministic algorithms, or any; an operation without one raises an error."""
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's first product is computed
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first matrix product on CUDA
     torch.use_deterministic_algorithms(deterministic)

@@ -1,4 +1,4 @@
-"""How a program ends: with one line and a status, not with a traceback, where the user can do something about it."""
+"""How a program ends: with a message and an exit status instead of a traceback, if the user can fix the cause."""
 
 import errno
 import io
@@ -27,14 +27,14 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class End(NamedTuple):
-    """A cause that can end a program.
+    """A cause that ends a program.
 
     Attributes:
-        cause: in words.
-        matches: whether an exception is of this kind.
-        line: what is printed to stderr.
-        status: of the process.
-        saved: whether training saves its state first, where the steps before were sound.
+        cause: its name.
+        matches: whether an exception has this cause.
+        line: the message on stderr.
+        status: exit status.
+        saved: whether training first saves its state, if the previous step is finite.
     """
 
     cause: str
@@ -48,30 +48,30 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-# The first that matches counts. What none matches is a defect of ours: a traceback and status 1, the state saved.
+# The first match counts. Anything else is a defect of the program: traceback, status 1, state saved.
 ENDS = (
-    End("a lost rank", is_lost_connection,  # `init_distributed` makes a UserError of it, which says how to resume
-        lambda error: f"error: a process of the run is gone ({_first_line(error)})", USAGE_STATUS, False),
-    End("what the user can put right", lambda error: isinstance(error, UserError | CheckpointError),
+    End("a lost rank", is_lost_connection,  # `init_distributed` makes a UserError of it, with the flag to resume
+        lambda error: f"error: a process of the run was lost ({_first_line(error)})", USAGE_STATUS, False),
+    End("a user error", lambda error: isinstance(error, UserError | CheckpointError),
         lambda error: f"error: {message_of(error)}", USAGE_STATUS, True),
     End("Ctrl-C", lambda error: isinstance(error, KeyboardInterrupt),
         lambda _: "interrupted", INTERRUPTED_STATUS, True),
     End("SIGTERM", lambda error: isinstance(error, Terminated),
         lambda _: "terminated", TERMINATED_STATUS, True),
-    End("nobody reads the output", lambda error: isinstance(error, BrokenPipeError),
-        lambda _: "error: what read the output has ended; let it read all, or write into a file",
+    End("a closed pipe", lambda error: isinstance(error, BrokenPipeError),
+        lambda _: "error: the reader of the output has ended; let it read to the end, or use a file",
         PIPE_CLOSED_STATUS, True),
-    End("a file that may not be opened", lambda error: isinstance(error, PermissionError) and bool(error.filename),
+    End("a file without permission", lambda error: isinstance(error, PermissionError) and bool(error.filename),
         lambda error: f"error: {error.filename} cannot be opened: {error.strerror}", USAGE_STATUS, True),
     End("a full disk", lambda error: isinstance(error, OSError) and error.errno in _DISK_FULL,
         lambda error: f"error: {error.filename or 'a file'} cannot be written: {error.strerror}; make room",
         USAGE_STATUS, True),
     End("lack of memory", out_of_memory,
-        lambda error: f"error: memory does not suffice ({_first_line(error)}); free memory, or ask for less at a time",
+        lambda error: f"error: not enough memory ({_first_line(error)}); free some, or reduce batch, tile or patch",
         USAGE_STATUS, True),
     End("a killed data worker", lambda error: bool(_LOST_WORKER.search(str(error))),
-        lambda error: f"error: a process that reads images was killed ({_first_line(error)}); often memory does not "
-                      "suffice: give a smaller --num_workers", USAGE_STATUS, True),
+        lambda error: f"error: a data loading process was killed ({_first_line(error)}), often for lack of "
+                      "memory: give a smaller --num_workers", USAGE_STATUS, True),
 )  # fmt: skip
 
 
@@ -82,10 +82,9 @@ def end_of(error: BaseException) -> End | None:
 
 @contextmanager
 def user_errors_end_the_program() -> Iterator[None]:
-    """Turn what `ENDS` lists into one line on stderr and a status.
+    """Turn the exceptions in `ENDS` into a message on stderr and an exit status.
 
-    File names that are no UTF-8 are printed with escapes, to stdout as to stderr; a closed stderr takes what is printed
-    and drops it.
+    File names that are not UTF-8 are printed with escapes; output to a closed stderr is discarded.
     """
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 until the end of the program
@@ -100,7 +99,7 @@ def user_errors_end_the_program() -> Iterator[None]:
             raise
         _end(end.line(error), end.status)
     finally:
-        _drop_what_nobody_reads()
+        _discard_unread_output()
 
 
 def _end(text: str, status: int) -> NoReturn:
@@ -109,8 +108,8 @@ def _end(text: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _drop_what_nobody_reads() -> None:
-    """Let Python's own flush at the end of the program succeed: it would put its status in place of ours."""
+def _discard_unread_output() -> None:
+    """Make Python's final flush succeed, which would otherwise replace the exit status."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream:

@@ -1,1 +1,1 @@
-"""What a test run needs besides the network: inputs, results and their files, summaries."""
+"""A test run apart from the network: inputs, results and their files, summaries."""

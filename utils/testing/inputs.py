@@ -1,4 +1,4 @@
-"""What a test run reads: sets of images, pictures and videos, each with its place among the results."""
+"""The inputs of a test run: image sets, single images and videos, each with its output path."""
 
 import argparse
 import itertools
@@ -32,7 +32,7 @@ class InputSet:
 
     @property
     def outputs(self) -> list[Path]:
-        """The restored images in the folder of all results: a.jpg becomes a.png, or a.jpg.png beside another a."""
+        """The restored images in the folder of all results: a.jpg becomes a.png, or a.jpg.png if there is another a."""
         names = [f"{Path(name).with_suffix('')}.png" for name in self.images.names]
         if len(set(names)) < len(names):
             names = [f"{name}.png" for name in self.images.names]
@@ -47,9 +47,9 @@ class InputSet:
 def find_inputs(
     sources: Sequence[str], blur_dir: str, save_dir: Path, limit: int | None
 ) -> tuple[list[InputSet], dict[Path, Path]]:
-    """Return the image sets and pictures that --testset_dir names, and the videos with their places in the results.
+    """Return the image sets and pictures that --testset_dir names, and the videos with their output paths.
 
-    Of photographs no file is looked at yet.
+    Files of photographs are not opened yet.
 
     Raises:
         UserError: a folder without images; a set with problems, all of them in one message; or two videos that would be
@@ -58,7 +58,7 @@ def find_inputs(
     found: list[InputSet] = []
     image_sets = _find_sets(sources, blur_dir)
     single = any(image_set.root.is_file() for image_set in image_sets)
-    taken = {save_dir.name} if single else set()  # single files' results bear the name of `save_dir`
+    taken = {save_dir.name} if single else set()  # results of single files have the name of `save_dir`
     for image_set in image_sets:
         name, folder = save_dir.name, Path()  # of single files
         if not image_set.root.is_file():
@@ -69,9 +69,9 @@ def find_inputs(
 
 
 def _find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
-    """Return the image sets and pictures that --testset_dir names; of photographs no file is looked at yet.
+    """Return the image sets and pictures that --testset_dir names; files of photographs are not opened yet.
 
-    A folder that holds videos alone is a set without images.
+    A folder with only videos is a set without images.
     """
     parsed = [parse_source(text) for text in sources]
     if sharp := [str(path) for kind, path in parsed if kind == "sharp"]:
@@ -102,18 +102,18 @@ def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
         way_out = f"To restore all pictures of it, whatever the folders are called: unpaired={folder}"
         raise UserError(combine_problems(problems, way_out if kind is None else ""))
     videos = len(_videos_in(image_set))
-    note = f"{videos:,} video{'s are' if videos > 1 else ' is'} restored, too"
+    note = f"{videos:,} video{'s are' if videos > 1 else ' is'} also restored"
     return replace(image_set, notes=(*image_set.notes, note)) if videos and len(image_set) else image_set
 
 
 def _videos_in(image_set: ImageSet) -> list[Path]:
-    """Return the videos among somebody's own photographs, relative to their folder; data sets have none."""
+    """Return the videos among photographs, relative to their folder; data sets have none."""
     own = image_set.kind == "unpaired" and image_set.root.is_dir()
     return [file for file in list_files(image_set.root, unreadable_dirs={}) if is_video(file)] if own else []
 
 
 def _find_videos(sources: Sequence[str], inputs: Sequence[InputSet]) -> dict[Path, Path]:
-    """Return the videos that are given or lie among photographs, each with its place in the results."""
+    """Return the videos that are given or lie among photographs, each with its output path."""
     given = [path for _, path in map(parse_source, sources) if path.is_file() and is_video(path)]
     found = {path: Path(output_name(path)) for path in given}
     for name in dict.fromkeys(found.values()):
@@ -132,19 +132,19 @@ def _find_videos(sources: Sequence[str], inputs: Sequence[InputSet]) -> dict[Pat
 
 
 def parse_folder(text: str) -> Path:
-    """Return the folder that an argument names, as a path that ends in its name, which results may bear.
+    """Return the folder that an argument names, as a path that ends in a name for the results.
 
     Raises:
         argparse.ArgumentTypeError: no path.
     """
     if not text:
-        raise argparse.ArgumentTypeError("expected a folder, got an empty text; the working directory is '.'")
+        raise argparse.ArgumentTypeError("expected a folder, got an empty text; for the working directory give '.'")
     path = Path(text)
     return path.resolve() if path.name in ("", "..") else path
 
 
 def _free_name(root: Path, taken: set[str]) -> str:
-    """Return a name for a set's results that no other has."""
+    """Return a unique name for a set's results."""
     name = f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
     numbered = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
     return next(each for each in numbered if each not in taken)

@@ -1,4 +1,4 @@
-"""What a test run writes, and what of that may be written over."""
+"""The files that a test run writes, and which of them may be overwritten."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,14 +27,14 @@ def check_outputs(
     settings: RunSettings,
     previous: PreviousRun,
 ) -> list[Path]:
-    """Do not write over what an earlier run made unless asked to, and never over what is read.
+    """Refuse to overwrite results unless requested, and inputs in any case.
 
     Args:
-        sources: what will restore the images.
-        inputs: what is read,
-        videos: too, with the places of the restored ones.
+        sources: restore the images.
+        inputs: image sets that are read.
+        videos: that are read, with their output paths.
         settings: of the run.
-        previous: what the run goes on with; it may write again what that one made.
+        previous: the run that this one continues, whose files it may replace.
 
     Returns:
         restored images and videos that exist and may be written over.

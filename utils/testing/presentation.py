@@ -1,4 +1,4 @@
-"""What people look at after a test run: figures for publications, and the page with every image."""
+"""The visual output of a test run: figures for publications, and a page with all images."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def write_set_figures(
         device: of the networks.
 
     Returns:
-        what was wrong with those left out.
+        the problems of skipped figures.
     """
     # matplotlib: half a second that runs without figures do not wait for
     from utils.report.figures import write_figures
@@ -51,7 +51,7 @@ def write_set_figures(
 
 
 def write_page(sources: Sequence[ResultSource], inputs: Sequence[InputSet], results: Results) -> None:
-    """Write report.html beside the results of what restored the images of these sets."""
+    """Write report.html to the folder of the results."""
     pictures: dict[tuple[str, str], Source] = {}
     for each in inputs:
         images = each.images

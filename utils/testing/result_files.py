@@ -1,4 +1,4 @@
-"""The files of a test run: its table, and what an earlier run left in a folder, which is not lost unasked."""
+"""The files of a test run: its table, and the results of an earlier run, which are replaced only on request."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from utils.common.files import atomic_write
 from utils.report.rows import PAGE, Row
 
 TABLE, SUMMARY = "results.csv", "summary.json"
-RANK_TABLES = "results-rank*.csv"  # of processes beside the main one
+RANK_TABLES = "results-rank*.csv"  # of processes other than the main one
 BEGUN = "unfinished*.jsonl"
 
 _TEXT = ("set", "image", "weights", "saved_as")
@@ -145,7 +145,7 @@ def find_previous_run(folder: Path, resume: bool, overwrite: bool) -> PreviousRu
     found = [path for path in (folder / TABLE, folder / SUMMARY, folder / PAGE, *tables) if path.exists()]
     if found and not (resume or overwrite):
         raise UserError(
-            f"{found[0]} exists already; give --resume to go on with what was begun, --overwrite to do it again, or "
+            f"{found[0]} exists already; give --resume to continue that run, --overwrite to replace it, or "
             "another --save_dir"
         )
     if overwrite or not found:
@@ -163,5 +163,5 @@ def find_previous_run(folder: Path, resume: bool, overwrite: bool) -> PreviousRu
         # A kill may have cut the last line, before the file it names was begun.
         begun = frozenset(json.loads(line) for text in texts for line in text.split("\n")[:-1])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"--resume: {read}, or a list beside it, is damaged ({error!r}); give --overwrite") from error
+        raise UserError(f"--resume: {read}, or a list next to it, is damaged ({error!r}); give --overwrite") from error
     return PreviousRun(folder, settings, rows, sets, begun)

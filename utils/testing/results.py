@@ -1,4 +1,4 @@
-"""What a test run leaves in its folder: scores a row an image, a summary, and what is needed to go on with it."""
+"""The results of a test run: a table with a row per image, a summary, and what is needed to continue the run."""
 
 import json
 import math
@@ -31,22 +31,22 @@ _SECONDS_BETWEEN_TABLES = 2.0
 
 
 class Results:
-    """`results.csv` and `summary.json` of a run, written as it goes on.
+    """`results.csv` and `summary.json` of a run, updated during the run.
 
-    Where several processes share a run, each writes a table of its own, which the main one takes in at the end of a
-    set, or when the run goes on after it was stopped. Beside a table lies a list of the files that the run has begun
-    to write, until it ends well: a picture whose row was lost by a kill is told by it from one that is not ours.
+    If several processes share a run, each writes its own table, which the main process merges at the end of a set, or
+    when a stopped run continues. Until the run ends, a list next to the table names the files that it began to write:
+    it distinguishes an image whose row was lost when the run was killed from a file of someone else.
 
     Args:
-        folder: where they lie.
-        settings: what the results depend on, for the summary.
+        folder: of the results.
+        settings: on which the results depend, for the summary.
         distributed: the processes that share the run.
 
     Attributes:
         rows: of all sets.
         sets: summaries of sets and videos by name.
-        problems: with files that were left out, whichever set they are of.
-        incomplete: what is missing of videos that were restored as far as they go.
+        problems: with skipped files of all sets.
+        incomplete: problems of videos that were restored in part.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], distributed: DistributedContext) -> None:
@@ -58,17 +58,17 @@ class Results:
         self.sets: dict[str, Any] = {}
         self.problems: list[str] = []
         self.incomplete: list[str] = []
-        self._notes: list[str] = []  # on images of the set in hand
+        self._notes: list[str] = []  # on images of the current set
         self._begun = folder / BEGUN.replace("*", f"-rank{rank}" if rank else "")
         self._lock = Lock()
         self._written = -math.inf
 
-    def take_over(self, previous: PreviousRun, replaced: Sequence[Path] = ()) -> None:
-        """Go on with what an earlier run left, in the main process; what else the folder holds of one is deleted.
+    def continue_from(self, previous: PreviousRun, replaced: Sequence[Path] = ()) -> None:
+        """Continue an earlier run, in the main process; its other files are deleted.
 
         Args:
             previous: a run of the same settings.
-            replaced: files that this run is to write over: should it be stopped, the one that goes on does so, too.
+            replaced: files that this run overwrites; a run that continues it does so, too.
 
         Raises:
             UserError: something cannot be written.
@@ -102,13 +102,13 @@ class Results:
         return {str(row["image"]): row for row in self.rows if row["set"] == name}
 
     def share(self, name: str, images: Sequence[str]) -> list[int]:
-        """Return which of a set's images, by their places, are this process's to restore: none that has a row."""
+        """Return which of a set's images, by their indices, this process restores: those without a row."""
         done = set(self._distributed.gather(list(self.of(name)))[0])
         todo = [i for i, image in enumerate(images) if image not in done]
         return todo[self._distributed.rank :: self._distributed.world_size]
 
     def begin(self, *paths: Path) -> None:
-        """Note that files are about to be written; any thread may call it.
+        """Record that files are about to be written; any thread may call it.
 
         Raises:
             UserError: the list cannot be written.
@@ -120,7 +120,7 @@ class Results:
             raise UserError(f"{self._begun} cannot be written: {write_problem(error, self.folder)}") from error
 
     def note(self, text: str) -> None:
-        """Note what a user should know of an image; any thread may call it."""
+        """Add a note on an image for the user; any thread may call it."""
         self._notes.append(text)
 
     def add(self, row: Row) -> None:
@@ -134,7 +134,7 @@ class Results:
         """Write the rows and the summary of a set at the end of the block: neither errors nor signals lose them.
 
         Yields:
-            a list for what is wrong with images that are left out.
+            a list for the problems of skipped images.
         """
         problems: list[str] = []
         self._notes = []
@@ -174,19 +174,19 @@ class Results:
         self.write()
 
     def end(self) -> None:
-        """Write everything a last time: each file that was begun has its row now, or was left out."""
+        """Write everything a last time: each file that was begun has its row now, or was skipped."""
         self.write()
         self._begun.unlink(missing_ok=True)
 
     def check_complete(self) -> None:
-        """Raise `UserError` with a list of the files that were left out, and of the videos that are not whole."""
+        """Raise `UserError` with a list of the skipped files and incomplete videos."""
         kinds = {
-            "files were left out": self.problems,
-            "videos are not whole, what is there was restored": self.incomplete,
+            "files were skipped": self.problems,
+            "videos are incomplete, and were restored in part": self.incomplete,
         }
         messages = []
         for what, found in kinds.items():
-            each = list(dict.fromkeys(found))  # several networks meet the same ones
+            each = list(dict.fromkeys(found))  # several networks report the same ones
             messages += ["\n  ".join([f"{len(each)} of the {what}:", *each])] if each else []
         if messages:
             raise UserError("\n".join(messages))

@@ -31,7 +31,7 @@ _BYTES_A_PIXEL, _BYTES_TO_SCORE = 60, 400  # decoded, restored, rounded; and the
 
 
 class Batch(NamedTuple):
-    """Images of one size that follow one another, by their places in the set, and how many pixels they have."""
+    """Images of one size that follow one another, by their indices in the set, with their number of pixels."""
 
     indices: tuple[int, ...]
     pixels: int
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image that was read, its place in the set, and what another method made of it, H×W×3 float32 in [0, 1]."""
+    """A decoded image, its index in the set, and another method's result, H×W×3 float32 in [0, 1]."""
 
     index: int
     pair: Decoded
@@ -53,7 +53,7 @@ class SetImages:
         inputs: the set.
         source: what makes the restored images.
         scorer: of an image and its reference, or of an image without one.
-        results: are told of each file before it is written, and of what a user should know of an image.
+        results: record each file before it is written, and notes on images.
     """
 
     def __init__(self, inputs: InputSet, source: ResultSource, scorer: Scorer, results: Results) -> None:
@@ -64,13 +64,13 @@ class SetImages:
     def pipeline(
         self, threads: int
     ) -> Pipeline[Batch, list[LoadedImage | UnreadableError], list[Row | UnreadableError]]:
-        """Return what reads and writes images beside the network, in a part of the free memory."""
+        """Return a pipeline that reads and writes images while the network runs, in a part of the free memory."""
         bytes_a_pixel = _BYTES_TO_SCORE if self._images.paired else _BYTES_A_PIXEL
         budget = int(_SHARE * free_memory(torch.device("cpu")) / bytes_a_pixel)
         return Pipeline(threads, lambda batch: batch.pixels, budget)
 
     def batches(self, indices: Iterable[int]) -> Iterator[Batch]:
-        """Yield images of the set in the order given, together where a GPU restores small ones faster so."""
+        """Yield images of the set in the given order, in batches where a GPU restores small ones faster so."""
         for size, alike in itertools.groupby(indices, self._size):
             height, width, _ = size or (0, 0, 0)
             many = max(self._source.restorer.batch_pixels // (height * width), 1) if size else 1
@@ -86,7 +86,7 @@ class SetImages:
         return info.height, info.width, info.bits
 
     def load(self, batch: Batch) -> list[LoadedImage | UnreadableError]:
-        """Decode images, and what another method made of them; return why one cannot be used in its place."""
+        """Decode images, and what another method made of them; for one that cannot be used, return the error."""
         return [self._load(index) for index in batch.indices]
 
     def _load(self, index: int) -> LoadedImage | UnreadableError:
@@ -113,7 +113,7 @@ class SetImages:
             return [image.saved for image in good if image.saved is not None], 0.0
         start = time.perf_counter()
         pixels = [image.pair.blurry.pixels for image in good]
-        alike = len({(each.shape, each.dtype) for each in pixels}) == 1  # a header does not tell all of a picture
+        alike = len({(each.shape, each.dtype) for each in pixels}) == 1  # a header does not describe all of an image
         with self._gpu:
             if alike and len(pixels) > 1:
                 restored = list(self._source.restorer(np.stack(pixels)))
@@ -124,7 +124,7 @@ class SetImages:
     def score_and_save(
         self, loaded: Iterable[LoadedImage | UnreadableError], restored: Iterable[np.ndarray], seconds: float
     ) -> list[Row | UnreadableError]:
-        """Score and save what `restore` returned; return a row of results for each image, or why it was left out."""
+        """Score and save what `restore` returned; return a row of results, or the error, for each image."""
         outputs = iter(restored)
         return [
             each if isinstance(each, UnreadableError) else self._score_and_save(each, next(outputs), seconds)
@@ -166,6 +166,6 @@ class SetImages:
 
     def _too_large(self, index: int) -> UnreadableError:
         return UnreadableError(
-            f"memory does not suffice to decode, save and score {self._images.blurry[index]}; free some, give a "
+            f"not enough memory to decode, save and score {self._images.blurry[index]}; free some, give a "
             "smaller --num_workers, or cut it into parts"
         )

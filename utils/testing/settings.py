@@ -1,4 +1,4 @@
-"""What the rooms of a test run are told by D_testing.py; see its flags of these names."""
+"""Settings of a test run; see the flags of D_testing.py with these names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

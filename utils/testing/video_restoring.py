@@ -18,13 +18,13 @@ from utils.video.reader import VideoFile
 def restore_video(
     restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: Path, log: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Restore a video's frames one after the other, decoding and encoding beside it; complete or not at all.
+    """Restore a video's frames one after the other, while others are decoded and encoded; a complete file or none.
 
     Args:
         restorer: makes an H×W×3 float32 image in [0, 1] of a uint8 one.
         path: the video.
         output: where the restored one goes, see `output_name`.
-        log: gets a line on each thing that the restored video has not as the source has it.
+        log: gets a line on each difference between the restored video and its source.
 
     Returns:
         its height and width in px, frames, frames a second, and problems: that the source is incomplete.
@@ -75,11 +75,11 @@ def _encoder(path: Path, video: VideoFile, first: tuple[float, np.ndarray], log:
 
 
 def _differences(video: VideoFile, height: int, width: int) -> Iterator[str]:
-    """Yield a line on each thing that the restored video has not as the source has it, but for its sound."""
+    """Yield a line on each difference between the restored video and its source, but for its sound."""
     if video.probe is None:
         yield (
             f"{video.path}: ffmpeg (with ffprobe) is not installed, so the restored video is MPEG-4 at a constant "
-            "frame rate, and sound, where there is any, is left out"
+            "frame rate, and sound is omitted"
         )
         if height % 2 or width % 2:
             even = f"{width + width % 2}×{height + height % 2}"

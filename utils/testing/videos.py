@@ -17,21 +17,21 @@ from utils.testing.video_restoring import restore_video
 def restore_videos(
     source: ResultSource, videos: Mapping[Path, Path], settings: RunSettings, results: Results, stop: Interruption
 ) -> None:
-    """Restore videos, each to its place; a video that cannot be read or written does not keep the others from it.
+    """Restore videos; one that cannot be read or written is skipped.
 
     Args:
-        source: what restores them.
-        videos: and their places in the method's folder.
+        source: restores them.
+        videos: each with its output path, relative to the folder of the source.
         settings: of the run.
-        results: take their summaries; what they have already is not restored again.
-        stop: is heeded between two frames; then it ends the program.
+        results: receive their summaries; videos in them are not restored again.
+        stop: checked between two frames; a request ends the program.
     """
 
     def restore(frame: np.ndarray) -> np.ndarray:
         if stop.requested:
-            print("the video in hand is not kept: --resume begins it anew, and leaves what is finished as it is")
+            print("the current video is discarded: --resume restores it from its start, and keeps finished ones")
             stop.end()
-        assert not isinstance(source.restorer, SavedResults)  # they are of images alone
+        assert not isinstance(source.restorer, SavedResults)  # only of images
         return source.restorer(frame)
 
     for path, relative_output in videos.items():
@@ -44,7 +44,7 @@ def restore_videos(
             except UserError as error:
                 problem = str(error) if str(path) in str(error) else f"{path}: {error}"
                 results.problems.append(problem)
-                print(f"left out: {problem}")
+                print(f"skipped: {problem}")
                 continue
             results.sets[name] = {"kind": "video", **summary}
             results.write()

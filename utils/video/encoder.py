@@ -95,7 +95,7 @@ class FfmpegEncoder(Encoder):
         pixels = "yuv444p" if odd else "yuv420p"
         tags = {"colorspace": colours.matrix, "color_primaries": colours.primaries, "color_trc": colours.transfer}
         tags = {name: value for name, value in tags.items() if value}
-        # Both the frames and the encoder are told: versions of ffmpeg differ in which of them counts.
+        # For both frames and encoder, since versions of ffmpeg differ in which of them they use.
         tag_options = "".join(f":{name}={value}" for name, value in tags.items())
         filters = (
             f"scale=out_color_matrix={matrix}:out_range={colours.range}:{SCALING},format={pixels},"
@@ -134,14 +134,14 @@ class FfmpegEncoder(Encoder):
     def _raise_failure(self) -> None:
         self._process.wait()
         self._messages.seek(0)
-        said = self._messages.read().decode(errors="replace").strip().splitlines()
-        raise UserError(f"ffmpeg could not write the video: {said[-1] if said else 'no reason given'}")
+        lines = self._messages.read().decode(errors="replace").strip().splitlines()
+        raise UserError(f"ffmpeg could not write the video: {lines[-1] if lines else 'no reason given'}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with suppress(BrokenPipeError):  # then it says why
+            with suppress(BrokenPipeError):  # its message is read below
                 self._pipe.close()
             if kind is None and self._process.wait():
                 self._raise_failure()
@@ -160,7 +160,7 @@ def _sound_options(found: Probe, source: Path, suffix: str, log: Callable[[str],
         again += [["aac", "-b:a", _AAC_BITS]]
         fitting = next((each for each in (["copy"], *again) if _takes(source, sound, suffix, each)), None)
         if fitting is None:
-            log(f"{source}: its {sound.codec} sound can neither be copied into {suffix} nor decoded; it is left out")
+            log(f"{source}: its {sound.codec} sound can neither be copied into {suffix} nor decoded, and is omitted")
             continue
         if fitting != ["copy"]:
             loss = "" if fitting[0] == "aac" else " without loss"
@@ -186,7 +186,7 @@ def _takes(source: Path, sound: Sound, suffix: str, codec: Sequence[str]) -> boo
 
 
 def _matroska_header(height: int, width: int, rate: float) -> bytes:
-    """Return what comes before the frames: a file that goes on without end, with a track of raw RGB."""
+    """Return what comes before the frames: a stream of unknown length, with a track of raw RGB."""
     colours = _number("B0", width) + _number("BA", height) + _element("2EB524", b"RGB\x18")
     track = _number("D7", 1) + _number("73C5", 1) + _number("83", 1) + _element("86", b"V_UNCOMPRESSED")
     track += _number("23E383", round(1e9 / rate))

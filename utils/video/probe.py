@@ -1,4 +1,4 @@
-"""What ffprobe tells of a video before it is decoded: its size, frame times, colours and sound tracks."""
+"""Properties of a video by ffprobe, before it is decoded: its size, frame times, colours and sound tracks."""
 
 import functools
 import json
@@ -35,7 +35,7 @@ _SLACK_FRAMES = 2.5
 
 @dataclass(frozen=True)
 class Colours:
-    """How a video's values stand for colours, in ffmpeg's names; None where the file does not say."""
+    """The colour encoding of a video, in ffmpeg's names; None if the file does not specify it."""
 
     matrix: str
     full_range: bool
@@ -73,7 +73,7 @@ class Probe:
         rate: frames a second, the mean where it varies.
         constant: whether the frames stand at that rate from the start on.
         count: frames that the file announces, or that its length makes likely.
-        counted: whether the file itself says how many there are, each of which gives a picture.
+        counted: whether the file itself states the number of frames that can be decoded.
         last: seconds from the start at which its last frame is due; None where that is not certain.
         cut: whether the file holds less than it announces.
         colours: what its values stand for.
@@ -105,7 +105,7 @@ class Probe:
 
 
 def have_ffmpeg() -> bool:
-    """Say whether ffmpeg and ffprobe are there."""
+    """Return whether ffmpeg and ffprobe are installed."""
     return shutil.which("ffmpeg") is not None and shutil.which("ffprobe") is not None
 
 
@@ -148,7 +148,7 @@ def probe(path: Path) -> Probe:
     constant = _constant(times, rate, float(_ratio(stream, "time_base") or 0))
     if not constant and times[-1] > times[0]:
         mean = Fraction(len(times) - 1) / Fraction(times[-1] - times[0])
-        rate = rate if 0.9 < mean / rate < 1.1 else mean.limit_denominator(1001)  # headers may tell another one
+        rate = rate if 0.9 < mean / rate < 1.1 else mean.limit_denominator(1001)  # headers may state another one
     announced = _number(stream.get("nb_frames")) - dropped
     has_length = not set(_CONTAINERS_WITH_LENGTH).isdisjoint(found_by_probe["format"]["format_name"].split(","))
     likely = round((length - min(times, default=0)) * rate) if has_length else len(times)

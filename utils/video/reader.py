@@ -74,7 +74,7 @@ class VideoFile:
             yield seconds, frame
 
     def incomplete(self) -> str | None:
-        """Return, once all frames were decoded, what is to be said where the file announces more of them."""
+        """Return, after all frames were decoded, a message if the file announces more of them."""
         fewer = self._decoded < min(self.count - 2, 0.99 * self.count)
         of = f"{self._decoded:,} of {self.count:,}" if self.count > self._decoded else f"only {self._decoded:,}"
         message = f"{of} frames can be decoded; expected all of them, copy or download the file again"

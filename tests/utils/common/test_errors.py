@@ -11,7 +11,7 @@ from tests.support.samples import ROOT
 
 pytestmark = pytest.mark.slow
 
-# Each ending in a process of its own, forked from one interpreter: nobody reads its output, the test its errors.
+# Each ending in a process of its own, forked from one interpreter: its output is not read, its errors by the test.
 PROGRAM = """
 import json, os, sys
 from utils.common.errors import UserError
@@ -19,7 +19,7 @@ from utils.runtime.program_end import user_errors_end_the_program
 for ending, joined in json.loads(sys.argv[1]):
     unread, output = os.pipe()
     os.close(unread)
-    told, errors = os.pipe()
+    reading, errors = os.pipe()
     if not (child := os.fork()):
         os.dup2(output, 1), os.dup2(output if joined else errors, 2)
         os.close(output), os.close(errors)
@@ -28,7 +28,7 @@ for ending, joined in json.loads(sys.argv[1]):
             exec(ending)
         sys.exit()
     os.close(output), os.close(errors)
-    text = open(told).read().strip().partition(";")[0]
+    text = open(reading).read().strip().partition(";")[0]
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text]), flush=True)
 """
 
@@ -36,7 +36,7 @@ for ending, joined in json.loads(sys.argv[1]):
 @pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
 def test_output_that_nobody_reads(monkeypatch):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    unread = [141, "error: what read the output has ended"]
+    unread = [141, "error: the reader of the output has ended"]
     refused, denied = "raise UserError('no such folder')", "raise PermissionError(13, 'denied', 'a.png')"
     expected = (  # what the program does, whether its errors go where its output goes, its status and last line
         ("pass", False, unread),
@@ -52,5 +52,5 @@ def test_output_that_nobody_reads(monkeypatch):
     result = subprocess.run([sys.executable, "-c", PROGRAM, endings], cwd=ROOT, capture_output=True, text=True)
     found = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(found) == len(expected), result.stderr
-    for (ending, joined, (status, line)), (ended, told) in zip(expected, found, strict=True):
-        assert (ended, (told.splitlines() or [""])[-1]) == (status, line), (ending, joined)
+    for (ending, joined, (status, line)), (ended, text) in zip(expected, found, strict=True):
+        assert (ended, (text.splitlines() or [""])[-1]) == (status, line), (ending, joined)

@@ -102,7 +102,7 @@ def test_too_little_memory_makes_tiles_smaller_and_is_an_error_where_they_were_c
     restorer = Restorer(limited, 4, CPU, tile="auto", log=lines.append)
     result = restorer(image)
     assert restorer.tiling.size == 200
-    assert lines == ["memory does not suffice for 400×300 px: going on with tiles of 200 px"]
+    assert lines == ["not enough memory for 400×300 px: continuing with tiles of 200 px"]
     np.testing.assert_allclose(result, restore(network, image, CPU), atol=0.02)
     with pytest.raises(UserError, match=r"for 400×300 px with --tile off \(CUDA out of memory.*give --tile auto"):
         Restorer(limited, 4, CPU)(image)

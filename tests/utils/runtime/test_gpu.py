@@ -159,7 +159,7 @@ def test_a_gpu_with_little_memory_takes_tiles():
             restored = restorer(picture)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert any("going on with tiles" in line for line in lines)
+    assert any("continuing with tiles" in line for line in lines)
     assert -10 * np.log10(((restored - expected) ** 2).mean()) > 60
 
 

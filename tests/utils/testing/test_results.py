@@ -1,4 +1,4 @@
-"""What a run leaves is lost to no other run, and a run goes on with its own results alone."""
+"""No run destroys the results of another, and a run continues only its own results."""
 
 import csv
 import json
@@ -76,7 +76,7 @@ def test_results_of_another_run_are_not_replaced_unasked(tmp_path, nets, left):
     before = (out / left).read_bytes()
     other = photos(tmp_path / "other", "b.png")
     with pytest.raises(UserError, match=rf"{left} exists already; give --resume .* --overwrite .* another --save_dir"):
-        run(other, out, nets / "missing.pth")  # told before a network is looked for
+        run(other, out, nets / "missing.pth")  # refused before a network is loaded
     with pytest.raises(UserError, match=f"{left} exists already"):
         score_saved(tmp_path / "saved", out)
     assert (out / left).read_bytes() == before
@@ -91,9 +91,9 @@ def test_other_settings_are_refused_with_and_without_a_table(tmp_path, nets):
     for keep_table in (True, False):
         if not keep_table:
             (out / "results.csv").unlink()
-        with pytest.raises(UserError, match="other settings: networks a weights_sha256 was ") as told:
+        with pytest.raises(UserError, match="other settings: networks a weights_sha256 was ") as error:
             run(source, out, tmp_path / "a.pth", "--resume")
-        assert len(str(told.value)) < 300  # what differs alone
+        assert len(str(error.value)) < 300  # what differs alone
         with pytest.raises(UserError, match=r"other settings: tile was auto, is off; tile_overlap was 320, is 64\. "):
             run(source, out, nets / "a.pth", "--resume", "--tile", "off", "--tile_overlap", "64")
     with pytest.raises(UserError, match=r"from_results was not given, is .*networks was a, is not given"):
@@ -110,7 +110,7 @@ def test_damaged_results_are_no_traceback(tmp_path, nets):
     for name, content in (("results.csv", "a,b\n1,2\n"), ("summary.json", "[1]"), ("summary.json", "{")):
         before = (out / name).read_bytes()
         (out / name).write_text(content)
-        with pytest.raises(UserError, match=rf"{name}, or a list beside it, is damaged .*; give --overwrite"):
+        with pytest.raises(UserError, match=rf"{name}, or a list next to it, is damaged .*; give --overwrite"):
             run(source, out, nets / "a.pth", "--resume")
         (out / name).write_bytes(before)
 
@@ -152,7 +152,7 @@ def test_pictures_without_any_results_are_those_of_others(tmp_path, nets):
     assert load(foreign).shape == (24, 40, 3)
 
 
-def test_what_a_stopped_run_was_to_replace_is_replaced_when_it_goes_on(tmp_path, nets, monkeypatch):
+def test_what_a_stopped_run_was_to_replace_is_replaced_when_it_is_resumed(tmp_path, nets, monkeypatch):
     source, out = photos(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
     run(source, out, nets / "a.pth")
 
@@ -192,9 +192,9 @@ def test_a_signal_ends_a_run_with_every_picture_in_the_table(tmp_path, nets, num
     ended, stdout, stderr = finished(process)
     assert ended == status
     assert "Traceback" not in stderr
-    assert "stopping after the image in hand" in stderr
+    assert "stopping after the current image" in stderr
     done = images(out)
-    assert f"photos: {len(done)} of 60 images are done; --resume goes on" in stdout
+    assert f"photos: {len(done)} of 60 images are done; continue with --resume" in stdout
     assert done == sorted(path.name for path in (out / "photos").iterdir())  # no temporary file either
     assert 3 <= len(done) < 60
     assert summary(out)["sets"]["photos"]["complete"] is False
@@ -217,7 +217,7 @@ def test_what_killed_processes_left_is_deleted_by_the_next_run(tmp_path, nets):
 
 
 @pytest.mark.slow
-def test_names_that_become_too_long_are_left_out_and_told(tmp_path, nets):
+def test_names_that_become_too_long_are_skipped_and_listed(tmp_path, nets):
     longest = "x" * 250
     source, out = photos(tmp_path / "photos", "a.png", f"{longest}.png"), tmp_path / "out"
     run(source, out, nets / "a.pth")
@@ -228,7 +228,7 @@ def test_names_that_become_too_long_are_left_out_and_told(tmp_path, nets):
     assert images(tmp_path / "other") == ["a.png"]
 
 
-def test_pages_after_the_first_are_told(tmp_path, nets, capsys):
+def test_pages_after_the_first_are_noted(tmp_path, nets, capsys):
     source, out = photos(tmp_path / "photos", "a.png"), tmp_path / "out"
     with Image.open(source / "a.png") as page:
         page.save(source / "b.tif", save_all=True, append_images=[page, page])
@@ -241,7 +241,7 @@ def test_pages_after_the_first_are_told(tmp_path, nets, capsys):
 
 
 @pytest.mark.parametrize("where", ["decode", "score_both", "write_picture"])
-def test_too_little_memory_for_one_picture_leaves_it_out(tmp_path, nets, monkeypatch, where):
+def test_too_little_memory_for_one_picture_skips_it(tmp_path, nets, monkeypatch, where):
     source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
     whole, calls = getattr(set_images, where), []
 
@@ -252,7 +252,7 @@ def test_too_little_memory_for_one_picture_leaves_it_out(tmp_path, nets, monkeyp
         return whole(*arguments)
 
     monkeypatch.setattr(set_images, where, short)
-    with pytest.raises(UserError, match=r"1 of the files .*:\n.*does not suffice to decode, .*photos/.\.png"):
+    with pytest.raises(UserError, match=r"1 of the files .*:\n.*not enough memory to decode, .*photos/.\.png"):
         run(source, out, nets / "a.pth", "--num_workers", "1")
     assert len(images(out)) == 2
 

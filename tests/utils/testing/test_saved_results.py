@@ -1,4 +1,4 @@
-"""Scores of pictures that any method saved, and the published ones beside them."""
+"""Scores of pictures that any method saved, and the published ones for comparison."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def test_missing_and_ambiguous_pictures_are_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_published_results_stand_beside_ones_own(tmp_path, small_networks, capsys):
+def test_published_results_are_printed_for_comparison(tmp_path, small_networks, capsys):
     run(tmp_path / "out", "--weights", str(small_networks / "DeblurringNet_FT.pth"))
     out = capsys.readouterr().out
     assert "ASPDC, fine-tuned          32.09 dB / 0.959" in out

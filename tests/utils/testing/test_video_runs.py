@@ -49,7 +49,7 @@ def run(tmp_path, small_networks):
     return restore
 
 
-def places(*sources):
+def outputs(*sources):
     """Return where the videos of sources go, relative to the folder of results, by their paths."""
     texts = [str(source) for source in sources]
     return find_inputs(texts, "blur", Path("out"), None)[1]
@@ -57,14 +57,14 @@ def places(*sources):
 
 @pytest.mark.slow
 @needs_ffmpeg
-def test_videos_among_photographs_are_restored_to_their_places(tmp_path, run, capsys):
+def test_videos_among_photographs_are_restored_to_their_paths(tmp_path, run, capsys):
     photos = tmp_path / "holiday"
     save(photos / "day1" / "a.png", load(SAMPLE)[:40, :40])
     clip(photos / "day1" / "sea.mp4")
     clip(photos / "deep" / "er" / "SURF.MOV")
     clip(photos / ".hidden" / "no.mp4")
     run(photos)
-    assert "2 videos are restored, too" in capsys.readouterr().out
+    assert "2 videos are also restored" in capsys.readouterr().out
     results = tmp_path / "out" / "holiday"
     made = sorted(path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file())
     assert made == ["day1/a.png", "day1/sea.mp4", "deep/er/SURF.mov"]
@@ -97,13 +97,13 @@ def test_a_folder_without_images_or_videos_is_still_refused(tmp_path):
     clip(tmp_path / "gopro" / "a.mp4")
     for source in (tmp_path / "nothing", f"gopro={tmp_path / 'gopro'}"):
         with pytest.raises(UserError):
-            places(source)
+            outputs(source)
 
 
-def test_videos_beside_the_pairs_of_a_data_set_are_not_touched(tmp_path):
+def test_videos_next_to_the_pairs_of_a_data_set_are_not_touched(tmp_path):
     save_all(tmp_path / "set", "blur/1.png", "sharp/1.png")
     clip(tmp_path / "set" / "blur" / "a.mp4")
-    assert places(tmp_path / "set") == {}
+    assert outputs(tmp_path / "set") == {}
 
 
 @pytest.mark.slow
@@ -112,14 +112,14 @@ def test_names_of_videos_in_a_folder_stay_apart(tmp_path):
     folder = tmp_path / "clips"
     for name in ("a.avi", "a.webm", "b.mp4"):
         clip(folder / name)
-    assert sorted(map(str, places(folder).values())) == ["clips/a.avi.mkv", "clips/a.webm.mkv", "clips/b.mp4.mp4"]
-    assert places(folder, folder / "a.avi")[folder / "a.avi"] == Path("a.mkv")
+    assert sorted(map(str, outputs(folder).values())) == ["clips/a.avi.mkv", "clips/a.webm.mkv", "clips/b.mp4.mp4"]
+    assert outputs(folder, folder / "a.avi")[folder / "a.avi"] == Path("a.mkv")
 
 
 def test_given_videos_of_one_name_are_named(tmp_path):
     one, two = clip(tmp_path / "one" / "a.mp4"), clip(tmp_path / "two" / "a.mp4")
     with pytest.raises(UserError, match=f"{one}, {two} would all be restored as a.mp4; restore them in runs with"):
-        places(one, two, one)
+        outputs(one, two, one)
 
 
 def test_a_video_is_never_written_over(tmp_path, small_networks, run):
@@ -146,9 +146,9 @@ def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp
     with pytest.raises(UserError) as error:
         run(*sources)
     listed = str(error.value).splitlines()
-    assert listed[0] == "1 of the files were left out:"
+    assert listed[0] == "1 of the files were skipped:"
     assert listed[1] == f"  {sources[0]}: ffmpeg could not write the video: no reason given"
-    assert listed[2] == "1 of the videos are not whole, what is there was restored:"
+    assert listed[2] == "1 of the videos are incomplete, and were restored in part:"
     whether_cut = "" if shutil.which("ffmpeg") else ", or was cut without encoding it again"  # which ffmpeg can tell
     assert f"2.mp4 ends early{whether_cut}: " in listed[3]
     assert " of 12 frames" in listed[3]
@@ -156,10 +156,10 @@ def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "1.mp4: ffmpeg could not write the video: no reason given" in page
     sources[0].unlink()
-    with pytest.raises(UserError, match=r"^1 of the videos are not whole.*\n.*2.mp4 ends early"):
+    with pytest.raises(UserError, match=r"^1 of the videos are incomplete.*\n.*2.mp4 ends early"):
         run(*sources[1:], more=["--overwrite"])
-    with pytest.raises(UserError, match=r"^1 of the videos are not whole.*\n.*2.mp4 ends early"):
-        run(*sources[1:], more=["--resume"])  # told again, from the summary
+    with pytest.raises(UserError, match=r"^1 of the videos are incomplete.*\n.*2.mp4 ends early"):
+        run(*sources[1:], more=["--resume"])  # listed again, from the summary
 
 
 @pytest.mark.slow

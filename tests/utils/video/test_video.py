@@ -60,13 +60,13 @@ def test_without_ffmpeg_there_is_a_line_and_no_sound(tmp_path, silent, monkeypat
     assert (
         "ffmpeg (with ffprobe) is not installed, so the restored video is MPEG-4 at a constant frame rate" in lines[0]
     )
-    assert "sound, where there is any, is left out" in lines[0]
+    assert "and sound is omitted" in lines[0]
     check(output, silent, 28)
 
 
 @pytest.mark.slow
 @needs_ffmpeg
-def test_without_ffmpeg_odd_sizes_are_padded_and_a_line_says_so(tmp_path, monkeypatch):
+def test_without_ffmpeg_odd_sizes_are_padded_with_a_message(tmp_path, monkeypatch):
     source = tmp_path / "odd.avi"
     for i, frame in enumerate(frames(71, 95)):
         cv2.imwrite(str(tmp_path / f"{i}.png"), frame[..., ::-1])
@@ -81,7 +81,7 @@ def test_without_ffmpeg_odd_sizes_are_padded_and_a_line_says_so(tmp_path, monkey
     assert psnr(picture[:71, :95], expected) > 28
 
 
-def test_without_ffmpeg_a_video_that_ends_early_is_told(tmp_path, silent, monkeypatch):
+def test_without_ffmpeg_a_video_that_ends_early_is_reported(tmp_path, silent, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     whole = silent.read_bytes()
     silent.write_bytes(whole[: len(whole) // 2])
@@ -119,12 +119,12 @@ def test_with_ffmpeg_the_sound_stays_to_the_bit(tmp_path, size):
 
 
 @pytest.mark.slow
-def test_the_script_restores_a_video_and_tells_a_broken_one(tmp_path, small_networks, silent):
+def test_the_script_restores_a_video_and_lists_a_broken_one(tmp_path, small_networks, silent):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(silent.read_bytes()[:100])
     arguments = ["--testset_dir", str(silent), "--testset_dir", str(broken), "--save_dir", str(tmp_path / "out")]
     arguments += ["--weights", str(small_networks / "DeblurringNet_FT.pth"), "--device", "cpu"]
-    with pytest.raises(UserError, match=r"1 of the files were left out:\n .*broken.mp4 cannot be read as a video"):
+    with pytest.raises(UserError, match=r"1 of the files were skipped:\n .*broken.mp4 cannot be read as a video"):
         D_testing.main(D_testing.parse_args(arguments))
     output = tmp_path / "out" / output_name(silent)
     assert len(list(VideoFile(output))) == FRAMES

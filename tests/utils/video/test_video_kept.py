@@ -40,13 +40,13 @@ def restored(tmp_path, source, restorer=same):
     return output, restore_video(restorer, source, output, lines.append), lines
 
 
-def told(path, entries, stream="v:0"):
+def probed(path, entries, stream="v:0"):
     command = ["ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "csv=p=0"]
     return subprocess.run([*command, str(path)], capture_output=True, check=True, text=True).stdout.split()
 
 
 def times(path, stream="v:0"):
-    return sorted(float(line.split(",")[0]) for line in told(path, "packet=pts_time", stream))
+    return sorted(float(line.split(",")[0]) for line in probed(path, "packet=pts_time", stream))
 
 
 def shown(path):
@@ -76,7 +76,7 @@ def test_lossless_sound_stays_so_in_any_container(tmp_path, name, coded, expecte
     source = tmp_path / name
     ffmpeg(*PICTURE, *TONE, *H264, "-c:a", *coded, source)
     output, _, lines = restored(tmp_path, source)
-    assert told(output, "stream=codec_name", "a") == [expected]
+    assert probed(output, "stream=codec_name", "a") == [expected]
     assert samples(output) == samples(source)
     assert len(lines) == (expected == "alac")
     assert all("encoded as ALAC without loss" in line for line in lines)
@@ -87,7 +87,7 @@ def test_other_sound_that_does_not_fit_is_encoded_and_every_track_stays(tmp_path
     tracks = ("-map", "0", "-map", "1", "-map", "1", "-c:a:0", "libopus", "-c:a:1", "aac")
     ffmpeg(*PICTURE, *TONE, *tracks, *H264, "-f", "matroska", source)
     output, _, lines = restored(tmp_path, source)
-    assert told(output, "stream=codec_name", "a") == ["aac", "aac"]
+    assert probed(output, "stream=codec_name", "a") == ["aac", "aac"]
     assert len(lines) == 1
     assert ".mov takes no opus sound, which is encoded as AAC" in lines[0]
 
@@ -150,14 +150,14 @@ def test_colours_are_those_of_the_source(tmp_path, size, matrix, range_, tagged)
     assert len(decoded) == 3
     assert np.abs(middles(decoded[1]) - COLOURS).max() < 3
     entries = "stream=color_range,color_space,color_transfer,color_primaries"
-    assert told(output, entries) == [",".join((range_, matrix, matrix, matrix))]
+    assert probed(output, entries) == [",".join((range_, matrix, matrix, matrix))]
 
 
 def test_the_shape_of_pixels_stays(tmp_path):
     source = tmp_path / "wide.mp4"
     ffmpeg(*PICTURE, "-vf", "setsar=4/3", *H264, source)
     output, *_ = restored(tmp_path, source)
-    assert told(output, "stream=sample_aspect_ratio") == ["4:3"]
+    assert probed(output, "stream=sample_aspect_ratio") == ["4:3"]
 
 
 def test_a_turned_video_is_turned_once(tmp_path):
@@ -169,21 +169,21 @@ def test_a_turned_video_is_turned_once(tmp_path):
         pytest.skip("this ffmpeg writes no rotation in this way")
     output, info, _ = restored(tmp_path, source)
     assert (info["height"], info["width"]) == (96, 72)
-    assert told(output, "stream=width,height") == ["72,96"]
+    assert probed(output, "stream=width,height") == ["72,96"]
     assert "rotation" not in " ".join(shown(output))
     quarters_left = int(turn.pop().removeprefix("rotation=")) // 90
     first, expected = next(iter(VideoFile(output))), np.rot90(next(iter(VideoFile(upright))), quarters_left)
     assert np.abs(first.astype(float) - expected).mean() < 3
 
 
-def test_more_than_8_bits_are_told(tmp_path):
+def test_more_than_8_bits_are_reported(tmp_path):
     source = tmp_path / "hdr.mkv"
     tags = ("-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc")
     ffmpeg(*PICTURE, "-t", "0.2", "-pix_fmt", "yuv420p10le", "-c:v", "ffv1", *tags, source)
     output, _, lines = restored(tmp_path, source)
     assert len(lines) == 1
     assert "its 10 bits a channel of high dynamic range become 8" in lines[0]
-    assert told(output, "stream=color_space,color_transfer,color_primaries") == ["bt2020nc,smpte2084,bt2020"]
+    assert probed(output, "stream=color_space,color_transfer,color_primaries") == ["bt2020nc,smpte2084,bt2020"]
 
 
 # Frame times
@@ -218,18 +218,18 @@ def test_names_that_look_like_addresses_are_files(tmp_path, monkeypatch):
     assert (output.name, info["frames"]) == (source.name, 5)
 
 
-def test_interlaced_videos_are_told(tmp_path):
+def test_interlaced_videos_are_reported(tmp_path):
     source = tmp_path / "a.mp4"
     ffmpeg(*PICTURE, *H264, "-flags", "+ildct+ilme", "-vf", "setfield=tff", "-x264opts", "tff=1", source)
     said = restored(tmp_path, source)[2]
     assert any("is interlaced, and is restored as whole frames" in line for line in said)
 
 
-# Files that are not whole
+# Incomplete files
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
-def test_a_file_that_ends_early_is_told_with_what_is_there(tmp_path, name):
+def test_a_file_that_ends_early_is_reported(tmp_path, name):
     source = tmp_path / name
     ffmpeg(*PICTURE, *TONE, *H264, "-movflags", "+faststart", source)
     _, info, _ = restored(tmp_path, source)
@@ -242,7 +242,7 @@ def test_a_file_that_ends_early_is_told_with_what_is_there(tmp_path, name):
     assert output.exists()
 
 
-def test_a_file_with_a_hole_is_told(tmp_path):
+def test_a_file_with_a_hole_is_reported(tmp_path):
     source = tmp_path / "a.mp4"
     ffmpeg(*PICTURE, *H264, "-g", "15", "-movflags", "+faststart", source)
     whole = bytearray(source.read_bytes())
@@ -253,7 +253,7 @@ def test_a_file_with_a_hole_is_told(tmp_path):
     assert f"a.mp4 is damaged: {info['frames']} of 75 frames" in info["problems"][0]
 
 
-def test_sound_that_goes_on_and_cut_clips_are_no_problem(tmp_path):
+def test_longer_sound_and_cut_clips_are_no_problem(tmp_path):
     long, cut = tmp_path / "long.mkv", tmp_path / "cut.mp4"
     ffmpeg(*PICTURE, "-f", "lavfi", "-i", "sine=duration=6", *H264, long)
     ffmpeg("-ss", "1.1", "-i", long, "-t", "1", "-c:v", "copy", "-an", cut)  # hides frames by an edit list
