@@ -7,7 +7,7 @@ DEMO := .demo
 UV := .uv
 UV_VERSION := 0.13.9
 
-# Threads that wait should not spin: on a busy machine that costs more than half of the time.
+# Waiting threads should not spin: on a busy machine that costs more than half of the time.
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test quick bench mmcv perceptual lint lock clean
@@ -33,7 +33,7 @@ test: $(VENV)/.installed-tests
 quick: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-# What this machine can measure: each work beside the baseline in the same run (docs/performance.md).
+# What this machine can measure: each work and the baseline in the same run (docs/performance.md).
 bench: $(VENV)/.installed
 	$(BIN)/python -m tools.benchmark --work data --size 256 256 --batch 48
 	$(BIN)/python -m tools.benchmark --work deblur --repeats 2

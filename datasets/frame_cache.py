@@ -1,7 +1,7 @@
 """Decoded frames on disk as raw uint8, memory-mapped, so that a crop reads its own pixels and nothing else.
 
 Each frame is one `.npy` file of its own, written completely or not at all. Its name holds the source's path, size and
-time of change: an interrupted build goes on where it stopped, a changed source is decoded again, and several runs can
+time of change: an interrupted build continues, a changed source is decoded again, and several runs can
 share a folder.
 """
 
@@ -25,7 +25,7 @@ class FrameCache:
     """A folder of decoded frames.
 
     Args:
-        folder: where the frames lie; made if it does not exist.
+        folder: of the frames; created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class FrameCache:
         Args:
             sources: image files.
             threads: how many are decoded at a time.
-            skip_broken: leave out sources that cannot be decoded, with a line for each, rather than raise.
+            skip_broken: skip sources that cannot be decoded, with a message for each, instead of raising.
 
         Raises:
             UserError: the disk is too small for what is missing, or a source cannot be read.
@@ -87,7 +87,7 @@ class FrameCache:
             ) from error
 
     def _path(self, source: Path) -> Path:
-        """Return where a source's frame is or will be: a hash of its path, then one of its size and time of change."""
+        """Return the path of a source's frame: a hash of its path, then one of its size and time of change."""
         try:
             status = source.stat()
         except OSError as error:
@@ -96,7 +96,7 @@ class FrameCache:
         return self.folder / f"{key}-{_digest(f'{status.st_size} {status.st_mtime_ns}')}{_SUFFIX}"
 
     def _outdated(self, missing: Sequence[Path]) -> dict[str, list[Path]]:
-        """Return the frames that the missing ones replace, by their place."""
+        """Return the outdated frames that the missing ones replace, by their key."""
         keys = {_key(self._path(source)) for source in missing}
         outdated: dict[str, list[Path]] = {}
         for path in self.folder.glob(f"*{_SUFFIX}"):
@@ -115,7 +115,7 @@ class FrameCache:
         try:
             return self._decode(source)
         except UserError as error:
-            tqdm.write(f"left out of the cache: {error}")
+            tqdm.write(f"skipped: {error}")
             return None
 
 

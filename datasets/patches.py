@@ -27,19 +27,19 @@ LoadedBatch = dict[str, Tensor | list[str]]  # see `collate`
 
 
 class TrainingPatches(Dataset):
-    """Augmented patches; `patches[frame, seed]` is the same patch whenever and wherever it is asked for.
+    """Augmented patches; `patches[frame, seed]` is always the same patch.
 
     Each item is a dict of `blurry` and `sharp`, (3, P, P) float32 in [-1, 1]; `has_sharp`, 1.0 or, where the frame has
-    no ground truth and `sharp` is all zeros, 0.0; `name`, the blurry file; and `broken`, what was wrong with a frame
-    whose place this one takes, or nothing. Of a photograph to be blurred there is, in the place of the first three,
-    `photograph`, (3, P + 2 margin, P + 2 margin), and the `seed` of its blur.
+    no ground truth and `sharp` is all zeros, 0.0; `name`, the blurry file; and `broken`, what is wrong with a frame
+    that this one replaces, or nothing. For a photograph to be blurred, `photograph`, (3, P + 2 margin, P + 2 margin),
+    and the `seed` of its blur replace the first three.
 
     Args:
-        image_sets: where the frames come from; their frames follow one another.
+        image_sets: whose frames are concatenated.
         patch_size: P in px.
         margin: px around the patch of a photograph, into which the blur's motion may reach.
-        cache: holds the decoded frames; without one they are decoded each time.
-        skip_broken: let the next frame take the place of one that cannot be read, rather than raise.
+        cache: of decoded frames; without one they are decoded each time.
+        skip_broken: replace a frame that cannot be read by the next one instead of raising.
     """
 
     def __init__(
@@ -126,13 +126,13 @@ def batches_of(loader: DataLoader) -> Iterator[LoadedBatch]:
 
 
 def _start_worker(worker: int) -> None:
-    cv2.setNumThreads(0)  # every worker is a process; threads of its own would fight over the cores
-    for number in (signal.SIGINT, signal.SIGTERM):  # these are the main process's to answer
+    cv2.setNumThreads(0)  # every worker is a process; its threads would compete for the cores
+    for number in (signal.SIGINT, signal.SIGTERM):  # the main process handles these
         signal.signal(number, signal.SIG_IGN)
 
 
 def _end_workers() -> None:
-    """Kill what is left running: multiprocessing would send SIGTERM, which workers ignore, and wait for ever."""
+    """Kill running workers: multiprocessing would send SIGTERM, which they ignore, and wait forever."""
     if workers := multiprocessing.active_children():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the loader's handler takes a killed worker for an error
         for worker in workers:

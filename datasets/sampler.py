@@ -10,10 +10,10 @@ Draw = tuple[int, int]  # which frame, and the seed of everything random about i
 
 
 class SharedBatches(Sampler[list[Draw]]):
-    """Every frame once an epoch in random order, each with a seed of its own, in batches that ranks share out.
+    """Every frame once an epoch in random order, each with its own seed, in batches that are divided among ranks.
 
     Order and seeds follow from `seed` and the epoch alone, so neither the number of workers nor that of ranks changes
-    anything. Set `epoch` before each epoch, and `start` to leave out the frames that an interrupted one has used.
+    anything. Set `epoch` before each epoch, and `start` to skip the frames that an interrupted one has used.
 
     Args:
         length: number of frames.

@@ -40,7 +40,7 @@ def read_as_released(modulation: Tensor, height: int, width: int) -> Tensor:
     """Read an unpadded modulation map the way the released checkpoints were trained to.
 
     mmcv's op takes the smaller map for one of full size and walks its flat buffer with the wrong strides. Reads past
-    its end, which are undefined there, wrap around: they meet values of the same kind.
+    its end, which are undefined there, wrap around to values of the same kind.
 
     Args:
         modulation: (N, 9, height - 2, width - 2).

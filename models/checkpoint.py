@@ -28,7 +28,7 @@ Network = TypeVar("Network", DeblurringNet, ReblurringNet)
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be used; the message says which, why, and what to do."""
+    """A checkpoint that cannot be used; the message contains its name, the reason and what to do."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def load_file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is not a checkpoint, or it holds Python objects besides tensors, numbers and text, which are "
+            f"{path} is not a checkpoint, or it holds Python objects other than tensors, numbers and text, which are "
             "never loaded because they could run code; give a file written by DR_training.py or by the authors"
         ) from error
     except PermissionError as error:
@@ -165,7 +165,7 @@ def _missing(path: Path) -> str:
             return (
                 f"{path} does not exist. It holds the network that the {stage} stage trains: run "
                 f"`python DR_training.py --stage {stage} --trainset_dir YOUR_DATA` to make it, or name another file: "
-                "what is bundled, and where the authors' networks are, says final_model/README.md"
+                "see final_model/README.md for the bundled ones and the authors'"
             )
     return f"{path} does not exist; expected a checkpoint such as {', '.join(STAGE_FILES.values())}"
 

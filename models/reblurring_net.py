@@ -30,7 +30,7 @@ LEVELS = 3
 
 
 class DynamicFilter(Block):
-    """Filter every pixel of x, (N, C, H, W), with a 3×3 kernel of its own, (N, 9, H, W); reflected borders."""
+    """Filter every pixel of x, (N, C, H, W), with its own 3×3 kernel, (N, 9, H, W); reflected borders."""
 
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Return x filtered, (N, C, H, W)."""
@@ -47,8 +47,8 @@ class ReblurringNet(Block):
 
     Args:
         width: channels at full size, doubled at each of the three levels. 16 is the paper's.
-        deform_op: back end, one of `models.ops.back_ends.DEFORM_OPS`; it says what computes the convolutions and
-            filters, since this network has no deformable convolutions.
+        deform_op: back end, one of `models.ops.back_ends.DEFORM_OPS`; here it selects the implementation of the
+            convolutions and filters, since this network has no deformable convolutions.
 
     Raises:
         ValueError: an argument that is none of these.

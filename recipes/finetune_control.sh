@@ -5,11 +5,11 @@
 #
 # NF and R: the networks that deblur and reblur; TESTSET: pairs on which all are scored; TRAINSET: data sets as
 # DR_training.py takes them, such as 12*sharp=PHOTOS 24*PAIRS. FT_STEPS: of each run; SEEDS="1": to spread the seeds over
-# several calls; TEST_FLAGS: for D_testing.py. What is there already is not trained again; a run that was stopped goes on.
+# several calls; TEST_FLAGS: for D_testing.py. Finished runs are not repeated; a stopped run is resumed.
 # shellcheck disable=SC2086  # PYTHON and TEST_FLAGS are several words
 set -euo pipefail
 if [ $# -lt 5 ]; then
-    echo "usage: bash recipes/finetune_control.sh NF R OUT TESTSET TRAINSET... (the head of the script says what they are)" >&2
+    echo "usage: bash recipes/finetune_control.sh NF R OUT TESTSET TRAINSET... (see the comments at the top of the script)" >&2
     exit 2
 fi
 deblurring=$(realpath "$1") reblurring=$(realpath "$2") out=$(realpath -m "$3") testset=$4

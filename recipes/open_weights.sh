@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A slice of training of the bundled networks: so many minutes, from where the slice before it ended. Deblurring and
-# reblurring run side by side, each on a GPU of its own where there are two. Afterwards OUT/NF.pth and OUT/R.pth are
+# reblurring run side by side, each on its own GPU if there are two. Afterwards OUT/NF.pth and OUT/R.pth are
 # what was reached (fp16: a slice begins with a new optimiser and a warm-up), and OUT/history.csv has a row for each:
-# steps, learning rate, settings, commit, PSNR on held-out pairs by set, worst picture. A slice that was stopped goes on.
+# steps, learning rate, settings, commit, PSNR on held-out pairs by set, worst picture. A stopped slice is resumed.
 #
 #   MINUTES=10 bash recipes/open_weights.sh DATA OUT
 #
@@ -19,7 +19,7 @@
 # shellcheck disable=SC2086  # PYTHON, START and flags are several words
 set -euo pipefail
 if [ $# != 2 ]; then
-    echo "usage: bash recipes/open_weights.sh DATA OUT (the head of the script says what they hold)" >&2
+    echo "usage: bash recipes/open_weights.sh DATA OUT (see the comments at the top of the script)" >&2
     exit 2
 fi
 for stage in ${STAGES:-}; do
@@ -41,7 +41,7 @@ if ! flock --nonblock 9; then
 fi
 rm -rf "$links"  # links of an earlier slice, to what DATA may not hold any more
 
-link_sequence() {  # FROM TO [CONDITION]: links to a sequence's pairs, those whose number i (from 0) meets the condition
+link_sequence() {  # FROM TO [CONDITION]: links to a sequence's pairs, those whose number i (from 0) satisfies the condition
     local side
     for side in blur sharp; do
         mkdir -p "$links/$2/$side"
@@ -81,7 +81,7 @@ row() {  # STAGE FILE and more: scores a network and adds a row to the history, 
 slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
     local stage=$1 result=$out/$2.pth file=$3 start=$4 lr=$6 epochs=$7 device=$8 number work training status=0
     if [ -e "$result" ]; then
-        [ -z "$start" ] || echo "$stage: goes on from $result, not from $start"
+        [ -z "$start" ] || echo "$stage: continues from $result, not from $start"
         start=$result
     fi
     if [ -n "$start" ] && ! grep -qs ",$stage," "$HISTORY"; then row "$stage" "$start" --steps "$5" --name start; fi
@@ -100,13 +100,13 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
     wait "$training" || status=$?
     if kill -0 "$training" 2> /dev/null; then  # a signal ended the wait, not the training
         wait "$training" || true
-        echo "$stage: stopped; the same command goes on with this slice" >&2
+        echo "$stage: stopped; the same command continues this slice" >&2
         return 143
     fi
     # 143: the time was over. Then the network is written, and the state after it.
     if [ $status != 0 ] && [ $status != 143 ]; then return $status; fi
     if [ -z "$(find "$work/states" -name 'step-*.pth' -newer "$work/$file")" ]; then
-        echo "$stage: the training ended without saving its state; the same command goes on from the last one" >&2
+        echo "$stage: the training ended without saving its state; the same command continues from the last one" >&2
         return 1
     fi
     rm -f "$result.new"

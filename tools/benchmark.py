@@ -1,4 +1,4 @@
-"""Measure one piece of work in a chosen configuration beside the baseline, alternately, in one process.
+"""Measure one piece of work in a chosen configuration and the baseline, alternately, in one process.
 
     python -m tools.benchmark --work deblur --size 720 1280 --precision bf16
     python -m tools.benchmark --work finetune_step --device cuda --batch 6 --size 256 256 --precision bf16
@@ -33,7 +33,7 @@ WARMUP_RUNS = 3  # of each configuration: compilation, choice of algorithms, rec
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times of one configuration in s, and its peak memory in GiB (None where the system does not tell)."""
+    """Times of one configuration in s, and its peak memory in GiB (None if unknown)."""
 
     name: str
     median: float

@@ -138,7 +138,7 @@ def finetune_step(configuration: Configuration, batch: int, size: Size, device: 
 
 
 def data(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
-    """Make a batch of training samples on one core: from the cache, or straight from the files."""
+    """Make a batch of training samples on one core: from the cache, or for the baseline from the files."""
     import albumentations as A  # after datasets.patches, which turns its look-up of newer versions off
 
     cv2.setNumThreads(0)

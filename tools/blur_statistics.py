@@ -2,10 +2,10 @@
 
     python -m tools.blur_statistics GoPro=/data/GOPRO_Large synthetic=/data/synthetic --output blur_statistics.png
 
-Each set (of train/ and test/ what there is) is cut into tiles. Of each tile are measured the PSNR of the blurry against
-the sharp side, and the blur's extent: the length of the uniform straight motion that makes the blurry tile of the sharp
-one best, in least squares of the gradients up to a quarter of the sampling frequency. It is the same measure for real
-and for synthesised pairs, and asks for no knowledge of how they were made.
+Each set (train/ and test/, if they exist) is divided into tiles. Measured of each tile are the PSNR
+of the blurry against the sharp side, and the extent of the blur: the length of the uniform linear motion that best
+explains the blurry tile, in least squares of the gradients up to a quarter of the sampling frequency. It is the same
+measure for real and synthesised pairs, whatever their origin.
 """
 
 import argparse
@@ -34,7 +34,7 @@ LENGTHS = (0.0, 0.7, *(2 ** (k / 3) for k in range(19)))  # px, up to 64
 _ANGLES = 36  # of 180°
 _HIGHEST = 0.25  # cycles a px
 _PERCENTILES = (10, 25, 50, 75, 90)
-_FLAT = 2.0  # grey levels: tiles that vary less say nothing about blur
+_FLAT = 2.0  # grey levels: in tiles that vary less blur is not measurable
 
 
 @dataclass(frozen=True)

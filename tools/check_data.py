@@ -3,8 +3,8 @@
     python -m tools.check_data /data/GOPRO_Large hide=/data/HIDE
 
 Every file is decoded, every pair compared; a problem is one line with the file's path. Ends with status 0 where there
-are none and 2 where there are. GoPro's blur_gamma is told from blur by its name and by its brightness, also under
-another name.
+are none and 2 where there are. GoPro's blur_gamma is distinguished from blur by its name and by its brightness, also
+under another name.
 """
 
 import argparse
@@ -76,11 +76,11 @@ def check_folder(root: Path, split: str, kind: str | None = None, blur_dir: str 
     notes = tuple(f"note: {note}" for note in image_set.notes if not note.startswith(_WARNING))
     alone = [(path,) for problem in found for path in problem.files]
     sides = [image_set.blurry] if image_set.sharp is None else [image_set.blurry, image_set.sharp]
-    looked_at = _in_threads(_look_at, [*zip(*sides, strict=True), *alone], f"decoding {where}")
-    pairs = [pair for _, pair in looked_at if pair]
+    inspected = _in_threads(_inspect, [*zip(*sides, strict=True), *alone], f"decoding {where}")
+    pairs = [pair for _, pair in inspected if pair]
     problems = [
         *chain.from_iterable(problem.lines for problem in found),
-        *chain.from_iterable(unreadable for unreadable, _ in looked_at),
+        *chain.from_iterable(unreadable for unreadable, _ in inspected),
         *chain.from_iterable(problem.lines for problem in content_problems(pairs, image_set, by_folder=True)),
         *(f"{root}: {warning}" for warning in warnings),
     ]
@@ -96,7 +96,7 @@ def _input_psnr(pairs: Sequence[PairContent]) -> list[str]:
     return [f"input PSNR {mean:.2f} dB (mean of {len(finite):,} pairs; {min(finite):.2f} to {max(finite):.2f})"]
 
 
-def _look_at(paths: tuple[Path, ...]) -> tuple[list[str], PairContent | None]:
+def _inspect(paths: tuple[Path, ...]) -> tuple[list[str], PairContent | None]:
     """Decode an image, or the two of a pair; return why they cannot be read, and what was measured of a pair."""
     problems: list[str] = []
     images: list[np.ndarray] = []
@@ -120,7 +120,7 @@ def _in_threads(function: Callable[[Item], Result], items: Sequence[Item], what:
 
 
 def _splits(root: Path, kind: str | None, wanted: str | None) -> tuple[str, ...]:
-    """Return the splits to look at: those asked for, else those the folder has, else the one its name tells."""
+    """Return the splits to check: those requested, else those the folder has, else the one in its name."""
     if wanted == "both" and root.is_dir():
         return SPLITS
     if wanted in SPLITS:

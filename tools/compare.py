@@ -1,4 +1,4 @@
-"""Compare what this tree computes with what an earlier commit did, bit by bit: the net under changes of structure.
+"""Compare what this tree computes with what an earlier commit did, bit by bit: a regression test for refactoring.
 
     python -m tools.compare 94a4be1                                        # on the CPU: a minute on two cores
     python -m tools.compare HEAD --device cuda --only reblur tiled --keep both
@@ -6,9 +6,9 @@
 The commit is cloned into a temporary folder. Both trees, this one with its uncommitted changes, run the same commands
 by the same interpreter on parts of the bundled samples: training of the three stages with a stop and a resume, folders
 restored and scored, one of them stopped by SIGTERM and resumed, and refusals. Weights, states, pictures, tables, logged
-curves, statuses and error messages are compared; a line for each says that it is equal, or what differs and by how
-much. The status is 0 when all are equal, 1 when something differs, 2 when they cannot be compared. Of both trees only
-the scripts' command lines are used, so that they may have any layout inside.
+curves, statuses and error messages are compared; a line for each reports that it is equal, or what differs and by
+how much. The status is 0 when all are equal, 1 when something differs, 2 when they cannot be compared. Only the command
+lines of the scripts are used, so that the trees may have any layout inside.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from utils.runtime.program_end import user_errors_end_the_program
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES, NETWORK = ROOT / "samples" / "GOPRO", ROOT / "final_model" / "DeblurringNet_NF.pth"
 
-# Not compared: seconds, the paths of logs (which bear the time), versions, commits, and digests of files that record
+# Not compared: seconds, the paths of logs (which contain the time), versions, commits, and digests of files that record
 # these; generators that are not seeded, since nothing draws from them; pages, texts and PDFs, which are for readers.
 IGNORED_NAMES = re.compile(r"seconds\w*|time/.*|log|versions?|command|.*(sha|SHA-)256|reblurring_weights|python|numpy")
 IGNORED_FILES = re.compile(r".*\.(html|pdf|txt|sha256)|(thumbnail|preview)-.*|statuses.json")
@@ -53,7 +53,7 @@ _SHOWN, _LETTERS = 5, 60  # differences of one thing; of a value
 
 
 class Command(NamedTuple):
-    """What both trees run, each in a folder of its own: a script with its arguments."""
+    """A script with its arguments, which both trees run, each in its own folder."""
 
     name: str
     text: str
@@ -112,7 +112,7 @@ def make_inputs(folder: Path) -> None:
         if scene.parent.name == "sharp":
             pictures[f"photographs/{scene.stem}.jpg"] = image.crop((100, 40, 292, 168))
     assert image is not None
-    for i in range(16):  # neighbours of unequal size, so that each is restored by itself
+    for i in range(16):  # neighbours of unequal size, so that they are not batched
         part = image.crop((20 * i, 10 * i, 20 * i + 112 + 8 * (i % 3), 10 * i + 80))
         pictures[f"many/{i:02}.{'jpg' if i % 4 == 1 else 'png'}"] = part.convert(("RGB", "RGB", "L", "RGBA")[i % 4])
     for name, image in pictures.items():
@@ -140,7 +140,7 @@ def run_tree(tree: Path, folder: Path, chosen: list[Command]) -> None:
     (folder / "statuses.json").write_text(json.dumps(statuses))
 
 
-def things(folder: Path) -> dict[str, Path]:
+def outputs_of(folder: Path) -> dict[str, Path]:
     """Return the files that are compared by name; TensorBoard's events are one thing, named by their folder."""
     found: dict[str, Path] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -195,13 +195,13 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
         if count := int((bits[0] != bits[1]).any(dim=1).sum()):
             largest = (now.double() - before.double()).abs().max()
             yield f"{where}: {count:,} of {now.numel():,} values by up to {largest:.3g}"
-    elif type(old) is not type(new) or repr(old) != repr(new):  # repr tells -0.0 from 0.0, and has one NaN
+    elif type(old) is not type(new) or repr(old) != repr(new):  # repr distinguishes -0.0 from 0.0, and has one NaN
         by = f" ({new - old:+.3g})" if all(isinstance(each, int | float) for each in (old, new)) else ""
         yield f"{where}: {repr(old)[:_LETTERS]} -> {repr(new)[:_LETTERS]}{by}"
 
 
 def compare(old: Path, new: Path, expected: dict[str, int]) -> int:
-    """Print a line for each thing that two trees left, and each status beside the expected one; say how many differ."""
+    """Print a line for each output of two trees and each status, and return how many differ."""
     before, now = (json.loads((folder / "statuses.json").read_text()) for folder in (old, new))
     found: dict[str, list[str]] = {}
     for name, status in expected.items():
@@ -210,13 +210,13 @@ def compare(old: Path, new: Path, expected: dict[str, int]) -> int:
         found[f"status of {name}"] = [f"{before[name]} -> {now[name]}, not {status}: {ends[1]}"] * wrong
         if status == USAGE_STATUS:
             found[f"message of {name}"] = list(differences(ends[0], ends[1], "last line"))
-    left, right = things(old), things(new)
+    left, right = outputs_of(old), outputs_of(new)
     for name in sorted(left.keys() | right.keys()):
         found[name] = [f"only in the {'old' if name in left else 'new'} one"]
         if name in left and name in right:
             try:
                 found[name] = list(differences(read(left[name]), read(right[name])))
-            except Exception as error:  # a tree may write what nobody can read
+            except Exception as error:  # a tree may write unreadable files
                 found[name] = [f"cannot be read: {error!r}"]
     for name, lines in found.items():
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
@@ -231,7 +231,7 @@ def _last_line(path: Path) -> str:
 
 
 def clone(commit: str, folder: Path) -> None:
-    """Check a commit of this repository out into a new folder; CalledProcessError tells why that cannot be done."""
+    """Check a commit of this repository out into a new folder; raise CalledProcessError if that fails."""
     run = partial(subprocess.run, check=True, capture_output=True, text=True)
     name = run(["git", "-C", ROOT, "rev-parse", "--verify", f"{commit}^{{commit}}"]).stdout.strip()
     run(["git", "clone", "--quiet", "--shared", "--no-checkout", ROOT, folder])
@@ -263,7 +263,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Clone, run both trees beside each other, compare; return the exit status.
+    """Clone, run both trees in parallel, compare; return the exit status.
 
     Raises:
         UserError: no such commit or device, or --keep cannot be written.

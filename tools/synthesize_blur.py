@@ -4,9 +4,9 @@
     python -m tools.synthesize_blur OUT_DIR --from_video clip_240fps.mp4 --from_video folder_of_frames
 
 writes OUT_DIR/train/SEQUENCE/{blur,blur_gamma,sharp}/NNNNNN.png, which is GOPRO_Large's layout: a sequence for each
-photograph, with its name, or for each clip, whose pairs bear their middle frame's number. Of a photograph the outermost
-32 px are lost: what comes into view while the camera moves. Pairs in files have noise, but neither the JPEG artefacts
-nor the brightened highlights that pairs made in training get.
+photograph, with its name, or for each clip, whose pairs have the number of their middle frame. The outermost 32 px of a
+photograph are lost: they come into view while the camera moves. Pairs in files have noise, but neither the JPEG
+artefacts nor the brightened highlights of pairs made in training.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.resume and args.overwrite:
         parser.error("--resume keeps existing pairs, --overwrite replaces them: give one of the two")
     if args.blur and args.from_video:
-        parser.error("--blur is of photographs; a clip's pairs are the mean of its own frames")
+        parser.error("--blur applies to photographs; the blur of a video is the mean of its frames")
     if fixed := [change for change in args.blur if change.partition("=")[0] in _FIXED]:
         parser.error(f"--blur {fixed[0]}: both of GoPro's variants are written, without highlights and JPEG")
     return args
@@ -107,7 +107,7 @@ def main(args: argparse.Namespace) -> None:
     """Write the pairs.
 
     Raises:
-        UserError: bad input, or files that were left out, all named.
+        UserError: bad input, or a list of skipped files.
     """
     folder = PairFolder(args.out_dir / args.split, args.resume, args.overwrite)
     problems: list[str] = []
@@ -126,7 +126,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"{folder.written:,} pairs written to {folder.root}")
     if problems:
         listed = "\n  ".join(problems)
-        raise UserError(f"{len(problems)} of the files were left out:\n  {listed}")
+        raise UserError(f"{len(problems)} of the files were skipped:\n  {listed}")
 
 
 if __name__ == "__main__":

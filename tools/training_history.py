@@ -61,7 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--steps should be 0 or more")
     names = [folder.resolve().name for folder in args.valset_dir]
     if len(set(names)) < len(names):
-        parser.error("--valset_dir: the sets stand in the table by their folders' names, which should differ")
+        parser.error("--valset_dir: the folders' names, which name the sets in the table, should differ")
     return args
 
 
@@ -75,7 +75,9 @@ def read_rows(table: Path) -> list[Row]:
         with table.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         if bad := next((i for i, row in enumerate(rows, 2) if None in row or not row["steps_in_all"].isdigit()), None):
-            raise UserError(f"{table}, row {bad}: expected a number of steps_in_all and a value a column; mend the row")
+            raise UserError(
+                f"{table}, row {bad}: expected a number of steps_in_all and a value per column; correct the row"
+            )
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
         raise UserError(f"{table} is no history of training ({error!r}); give another file") from error
     return rows
@@ -94,7 +96,7 @@ def steps_of(run: Path, stage: str) -> int:
 
 
 def scores(args: argparse.Namespace) -> Row:
-    """Return the columns of a row that tell of PSNR."""
+    """Return the columns of a row with PSNR."""
     device = pick_device(args.device)
     reblurs = args.stage == "reblur"
     load = load_reblurring_net if reblurs else load_deblurring_net

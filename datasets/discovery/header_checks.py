@@ -1,4 +1,4 @@
-"""What can be told of a set's files without decoding them: readable, 8 bits, equal sizes, the published count."""
+"""Checks of a set's files without decoding them: readable, 8 bits, equal sizes, the published count."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ PUBLISHED_COUNTS = {
 }
 _LIKE_THE_FULL_SET = 0.5  # of the published count: fewer is a sample somebody chose
 _SHOWN = 10
-# Pictures, by their names, that are passed over in a folder. Videos are no part of a set: `utils.testing.inputs`.
+# Suffixes of images that are skipped in a folder. Videos are no part of a set: `utils.testing.inputs`.
 _OTHER_PICTURES = {
     *(*HEIC, *RAW, ".apng", ".avif", ".avifs", ".dds", ".eps", ".exr", ".gif", ".hdr", ".heics", ".ico", ".j2k"),
     *(".jfif", ".jif", ".jp2", ".jpe", ".jpf", ".jpm", ".jpx", ".jxl", ".jxr", ".kra", ".pbm", ".pcx", ".pfm", ".pgm"),

@@ -110,7 +110,7 @@ def find_images(root: Path, split: str, kind: str | None = None, blur_dir: str =
         root: the folder that holds train/ and test/, one of these two, or a plain folder.
         split: "train" or "test": which of the two is used where the folder holds them.
         kind: one of `KINDS`, or None to recognise it.
-        blur_dir: name of the folders with blurry images that stand beside sharp/; GoPro also has blur_gamma.
+        blur_dir: name of the folders of blurry images next to sharp/; GoPro also has blur_gamma.
 
     Raises:
         DatasetError: no such folder, no images, another layout; or, all of them in one message: files without
@@ -123,7 +123,7 @@ def find_images(root: Path, split: str, kind: str | None = None, blur_dir: str =
 
 
 def pictures(paths: Sequence[Path]) -> ImageSet:
-    """Return a set of single files without ground truth, one at least; nothing of them is looked at."""
+    """Return a set of single files without ground truth, at least one; the files are not opened."""
     names = tuple(path.name for path in paths)
     if len(set(names)) < len(names):
         names = tuple(Path(*path.absolute().parts[1:]).as_posix() for path in paths)
@@ -133,7 +133,7 @@ def pictures(paths: Sequence[Path]) -> ImageSet:
 def scan_dataset(
     root: Path, split: str, kind: str | None = None, blur_dir: str = "blur", look_at_unpaired: bool = True
 ) -> tuple[ImageSet, list[Problem]]:
-    """Find the images as `find_images` does; return those that have a place in the set, and all problems.
+    """Find the images as `find_images` does; return the set of those that are valid, and all problems.
 
     Args:
         root: see `find_images`, as `split`, `kind` and `blur_dir`.
@@ -144,8 +144,7 @@ def scan_dataset(
             cannot be opened.
 
     Raises:
-        DatasetError: no such folder, no images, a folder that cannot be opened, or a layout in which files cannot be
-            told apart.
+        DatasetError: no such folder, no images, a folder that cannot be opened, or an ambiguous layout.
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
@@ -211,7 +210,7 @@ def _other_split(root: Path, split: str) -> list[str]:
 
 
 def _unused(match: Match, files: list[Path]) -> list[str]:
-    """Return a note on images beside the pairs, such as GoPro's blur_gamma."""
+    """Return a note on images other than the pairs, such as GoPro's blur_gamma."""
     if match.used_names == (GT_DIR,):
         return []
     left = [str(file) for file in files if not set(match.used_names) & set(file.parts[:-1])]
@@ -219,11 +218,13 @@ def _unused(match: Match, files: list[Path]) -> list[str]:
 
 
 def _images_outside_split(root: Path, base: Path) -> list[str]:
-    """Return a note on images without ground truth beside the split's folder, which is all that was looked into."""
+    """Return a note on images without ground truth outside the split's folder, which are not used."""
     if base == root:
         return []
     left = [str(file) for file in images_among(list_files(root, unreadable_dirs={})) if file.parts[0] not in SPLITS]
-    message = f"{len(left):,} images beside {base.name}/ are not used: {some(left, 2)}; unpaired={root} takes all"
+    message = (
+        f"{len(left):,} images outside {base.name}/ are not used: {some(left, 2)}; to use all, give unpaired={root}"
+    )
     return [message] if left else []
 
 

@@ -26,12 +26,12 @@ class DatasetError(UserError):
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a set's files that does not keep the others from being looked at.
+    """A problem with files of a set, which does not prevent checking the others.
 
     Attributes:
-        summary: all of it in one message, with the first names.
-        each: the same as one line for each file; empty where the summary is that line.
-        files: the files that have no place in the set because of it.
+        summary: one message, with the first names.
+        each: one line per file; empty if the summary is that line.
+        files: the files that are excluded from the set because of it.
     """
 
     summary: str
@@ -48,8 +48,7 @@ class Problem:
 class Match:
     """Files below a folder: blurry ones, their partners in the same order or None, a unique name for each.
 
-    `used_names` are the names of the folders that told the sides apart, `problems` what is wrong with the files that
-    are left out.
+    `used_names` are the names of the folders that distinguish the sides, `problems` those of excluded files.
     """
 
     layout: str
@@ -61,7 +60,7 @@ class Match:
 
 
 def list_images(base: Path) -> list[Path]:
-    """Return the images among `list_files`, which see."""
+    """Return the images among `list_files`."""
     return images_among(list_files(base))
 
 
@@ -71,13 +70,13 @@ def images_among(files: Iterable[Path]) -> list[Path]:
 
 
 def list_files(base: Path, unreadable_dirs: dict[Path, str] | None = None) -> list[Path]:
-    """Return the files below a folder as sorted paths relative to it; hidden files and folders are passed over.
+    """Return the files below a folder as sorted paths relative to it; hidden files and folders are skipped.
 
     Links to folders are followed, but into no folder twice on the way down.
 
     Args:
         base: the folder.
-        unreadable_dirs: gets the folders that cannot be opened, relative to `base`, each with a line that says so.
+        unreadable_dirs: gets the folders that cannot be opened, relative to `base`, each with a message.
 
     Raises:
         DatasetError: a folder that cannot be opened, without `unreadable_dirs`.
@@ -192,8 +191,8 @@ def check_both_sides(base: Path, files: list[Path], blur_dir: str, unreadable_di
     """Do not take one side of a paired set, or both sides in a heap, for unpaired images.
 
     Raises:
-        DatasetError: folders below, `unreadable_dirs` among them, or the given one itself beside its partner, are named
-            like a side of pairs.
+        DatasetError: folders below, including `unreadable_dirs`, or the given one itself next to its partner, have the
+            name of a side of pairs.
     """
     sides = {blur_dir.lower(), "blur", GAMMA_DIR, "blurry", "blurred", INPUT_DIR, "lq", *_SHARP_SIDES}
     for path, problem in unreadable_dirs.items():

@@ -1,4 +1,4 @@
-"""What can be told of pairs only from their pixels: equal, unrelated or swapped sides, the wrong variant, input PSNR.
+"""Checks of pairs by their pixels: equal, unrelated or swapped sides, the wrong variant, input PSNR.
 
 The limits lie between what was measured on 33 GoPro pairs and on the same pairs taken wrongly:
 
@@ -12,8 +12,8 @@ The limits lie between what was measured on 33 GoPro pairs and on the same pairs
 
 Linear light: GoPro's `blur` is an average of gamma-encoded frames, so both sides have one mean, and the blurry side is
 darker in linear light by 1.1 to 5.8 %. `blur_gamma` is an average in linear light: there the linear means are equal.
-Only one real `blur_gamma` was at hand; the last row has 3 to 7 sharp frames averaged in either light against the middle
-one, which is rougher than the set's own blur. Hence the median of a folder decides, and only in GoPro.
+Only one real `blur_gamma` pair was available; the last row compares 3 to 7 sharp frames, averaged in either light, with
+the middle one, which is rougher than the set's own blur. Hence the median of a folder decides, and only in GoPro.
 """
 
 import math
@@ -61,8 +61,8 @@ class PairContent:
         psnr: of the blurry against the sharp image in dB, infinite where they are equal.
         correlation: of the two as grey thumbnails; 1 where one of them is flat.
         energy: mean squared gradient of the blurry image over that of the sharp one, grey, at half size.
-        linear_light: 0 where the means are equal as encoded, 1 where they are in linear light; NaN where the pair
-            cannot tell.
+        linear_light: 0 where the means are equal as encoded, 1 where they are in linear light; NaN where it
+            cannot be determined.
     """
 
     blurry: Path
@@ -116,13 +116,13 @@ def content_problems(pairs: Sequence[PairContent], image_set: ImageSet, by_folde
     Args:
         pairs: all of the set, or some.
         image_set: the set.
-        by_folder: tell each folder's sides and variant apart, rather than those of all pairs together.
+        by_folder: check sides and variant of each folder, rather than of all pairs.
     """
     problems = []
     if equal := [pair for pair in pairs if pair.equal]:
         problems.append(_of_pairs(equal, len(pairs), "are the same picture; expected a blurry and a sharp one"))
     if unrelated := [pair for pair in pairs if not pair.related]:
-        problems.append(_of_pairs(unrelated, len(pairs), "do not show the same scene; match the files anew"))
+        problems.append(_of_pairs(unrelated, len(pairs), "do not show the same scene; match the files again"))
     groups: dict[Path, list[PairContent]] = defaultdict(list)
     for pair in pairs:
         if pair.related and not pair.equal:
@@ -138,7 +138,7 @@ def quick_check(image_set: ImageSet) -> list[str]:
     """Look at no more than 16 pairs spread evenly over a set; return a warning for each thing that seems wrong.
 
     Swapped or equal sides, partners of another scene, GoPro's other variant, an input PSNR that cannot be. Takes about
-    a second at 1280×720 on two cores. Files that cannot be read are passed over: reading them tells more.
+    a second at 1280×720 on two cores. Files that cannot be read are skipped: the error is raised when they are used.
     """
     if image_set.sharp is None or not len(image_set):
         return []
@@ -182,13 +182,13 @@ def _swapped(folder: Path, pairs: list[PairContent]) -> list[Problem]:
 
 def _variant(folder: Path, pairs: list[PairContent], image_set: ImageSet) -> list[Problem]:
     named_gamma = GAMMA_DIR in image_set.blurry[0].parts[len(image_set.root.parts) :]
-    telling = [pair.linear_light for pair in pairs if not math.isnan(pair.linear_light)]
-    if not telling or (median(telling) >= LINEAR_LIGHT) == named_gamma:
+    measured = [pair.linear_light for pair in pairs if not math.isnan(pair.linear_light)]
+    if not measured or (median(measured) >= LINEAR_LIGHT) == named_gamma:
         return []
     expected, found = (GAMMA_DIR, "blur") if named_gamma else ("blur", GAMMA_DIR)
     text = (
-        f"{folder}: expected GoPro's {expected} and found, by the brightness of {len(telling)} pairs, its {found}; put "
-        "the right images there, the published numbers are for blur"
+        f"{folder}: expected GoPro's {expected} and found, by the brightness of {len(measured)} pairs, its {found}; "
+        "replace them, the published numbers are for blur"
     )
     return [Problem(text)]
 

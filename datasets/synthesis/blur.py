@@ -19,8 +19,8 @@ class BlurSettings:
 
     Attributes:
         motion: of the camera and of objects.
-        sensor: what the camera makes of the light.
-        margin: px at each border of what is given that serves as context only; farther motion meets a reflection.
+        sensor: of the camera.
+        margin: px at each border of the photograph that serve as context; beyond, it is reflected.
     """
 
     motion: MotionSettings = field(default_factory=MotionSettings)

@@ -46,7 +46,7 @@ class MotionSettings:
         region_extent: px, median length of a region's own path, log-normal with the same `spread`.
         region_turn: degrees, standard deviation over the exposure.
         region_growth: standard deviation of the logarithm of the scale over the exposure.
-        share_pasted: of regions with the mirrored image's content; the others show what is there.
+        share_pasted: of regions with the mirrored image's content; the others keep the content.
         step: px, the farthest that anything may move between two sub-frames; below 2, where the ghosts of an edge
             would lie within the picture's band, none is seen.
         sub_frames: fewest and most; both odd. Motions too fast for the most are slowed down to it.
@@ -112,7 +112,7 @@ class Motion:
     """The motion of a batch of N images of up to T sub-frames.
 
     Attributes:
-        counts: (N,) int64, odd: sub-frames of each image; the middle one is at rest. Later ones are to be left out.
+        counts: (N,) int64, odd: sub-frames of each image; the middle one is at rest. Later ones are ignored.
         camera: (N, T, 3, 3) float64: where in the image a sub-frame's pixel (x, y, 1) comes from, in px, homogeneous.
         regions: those in front come last.
     """

@@ -1,4 +1,4 @@
-"""What a camera makes of light: its response curve, noise and JPEG, for batches of images on any device.
+"""A camera's sensor: its response curve, noise and JPEG, for batches of images on any device.
 
 Images are (N, 3, H, W) float32 in [0, 1]; parameters of the images are (N, 1, 1, 1).
 """
@@ -102,7 +102,7 @@ def _sigmoid(values: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
 
 
 class Sensor:
-    """A batch's cameras: what its random numbers say about light and values.
+    """Random parameters of a batch's cameras, for light and values.
 
     Args:
         seeds: of the N images.

@@ -29,7 +29,7 @@ class PairFolder:
     Args:
         root: the split's folder.
         resume: leave pairs that are complete as they are.
-        overwrite: write over what is there.
+        overwrite: replace existing files.
     """
 
     def __init__(self, root: Path, resume: bool, overwrite: bool) -> None:
@@ -38,10 +38,10 @@ class PairFolder:
         self._settings: dict[str, int | list[int] | str] = {}
 
     def begin(self, sequence: str, settings: dict[str, int | list[int] | str]) -> None:
-        """Let settings be those of the pairs that follow.
+        """Set the settings of the following pairs.
 
         Raises:
-            UserError: the sequence goes on, and was made with others.
+            UserError: an existing sequence to continue was made with others.
         """
         self._settings, path = settings, self.root / sequence / _SETTINGS
         if not self._resume or not path.exists():
@@ -57,11 +57,11 @@ class PairFolder:
             )
 
     def check_no_overwrite(self, sequences: Sequence[str]) -> None:
-        """Raise UserError where sequences have files already and neither `resume` nor `overwrite` says what to do."""
+        """Raise UserError where sequences have files already unless `resume` or `overwrite` is set."""
         there = [name for name in sequences if (self.root / name).exists()]
         if there and not self._resume and not self._overwrite:
             raise UserError(
-                f"{self.root} already holds {some(there)}; give --resume to go on, --overwrite to write it again, or "
+                f"{self.root} already holds {some(there)}; give --resume to continue, --overwrite to replace it, or "
                 "another OUT_DIR"
             )
 
@@ -98,7 +98,7 @@ def from_photographs(
     long_side: int,
     blur: Sequence[str] = (),
 ) -> list[str]:
-    """Write pairs made of each photograph below a folder, in a sequence of its name; return what was left out, and why.
+    """Write pairs made of each photograph below a folder, as a sequence; return a message for each skipped file.
 
     Args:
         source: the photographs' folder.
@@ -164,7 +164,7 @@ def reduce(image: np.ndarray, long_side: int) -> np.ndarray:
 
 
 def from_video(source: Path, folder: PairFolder, frames: tuple[int, int], seed: int) -> list[str]:
-    """Write pairs of averaged successive frames of a clip, as GoPro's were made; return what was left out, and why.
+    """Write pairs of averaged successive frames of a clip, as in GoPro; return a message for each skipped file.
 
     Windows follow one another without overlap, each of an odd number of frames drawn from the seed. The blurry side is
     their mean, `blur` of the values and `blur_gamma` of the values to the power 2.2; the sharp side is the middle
@@ -228,9 +228,7 @@ def _frames(source: Path) -> Iterator[np.ndarray | UnreadableError]:
             raise UserError(f"--from_video {source} does not exist; expected a video or a folder of frames")
         video = VideoFile(source)
         if video.rate < _SLOW:
-            print(
-                f"{source}: {float(video.rate):.0f} frames a second; below {_SLOW} what moves fast leaves visible steps"
-            )
+            print(f"{source}: {float(video.rate):.0f} frames a second; below {_SLOW}, fast motion leaves visible steps")
         yield from tqdm(video, desc=str(source), total=video.count or None, unit="frame", dynamic_ncols=True)
         return
     for file in tqdm(list_images(source), desc=str(source), unit="frame", dynamic_ncols=True):

@@ -31,7 +31,7 @@ def resolve_deform_op(deform_op: str, device: torch.device | str, channels: int 
 
     Raises:
         ValueError: unknown name.
-        RuntimeError: the back end asked for by name cannot run here; the message says why.
+        RuntimeError: the requested back end cannot run here; the message contains the reason.
     """
     check_deform_op(deform_op)
     if deform_op in ("auto", "fused"):
@@ -48,12 +48,12 @@ def resolve_single_op(deform_op: str, device: torch.device | str) -> str:
 
     Args:
         deform_op: one of `DEFORM_OPS`; "auto" is mmcv where it can be used, else torchvision. So is "fused": only the
-            four convolutions of an ASPDC together are fused.
+            four convolutions of an ASPDC are fused.
         device: where the tensors lie.
 
     Raises:
         ValueError: unknown name.
-        RuntimeError: mmcv was asked for by name and cannot run here; the message says why.
+        RuntimeError: mmcv was requested and cannot run here; the message contains the reason.
     """
     check_deform_op(deform_op)
     if deform_op == "torchvision":
@@ -65,12 +65,12 @@ def resolve_single_op(deform_op: str, device: torch.device | str) -> str:
 
 
 def uses_kernels(deform_op: str, x: Tensor) -> bool:
-    """Say whether our kernels compute what is done to x besides deformable convolutions, or PyTorch's operations.
+    """Return whether our kernels, rather than PyTorch, compute operations on x other than deformable convolutions.
 
     On the CPU PyTorch's are used with every back end.
 
     Raises:
-        RuntimeError: "fused" was asked for by name and cannot run here; the message says why.
+        RuntimeError: "fused" was requested and cannot run here; the message contains the reason.
     """
     if deform_op not in ("auto", "fused") or x.device.type == "cpu":
         return False

@@ -52,7 +52,7 @@ def test_frames_are_mapped_and_never_copied_whole(sources, cache, monkeypatch, t
         assert isinstance(frame, np.memmap)
 
 
-def test_an_interrupted_build_goes_on(sources, cache, monkeypatch):
+def test_an_interrupted_build_continues(sources, cache, monkeypatch):
     decoded = []
 
     def read_until_interrupted(source):

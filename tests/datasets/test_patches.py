@@ -161,7 +161,7 @@ def test_ranks_share_a_batch_and_their_weights_make_its_mean(world):
 
 
 @pytest.mark.slow
-def test_a_broken_frame_can_be_left_out(sets, tmp_path):
+def test_a_broken_frame_can_be_skipped(sets, tmp_path):
     root = tmp_path / "pairs"
     shutil.copytree(sets[0].root, root)
     image_set = find_images(root, "train")

@@ -95,7 +95,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         ),
         (
             "ReBlurringNet.pth",
-            "the reblur stage trains.*or name another file: .* says final_model/README.md",
+            "the reblur stage trains.*or name another file: see final_model/README.md",
         ),
         ("other.pth", "other.pth does not exist; expected a checkpoint such as ReBlurringNet.pth"),
     ],

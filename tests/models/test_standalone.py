@@ -1,4 +1,4 @@
-"""The package alone, under another name and beside another project's `utils`."""
+"""The package alone, under another name and with another project's `utils`."""
 
 import os
 import shutil

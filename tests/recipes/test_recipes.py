@@ -1,4 +1,4 @@
-"""The recipes, on tiny data: slices that go on from one another, their history, fine-tuning beside its control."""
+"""The recipes, on tiny data: slices that continue one another, their history, fine-tuning with its control."""
 
 import csv
 import os
@@ -54,7 +54,7 @@ def rows(table: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_slice_goes_on_from_the_one_before_and_never_trains_on_what_is_held_out(data, tmp_path):
+def test_a_slice_continues_the_one_before_and_never_trains_on_what_is_held_out(data, tmp_path):
     out = tmp_path / "out"
     for more in ({"STEPS": "3"}, {"STEPS": "2", "STAGES": "deblur", "BLUR": ""}):
         result = run("open_weights.sh", data, out, FLAGS=TINY, **more)
@@ -91,7 +91,7 @@ def test_a_slice_that_fails_keeps_what_there_was(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_fine_tuning_runs_beside_its_control(data, tmp_path, small_networks):
+def test_fine_tuning_runs_with_its_control(data, tmp_path, small_networks):
     pairs = f"paired={data / 'pairs_extra' / 'reds' / '000'}"
     result = run(
         "finetune_control.sh", small_networks / "DeblurringNet_NF.pth", small_networks / "ReBlurringNet.pth",
@@ -112,7 +112,7 @@ def test_a_row_needs_a_run_that_has_a_state(tmp_path, small_networks):
 
 
 @pytest.mark.slow
-def test_a_slice_that_is_stopped_leaves_nothing_running_and_goes_on(data, tmp_path):
+def test_a_slice_that_is_stopped_leaves_nothing_running_and_is_resumed(data, tmp_path):
     out, command = tmp_path / "out with space", ["bash", str(ROOT / "recipes" / "open_weights.sh")]
     options = variables() | {"FLAGS": TINY, "STAGES": "deblur", "MINUTES": "9.5"}
     first = subprocess.Popen([*command, data, out], env=options, stderr=subprocess.PIPE, text=True)
@@ -124,8 +124,8 @@ def test_a_slice_that_is_stopped_leaves_nothing_running_and_goes_on(data, tmp_pa
     assert (refused.returncode, "another slice is running" in refused.stderr) == (2, True)
     time.sleep(2)
     first.terminate()
-    _, said = first.communicate(timeout=120)  # ends only when nothing holds stderr any more
-    assert (first.returncode, "the same command goes on with this slice" in said) == (1, True), said[-2000:]
+    _, output = first.communicate(timeout=120)  # ends only when nothing holds stderr any more
+    assert (first.returncode, "the same command continues this slice" in output) == (1, True), output[-2000:]
     assert not (out / "history.csv").exists()
     (state,) = out.glob("deblur-0/states/deblur/step-*.pth")
     done = int(state.stem.partition("-")[2])

@@ -1,4 +1,4 @@
-"""Synthesised blur as files: photographs and videos made into pairs, runs that go on, the statistics of sets."""
+"""Synthesised blur as files: photographs and videos made into pairs, runs that are resumed, the statistics of sets."""
 
 import cv2
 import numpy as np
@@ -46,11 +46,11 @@ def test_photographs_become_gopro_s_layout(tmp_path, photographs, capsys):
     assert all(np.any(load(pairs.blurry[i]) != load(pairs.blurry[i + 1])) for i in (0, 2))
 
 
-def test_a_run_goes_on_where_it_was_and_writes_over_nothing(tmp_path, photographs):
+def test_a_run_is_resumed_and_overwrites_nothing(tmp_path, photographs):
     out = tmp_path / "out"
     run(photographs, out, "--long_side", 160)
     first = contents(out)
-    with pytest.raises(UserError, match=r"already holds b, trip_a; give --resume to go on, --overwrite"):
+    with pytest.raises(UserError, match=r"already holds b, trip_a; give --resume to continue, --overwrite"):
         run(photographs, out, "--long_side", 160)
     changed = out / "train" / "b" / "sharp" / "000000.png"
     changed.write_bytes(b"kept")
@@ -64,12 +64,12 @@ def test_a_run_goes_on_where_it_was_and_writes_over_nothing(tmp_path, photograph
     assert contents(out) == first
 
 
-def test_what_cannot_be_used_is_left_out_and_named(tmp_path, photographs):
+def test_what_cannot_be_used_is_skipped_and_named(tmp_path, photographs):
     (photographs / "broken.png").write_bytes(b"no picture")
     save(photographs / "tiny.png", size=(100, 50))
     with pytest.raises(UserError) as error:
         run(photographs, tmp_path / "out", "--long_side", 160)
-    assert "2 of the files were left out" in str(error.value)
+    assert "2 of the files were skipped" in str(error.value)
     assert "broken.png cannot be read" in str(error.value)
     assert "tiny.png is too small; expected 72 px or more" in str(error.value)
     assert len(find_images(tmp_path / "out", "train")) == 2
@@ -184,7 +184,7 @@ def test_a_broken_frame_costs_its_window_and_is_named(tmp_path):
     for i, frame in enumerate(frames(12)):
         save(tmp_path / "clip" / f"{i:04}.png", frame)
     (tmp_path / "clip" / "0001.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"1 of the files were left out:\n.*0001.png"):
+    with pytest.raises(UserError, match=r"1 of the files were skipped:\n.*0001.png"):
         run(tmp_path / "out", "--from_video", tmp_path / "clip", "--frames", 5, 5)
     assert find_images(tmp_path / "out", "train").names == ("clip/000004.png", "clip/000009.png")
     save(tmp_path / "clip" / "0005.png", size=(16, 16))

@@ -1,4 +1,4 @@
-"""tools.compare: a commit is equal to itself, and whatever is altered in what a tree left is told, by how much."""
+"""tools.compare: a commit is equal to itself, and any change of an output is reported, with its size."""
 
 import csv
 import io
@@ -66,7 +66,7 @@ def test_a_commit_is_equal_to_itself(compared):
 
 
 @pytest.mark.slow
-def test_an_uncommitted_change_is_told_with_status_1(tree):
+def test_an_uncommitted_change_is_reported_with_status_1(tree):
     script = tree / "D_testing.py"
     text = script.read_text()
     script.write_text(f"raise SystemExit(3)\n{text}")
@@ -159,14 +159,14 @@ def first_weight(folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ALTERATIONS)
-def test_what_was_altered_is_told_and_nothing_else(compared, altered, capsys, what):
-    name, alter, told = ALTERATIONS[what]
+def test_only_what_was_altered_is_reported(compared, altered, capsys, what):
+    name, alter, expected = ALTERATIONS[what]
     alter(altered)
     assert compare(compared[-1] / "old", altered, EXPECTED) == 1
     *lines, last = capsys.readouterr().out.splitlines()
     (i,) = (i for i, line in enumerate(lines) if line.startswith("DIFFERS"))
     assert lines[i] == f"DIFFERS {name}"
-    assert re.search(rf"^    {told}", "\n".join(lines[i + 1 :]), re.MULTILINE)
+    assert re.search(rf"^    {expected}", "\n".join(lines[i + 1 :]), re.MULTILINE)
     assert last.startswith("1 of ")
 
 
@@ -190,7 +190,7 @@ def test_a_command_that_failed_in_both_trees_is_no_equality(compared, capsys):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         (torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0]), ["x: 1 of 2 values by up to 0"]),
         (torch.tensor([float("nan")]), torch.tensor([float("nan")]), []),
@@ -207,7 +207,7 @@ def test_a_command_that_failed_in_both_trees_is_no_equality(compared, capsys):
         (-float("inf"), 2.5, [r"x: -inf -> 2.5 \(\+inf\)"]),
     ],
 )
-def test_differences_are_of_bits(old, new, told):
+def test_differences_are_of_bits(old, new, expected):
     found = list(differences(old, new, "x"))
-    assert len(found) == len(told)
-    assert all(re.match(pattern, line) for pattern, line in zip(told, found, strict=True))
+    assert len(found) == len(expected)
+    assert all(re.match(pattern, line) for pattern, line in zip(expected, found, strict=True))

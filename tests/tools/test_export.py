@@ -119,7 +119,7 @@ def test_a_program_that_has_done_nothing_else_exports(weights, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_file_says_of_itself(exported):
+def test_the_metadata_of_a_file(exported):
     kind, network, path = exported
     if kind == "onnx":
         import onnx
@@ -214,7 +214,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(package, w
         run("--format", "onnx", "--weights", weights / "aligned.pth")
 
 
-def test_a_runtime_without_the_operator_is_told(weights, small_picture, tmp_path):
+def test_a_runtime_without_the_operator_is_reported(weights, small_picture, tmp_path):
     version = pytest.importorskip("onnxruntime").__version__
     if tuple(map(int, version.split(".")[:2])) >= tuple(map(int, FIRST_RUNTIME.split("."))):
         pytest.skip("this runtime has it")

@@ -106,7 +106,7 @@ def _bags(
 
 
 def _on_map(position: Tensor, size: int) -> Tensor:
-    """Move points that meet nothing but zeros, and NaN, onto the border of zeros; the rest keep value and gradient.
+    """Move points that sample only zeros, and NaN, onto the border of zeros; the rest keep value and gradient.
 
     `clamp` would do, but whether it passes a gradient on exactly at its bounds depends on PyTorch's version.
     """

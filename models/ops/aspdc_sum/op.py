@@ -52,7 +52,7 @@ def aspdc_sum(
     Args:
         f: (N, C, H, W), best in channels_last memory; its type is that of the products. On CUDA float32, bfloat16,
             float16 or float64, and C and out multiples of 16; float32 products are TF32 where
-            `torch.backends.cuda.matmul.allow_tf32` says so.
+            `torch.backends.cuda.matmul.allow_tf32` is set.
         maps: for each of M modules its predictions: (N, 27, H, W), 18 offsets in px (y, x per row-major tap), then 9
             modulations before their sigmoid; or (N, 9, H, W), the modulations of a module without offsets. On CUDA
             there are four, of which the first has no offsets.

@@ -9,7 +9,7 @@ from ..back_ends import check_deform_op
 
 
 class Block(nn.Module):
-    """A module whose forward is PyTorch's operations or our kernels, as its `deform_op` says.
+    """A module whose forward is PyTorch's operations or our kernels, depending on its `deform_op`.
 
     Two networks in one process may differ. The attribute is no part of a checkpoint; it survives `deepcopy` and `.to`.
     """

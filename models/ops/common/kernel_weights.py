@@ -15,7 +15,7 @@ Built = TypeVar("Built")
 
 @dataclass
 class _Cache:
-    """What was built from a module's parameters, of a type of its own for each key, and how many scopes are open."""
+    """The weights built from a module's parameters, by key, and the number of open scopes."""
 
     built: dict[Hashable, Any] = field(default_factory=dict)
     scopes: int = 0

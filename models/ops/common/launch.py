@@ -12,7 +12,7 @@ INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 class Kernel(Protocol):
-    """What `triton.jit` makes of a function.
+    """The type of functions decorated with `triton.jit`.
 
     By Triton's own types a launch takes what the function takes. It takes `num_warps` and the like as well, and plain
     numbers where the function has a `constexpr`.

@@ -20,7 +20,7 @@ PLAIN = [a + str(i) for i in range(4) for a in "ncyx"] + [
 
 @triton.jit
 def pick(i, v0, v1, v2, v3):
-    """v_i: one kernel serves the four modules, each with a predictor map of its own."""
+    """v_i: one kernel serves the four modules, each with its own predictor map."""
     r = v0
     if i == 1:
         r = v1

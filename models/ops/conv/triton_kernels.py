@@ -1,6 +1,6 @@
 """Triton kernels for the convolutions around the fused operation: bias, addition, activation in one pass.
 
-A convolution of NHWC rows is a matrix product whose left operand is read straight from the feature map, tap by tap. A
+A convolution of NHWC rows is a matrix product whose left operand is read directly from the feature map, tap by tap. A
 transposed convolution of stride 2 is a 2x2 convolution with four times the outputs, one group for each output parity.
 Sums are fp32, whatever the operands are.
 """

@@ -7,7 +7,7 @@ KERNEL_SIZE = 3
 
 
 def dynamic_filter(x: Tensor, kernel: Tensor) -> Tensor:
-    """Filter every pixel with a 3×3 kernel of its own, the same for all channels; reflected borders.
+    """Filter every pixel with its own 3×3 kernel, the same for all channels; reflected borders.
 
     Args:
         x: (N, C, H, W).

@@ -27,7 +27,7 @@ def test_every_problem_of_a_folder_is_listed_at_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_ends_with_all_that_the_headers_tell(tmp_path):
+def test_training_ends_with_all_problems_of_the_headers(tmp_path):
     everything_wrong(tmp_path / "GOPRO")
     with pytest.raises(DatasetError) as error:
         find_images(tmp_path / "GOPRO", "train")
@@ -103,7 +103,7 @@ def test_real_blur_gamma_under_another_name_and_under_its_own(tmp_path, shared):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("gamma", "kind", "count"), [(1.0, "gopro", 0), (2.2, "gopro", 1), (2.2, "paired", 0)])
-def test_variant_is_told_from_the_light_that_was_averaged(tmp_path, gamma, kind, count):
+def test_variant_is_detected_by_the_light_that_was_averaged(tmp_path, gamma, kind, count):
     """Other sets may be averages in linear light by right."""
     for i, pair in enumerate((FIRST, SECOND)):
         put(tmp_path, f"{i}", None, pair[1])
@@ -168,7 +168,7 @@ def test_count_that_differs_from_the_published_one_is_a_problem(tmp_path):
     assert problems[-1].startswith(f"{tmp_path}/GOPRO: 1,079 images, the published gopro test set has 1,111: 32 are")
 
 
-def test_hide_goes_on_with_the_images_that_have_partners(tmp_path):
+def test_hide_keeps_the_images_that_have_partners(tmp_path):
     save_all(tmp_path, "test/test-close-ups/{1,2}.png", "GT/1.png")
     shutil.copy(FIRST[0], tmp_path / "test" / "test-close-ups" / "1.png")
     shutil.copy(FIRST[1], tmp_path / "GT" / "1.png")

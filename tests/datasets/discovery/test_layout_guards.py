@@ -1,4 +1,4 @@
-"""Folders that are easily mistaken: one side alone, the other split, files beside the pairs."""
+"""Folders that are easily mistaken: one side alone, the other split, files other than the pairs."""
 
 import os
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_the_other_split_given_by_name_is_noted(tmp_path):
     assert not find_images(tmp_path / "train", "train").notes
 
 
-def test_images_beside_the_pairs_are_noted(tmp_path):
+def test_images_other_than_the_pairs_are_noted(tmp_path):
     save_all(tmp_path, "S/blur/1.png", "S/sharp/1.png", "S/blur_gamma/1.png", "stray.png")
     (note,) = find_images(tmp_path, "test").notes
     assert note == "2 images in other folders are not used: S/blur_gamma/1.png, stray.png"
@@ -91,12 +91,12 @@ def test_sources():
         parse_source("data=v2")
 
 
-def test_photographs_beside_a_split_are_counted_and_the_way_to_them_is_told(tmp_path):
+def test_photographs_outside_a_split_are_counted_with_advice(tmp_path):
     save_all(tmp_path / "home", "test/2.jpg", "train/1.jpg", "2022/3.jpg", "4.jpg")
     image_set = find_images(tmp_path / "home", "test")
     assert len(image_set) == 1
-    (note,) = (note for note in image_set.notes if "beside" in note)
-    assert note.startswith("2 images beside test/ are not used: 2022/3.jpg, 4.jpg; unpaired=")
+    (note,) = (note for note in image_set.notes if "outside" in note)
+    assert note.startswith("2 images outside test/ are not used: 2022/3.jpg, 4.jpg; to use all, give unpaired=")
     assert len(find_images(tmp_path / "home", "test", "unpaired")) == 4
 
 

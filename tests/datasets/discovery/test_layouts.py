@@ -160,7 +160,7 @@ def test_hide_as_input_and_target(tmp_path, kind):
     assert pairs == [("test/input/2.png", "test/target/2.png", "2.png")]
 
 
-def test_input_and_target_beside_gt(tmp_path):
+def test_input_and_target_next_to_gt(tmp_path):
     """Sharp images are no input, whichever of the two ground truths is used."""
     save_all(tmp_path, "test/{input,target}/1.png", "GT/1.png")
     assert [pair[0] for pair in found(tmp_path)[1]] == ["test/input/1.png"]
@@ -224,7 +224,7 @@ def test_one_sided_folder_is_not_unpaired(tmp_path, side):
             find_images(tmp_path, "test", "paired")
 
 
-def test_train_and_test_together_are_refused(tmp_path):
+def test_train_and_test_in_one_folder_are_refused(tmp_path):
     save_all(tmp_path, "GOPRO/{train,test}/{blur,sharp}/1.png")
     with pytest.raises(DatasetError, match=r"has test/ further down: give the folder that directly holds train/"):
         find_images(tmp_path, "train")
