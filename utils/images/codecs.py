@@ -5,22 +5,30 @@ An image is an H×W×3 uint8 RGB array; a network reads and writes (N, 3, H, W) 
 
 import os
 import stat
-import struct
-import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+import imagecodecs
 import numpy as np
 import torch
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError, features
 from torch import Tensor
 
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
+from utils.images.decoding import (
+    TIFF_SIGNATURES,
+    decode_deep_tiff,
+    decode_png,
+    decode_with_pillow,
+    read_tiff_header,
+    upright,
+)
+from utils.images.metadata import orientation_of, show_late_exif
 
 HEIC = (".heic", ".heif", ".hif")
 INSTALL_HEIC = "run `pip install pillow-heif==1.8.1`"
@@ -45,21 +53,10 @@ def optional_formats() -> tuple[str, ...]:
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", *optional_formats())
 _MODES_8_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 Image.MAX_IMAGE_PIXELS = 10**9  # a photograph of 100 megapixels is no attack
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTH_BYTE = 24  # of the IHDR chunk, which always comes first
-_ORIENTATION_TAG = 0x0112
 _TURNED_ORIENTATIONS = (5, 6, 7, 8)  # swap height and width
-_TIFF_DEPTH_TAG, _TIFF_FORMAT_TAG, _FLOAT_FORMAT = 258, 339, 3
-_TIFF_SIGNATURES, _TIFF_START = (b"II*\0", b"MM\0*"), 8
 _NO_IMAGE = "cannot be read as an image"
 _ROWS_AT_ONCE = 256
-# Of photographs, zlib's RLE makes no larger files than its search for repetitions at level 3, in less time.
-PNG = {"format": "PNG", "compress_level": 1, "compress_type": zlib.Z_RLE}
-# What Pillow's decoders raise for damaged files; RuntimeError is AVIF's.
-DAMAGED = (
-    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, LookupError, ArithmeticError, TypeError, struct.error),
-    *(zlib.error, Image.DecompressionBombError),
-)
 
 
 class UnreadableError(UserError):
@@ -105,20 +102,25 @@ def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
 @cache
 def _read_header(path: Path, modified: int, size: int) -> ImageInfo:
     """Return a file's header; the arguments are the key of the cache."""
-    with path.open("rb") as file, _identify(path, file) as image:
+    with path.open("rb") as file, _identify(path, file) or nullcontext() as image:
         return _header(image, file)
 
 
+class OpenedImage(NamedTuple):
+    """An open image file: as Pillow has it (None for a TIFF that Pillow does not know), the file, and its header."""
+
+    image: Image.Image | None
+    file: BinaryIO
+    info: ImageInfo
+
+
 @contextmanager
-def open_image(path: Path, deep: bool = False) -> Iterator[tuple[Image.Image, BinaryIO, ImageInfo]]:
+def open_image(path: Path, deep: bool = False) -> Iterator[OpenedImage]:
     """Open an image file once, to be decoded inside the block; what decoders raise there names it.
 
     Args:
         path: the file.
         deep: whether 16 bits a channel will do as well as 8.
-
-    Yields:
-        the image as Pillow opens it, the file, and its header.
 
     Raises:
         UnreadableError: see `inspect_image`; or damaged, incomplete, too large for the memory.
@@ -127,11 +129,26 @@ def open_image(path: Path, deep: bool = False) -> Iterator[tuple[Image.Image, Bi
         with readable(path, _NO_IMAGE):
             _check_kind(path)
             file = stack.enter_context(path.open("rb"))
-            image = stack.enter_context(_identify(path, file))
+            image = _identify(path, file)
+            stack.enter_context(image or nullcontext())
             info = _header(image, file)
         _check_depth(path, info, deep)
         with readable(path):
-            yield image, file, info
+            yield OpenedImage(image, file, info)
+
+
+def decode(opened: OpenedImage) -> np.ndarray:
+    """Return an open image as H×W×C of 8 or 16 bits, upright: grey, grey with alpha, RGB or RGBA."""
+    image, file, info = opened
+    if image and image.format == "PNG":
+        content = peek(file)
+        show_late_exif(image, content)  # the header does not tell of it
+        return upright(decode_png(content), orientation_of(image))
+    if info.bits == 16:
+        return upright(decode_deep_tiff(file), info.orientation)
+    if image is None:
+        raise ValueError("its kind of TIFF is not known")
+    return upright(decode_with_pillow(image), 1 if image.format == "TIFF" else info.orientation)  # Pillow turns TIFFs
 
 
 def peek(file: BinaryIO, size: int = -1) -> bytes:
@@ -143,26 +160,26 @@ def peek(file: BinaryIO, size: int = -1) -> bytes:
     return start
 
 
-def _identify(path: Path, file: BinaryIO) -> Image.Image:
-    try:
+def _identify(path: Path, file: BinaryIO) -> Image.Image | None:
+    """Return what Pillow makes of a file; None for a TIFF that it does not know."""
+    if peek(file, 4) not in TIFF_SIGNATURES:
         return Image.open(file)
-    except UnidentifiedImageError as error:
-        _check_not_float(path, file)
-        raise UnidentifiedImageError(f"cannot identify image file {str(path)!r}") from error
+    if problem := read_tiff_header(file).problem:
+        raise UnreadableError(f"{path} is not supported: {problem}; convert it to an 8-bit or 16-bit RGB image")
+    with suppress(UnidentifiedImageError):
+        return Image.open(file)
+    return None
 
 
-def _header(image: Image.Image, file: BinaryIO) -> ImageInfo:
-    (width, height), bits = image.size, 8
-    # getexif() would decode a whole PNG in search of EXIF behind the pixels, where hardly any has it.
-    has_exif = image.format != "PNG" or "exif" in image.info
-    orientation = image.getexif().get(_ORIENTATION_TAG, 1) if has_exif else 1
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = max(image.tag_v2.get(_TIFF_DEPTH_TAG, (8,)))
-    # Pillow would quietly halve the depth of a 16-bit RGB PNG or TIFF.
-    if image.format == "PNG":
+def _header(image: Image.Image | None, file: BinaryIO) -> ImageInfo:
+    if image is None or image.format == "TIFF":
+        height, width, bits, orientation, _ = read_tiff_header(file)
+    else:
+        (width, height), bits, orientation = image.size, 8, orientation_of(image)
+    if image and image.format == "PNG":  # Pillow would quietly halve the depth of 16 bits
         bits = peek(file, _PNG_DEPTH_BYTE + 1)[_PNG_DEPTH_BYTE]
     size = (width, height) if orientation in _TURNED_ORIENTATIONS else (height, width)
-    return ImageInfo(*size, image.mode, max(bits, 8), orientation)
+    return ImageInfo(*size, image.mode if image else "", max(bits, 8), orientation)
 
 
 def _check_depth(path: Path, info: ImageInfo, deep: bool) -> None:
@@ -187,27 +204,16 @@ def _check_kind(path: Path) -> os.stat_result:
     return status
 
 
-def _check_not_float(path: Path, file: BinaryIO) -> None:
-    """Raise `UnreadableError` for a TIFF of floating-point numbers in colour, which Pillow does not know at all."""
-    start = peek(file, _TIFF_START)
-    if start[:4] not in _TIFF_SIGNATURES:
-        return
-    tags = TiffImagePlugin.ImageFileDirectory_v2(start)
-    file.seek(tags.next)
-    tags.load(file)
-    if _FLOAT_FORMAT in tags.get(_TIFF_FORMAT_TAG, ()):
-        bits = max(tags.get(_TIFF_DEPTH_TAG, (32,)))
-        raise UnreadableError(f"{path} holds floating-point numbers of {bits} bits; convert it to a 16-bit RGB image")
-
-
 @contextmanager
 def readable(path: Path, found: str = "is damaged or incomplete") -> Iterator[None]:
     """Turn what decoders raise for a file that cannot be used into an `UnreadableError` that names it."""
     try:
         yield
+    except UnreadableError:
+        raise
     except MemoryError as error:
         raise UnreadableError(f"{path} does not fit into memory; free some, or cut it into parts") from error
-    except DAMAGED as error:
+    except Exception as error:  # decoders raise anything, and it is this file's problem
         raise UnreadableError(f"{path} {found} ({error}); replace or remove it") from error
 
 
@@ -218,23 +224,21 @@ def read_image(path: Path) -> np.ndarray:
         UnreadableError: not an image, truncated or damaged, too large for the memory, or with other than 8 bits a
             channel.
     """
-    with open_image(path) as (image, _, _):
-        return upright_pixels(image, "RGB")
+    with open_image(path) as opened:
+        values = decode(opened)
+        return values[..., :1].repeat(3, axis=2) if values.shape[2] < 3 else np.ascontiguousarray(values[..., :3])
 
 
-def upright_pixels(image: Image.Image, mode: str) -> np.ndarray:
-    """Return an image as H×W×C uint8 in one of Pillow's modes with C channels, rotated according to its EXIF.
-
-    The image itself is turned, and not converted to the mode that it has: Pillow would copy it for either.
-    """
-    ImageOps.exif_transpose(image, in_place=True)
-    return np.array(image if image.mode == mode else image.convert(mode))
+def encode_png(values: np.ndarray) -> bytes:
+    """Return an H×W×C image of 8 or 16 bits as PNG: grey, grey with alpha, RGB or RGBA by its channels."""
+    # Of photographs, zlib's RLE makes no larger files than its search for repetitions at level 3, in less time.
+    return imagecodecs.png_encode(values, level=1, strategy=imagecodecs.PNG.STRATEGY.RLE)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write an H×W×3 uint8 RGB image as PNG, complete or not at all."""
     with atomic_write(path) as temporary:
-        Image.fromarray(image).save(temporary, **PNG)
+        temporary.write_bytes(encode_png(image))
 
 
 def to_tensor(image: np.ndarray, device: torch.device | None = None) -> Tensor:

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from utils.common.files import atomic_write
-from utils.images.codecs import DAMAGED, UnreadableError, inspect_image
+from utils.images.codecs import UnreadableError, inspect_image, readable
 from utils.images.photographs import read_picture
 from utils.metrics.scorer import KNOWN
 from utils.report.rows import PAGE, Row
@@ -198,8 +198,9 @@ def _make_file(folder: Path, make: Callable[[Path], Image.Image], path: Path, qu
     try:
         if target.exists() and target.stat().st_mtime >= path.stat().st_mtime:
             return target
-        image = make(path)
-    except (UnreadableError, MemoryError, *DAMAGED):
+        with readable(path):
+            image = make(path)
+    except (UnreadableError, OSError):
         return None
     with atomic_write(target) as temporary:
         image.save(temporary, quality=quality, subsampling=0, icc_profile=image.info.get("icc_profile"))
@@ -233,6 +234,6 @@ def _preview(path: Path) -> Image.Image:
     picture = read_picture(path)
     values = picture.pixels[..., 0] if picture.grey else picture.pixels
     image = Image.fromarray((values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values)
-    if picture.profile:
-        image.info["icc_profile"] = picture.profile
+    if picture.metadata.profile:
+        image.info["icc_profile"] = picture.metadata.profile
     return image

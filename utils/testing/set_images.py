@@ -143,6 +143,8 @@ class SetImages:
         }
         if blurry.frames > 1:
             self._results.note(f"{path} holds {blurry.frames} pages or frames: the first one was restored")
+        for note in blurry.metadata.notes:
+            self._results.note(f"{path}: {note}")
         try:
             with self._gpu if self._scorer.device.type == "cuda" else nullcontext():
                 before, after = score_both(self._scorer, image.pair, restored, str(path))

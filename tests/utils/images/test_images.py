@@ -87,7 +87,7 @@ def test_16_bit_images_are_refused(tmp_path, channels, suffix):
 
 def test_float_image_is_refused(tmp_path):
     Image.fromarray(np.zeros((12, 16), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(UserError, match=r"a\.tif holds floating-point numbers; convert it to an 8-bit RGB image"):
+    with pytest.raises(UserError, match=r"a\.tif is not supported: 32-bit floating-point numbers"):
         inspect_image(tmp_path / "a.tif")
 
 

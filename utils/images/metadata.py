@@ -1,0 +1,178 @@
+"""What a picture carries besides its pixels, as chunks of PNG: colour profile, EXIF, XMP, IPTC, pixel density."""
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from PIL import ExifTags, Image, ImageCms
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEADER_END = len(PNG_SIGNATURE) + 25  # of the IHDR chunk, which always comes first
+_HEAD, _END = struct.Struct(">I4s"), struct.Struct(">I")  # length and kind before, checksum behind a chunk's data
+_EXIF_PREFIX, _XMP_KEY, _IPTC_KEY = b"Exif\x00\x00", b"XML:com.adobe.xmp", b"Raw profile type iptc"
+# Chunks of a PNG that stay as they are: the kinds of colour and light, the density, texts.
+_KEPT = (b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"tEXt", b"zTXt", b"iTXt")
+_EXIF_AS_TEXT = (b"Raw profile type exif", b"Raw profile type APP1")
+_EXIF_KEYS = {"exif", "Raw profile type exif"}  # where Pillow finds it before it has decoded a PNG
+_JPEG_IPTC, _TIFF_IPTC = 0x0404, 33723
+# What of a TIFF's tags is about the picture; the others are about how the file stores it.
+_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
+_METRES_PER_INCH = 0.0254
+_SRGB, _UNSPECIFIED = (1, 13), 2  # colour primaries and transfer function (ITU-T H.273)
+
+Chunk = tuple[bytes, bytes]
+
+
+class Metadata(NamedTuple):
+    """What belongs to a picture.
+
+    Attributes:
+        profile: its ICC profile, or None.
+        chunks: the rest, kinds and data.
+        notes: what was dropped and why, for the user.
+    """
+
+    profile: bytes | None = None
+    chunks: tuple[Chunk, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def of(self, kind: bytes) -> bytes | None:
+        """Return the data of the first chunk of a kind."""
+        return next((data for each, data in self.chunks if each == kind), None)
+
+
+NOTHING = Metadata()
+
+
+def png_chunks(content: bytes) -> Iterator[Chunk]:
+    """Yield the kinds and data of a PNG's chunks, as far as it goes."""
+    position = len(PNG_SIGNATURE)
+    while position + _HEAD.size <= len(content):
+        length, kind = _HEAD.unpack_from(content, position)
+        yield kind, content[position + _HEAD.size : position + _HEAD.size + length]
+        position += _HEAD.size + length + _END.size
+
+
+def with_chunks(png: bytes, metadata: Metadata) -> bytes:
+    """Return a PNG with the metadata in it."""
+    chunks = list(metadata.chunks)
+    if metadata.profile:
+        chunks.insert(0, (b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.profile)))
+    added = [_HEAD.pack(len(data), kind) + data + _END.pack(zlib.crc32(kind + data)) for kind, data in chunks]
+    return png[:_HEADER_END] + b"".join(added) + png[_HEADER_END:]
+
+
+def read_metadata(image: Image.Image, content: bytes, grey: bool) -> Metadata:
+    """Return what belongs to an image that Pillow has opened; what is damaged is dropped, with a note.
+
+    Args:
+        image: of any format.
+        content: of its file.
+        grey: whether its pixels have one colour channel.
+    """
+    notes: list[str] = []
+    profile = _profile(image, grey, notes)
+    if image.format == "PNG":
+        chunks = [chunk for chunk in map(_upright_text, png_chunks(content)) if chunk[0] in _KEPT]
+        chunks = [(kind, data) for kind, data in chunks if not data.startswith(_EXIF_AS_TEXT)]
+    else:
+        chunks = [*_texts(image), *_density(image), *_colours(content)]
+    if exif := _exif(image, notes):
+        chunks.append((b"eXIf", exif))
+    if (bits := _bits(content)) > 8:
+        notes.append(f"it has {bits} bits per channel, of which 8 are kept")
+    return Metadata(profile, tuple(chunks), tuple(notes))
+
+
+def show_late_exif(image: Image.Image, content: bytes) -> None:
+    """Let Pillow know of EXIF data that stands behind a PNG's pixels: it would decode them in search of it."""
+    for kind, data in png_chunks(content):
+        if kind == b"eXIf":
+            image.info["exif"] = data
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the orientation in an image's EXIF data, 1 to 8; 1, upright, where there is none or it is damaged."""
+    if image.format == "PNG" and not _EXIF_KEYS & image.info.keys():
+        return 1  # Pillow would decode the whole image in search of it
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # whatever damaged data makes of Pillow: the pixels are none the worse
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _profile(image: Image.Image, grey: bool, notes: list[str]) -> bytes | None:
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode == "CMYK":  # whose pixels are converted
+        return None
+    try:
+        space = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
+    except Exception as error:
+        notes.append(f"its colour profile is damaged and was dropped ({error})")
+        return None
+    if space != ("GRAY" if grey else "RGB"):
+        notes.append(f"its colour profile is for {space}, not for these pixels, and was dropped")
+        return None
+    return profile
+
+
+def _exif(image: Image.Image, notes: list[str]) -> bytes | None:
+    """Return an image's EXIF data without its orientation; None where nothing is left."""
+    try:
+        if image.format == "PNG" and not _EXIF_KEYS & image.info.keys():
+            return None
+        exif = image.getexif()
+        exif.pop(ExifTags.Base.Orientation, None)
+        if image.format == "TIFF":
+            for tag in set(exif) - set(_DESCRIPTIVE):
+                del exif[tag]
+        return exif.tobytes().removeprefix(_EXIF_PREFIX) if len(exif) else None
+    except Exception as error:
+        notes.append(f"its EXIF data is damaged and was dropped ({error})")
+        return None
+
+
+def _texts(image: Image.Image) -> Iterator[Chunk]:
+    """Yield the XMP and IPTC of an image that is no PNG."""
+    if xmp := image.info.get("xmp"):
+        xmp = xmp.encode() if isinstance(xmp, str) else xmp
+        yield _upright_text((b"iTXt", _XMP_KEY + bytes(5) + xmp))
+    resources = image.info.get("photoshop", {})
+    iptc = resources.get(_JPEG_IPTC) if image.format == "JPEG" else getattr(image, "tag_v2", {}).get(_TIFF_IPTC)
+    if isinstance(iptc, bytes):
+        lines = re.sub(r"(.{72})", r"\1\n", iptc.hex())
+        yield b"zTXt", _IPTC_KEY + b"\0\0" + zlib.compress(f"\niptc\n{len(iptc):8}\n{lines}\n".encode())
+
+
+def _upright_text(chunk: Chunk) -> Chunk:
+    """Return a chunk with the orientation in its XMP set to that of the pixels, which are turned."""
+    kind, data = chunk
+    return kind, re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", data) if kind == b"iTXt" else data
+
+
+def _density(image: Image.Image) -> Iterator[Chunk]:
+    try:
+        across, down = (round(float(value) / _METRES_PER_INCH) for value in image.info.get("dpi", (0, 0)))
+    except (TypeError, ValueError, OverflowError):
+        return
+    if 0 < across < 2**31 and 0 < down < 2**31:
+        yield b"pHYs", struct.pack(">IIB", across, down, 1)
+
+
+def _colours(content: bytes) -> Iterator[Chunk]:
+    """Yield the colour space that AVIF and HEIC name by numbers, where it is not sRGB."""
+    if content[4:8] == b"ftyp" and (found := re.search(rb"colrnclx(..)(..)", content[: 2**16], re.DOTALL)):
+        primaries, transfer = (int.from_bytes(value, "big") for value in found.groups())
+        if (primaries, transfer) != _SRGB and _UNSPECIFIED not in (primaries, transfer):
+            yield b"cICP", bytes((primaries, transfer, 0, 1))
+
+
+def _bits(content: bytes) -> int:
+    """Return the bits per channel of AVIF, of which Pillow keeps 8; 8 of all else."""
+    found = re.search(rb"av1C..(.)", content[: 2**16], re.DOTALL) if content[4:8] == b"ftyp" else None
+    flags = found[1][0] if found else 0
+    return 8 + 2 * bool(flags & 0x40) + 2 * bool(flags & 0x20)
