@@ -232,7 +232,7 @@ def read_image(path: Path) -> np.ndarray:
 def encode_png(values: np.ndarray) -> bytes:
     """Return an H×W×C image of 8 or 16 bits as PNG: grey, grey with alpha, RGB or RGBA by its channels."""
     # Of photographs, zlib's RLE makes no larger files than its search for repetitions at level 3, in less time.
-    return imagecodecs.png_encode(values, level=1, strategy=imagecodecs.PNG.STRATEGY.RLE)
+    return bytes(imagecodecs.png_encode(values, level=1, strategy=imagecodecs.PNG.STRATEGY.RLE))
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 import imagecodecs
@@ -83,9 +84,9 @@ def decode_with_pillow(image: Image.Image) -> np.ndarray:
     """Return an image of 8 bits a channel as it is stored, H×W×C as `decode_png` does; CMYK by its profile."""
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK" and profile:
-        srgb = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB")
-        return np.asarray(converted)
+        with suppress(ImageCms.PyCMSError):  # a profile of another kind is not used
+            srgb = ImageCms.createProfile("sRGB")
+            return np.asarray(ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB"))
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.has_transparency_data:
         mode = {"L": "LA", "RGB": "RGBA"}[mode]
