@@ -186,8 +186,6 @@ def _check_depth(path: Path, info: ImageInfo, deep: bool) -> None:
     if (deep and info.bits == 16) or (info.bits == 8 and info.mode in _MODES_8_BIT):
         return
     found = f"has {info.bits} bits per channel" if info.bits != 8 else f"has the colour mode {info.mode}"
-    if info.mode == "F":
-        found = "holds floating-point numbers"
     raise UnreadableError(f"{path} {found}; convert it to an 8-bit {'or 16-bit ' * deep}RGB image")
 
 
