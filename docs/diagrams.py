@@ -202,7 +202,7 @@ def draw_module0() -> Page:
     subtitle = f"a value for each tap (colour) and pixel, H'×W' = {height}×{width}"
     page.title(20, "Two readings of module 0's modulation", subtitle, 368)
     texts = (
-        f"The released conv3 has no padding. Its map is too small: {height - 2}×{width - 2} values for each tap.",
+        f"The released conv3 has no padding. Its map is too small: {height - 2}×{width - 2} values a tap.",
         "What the paper means, and what is trained here: the conv3 has padding 1. Each pixel gets its own value.",
         "The operator walks through the small map with strides of the large one. A row slides by 2\xa0px from the one "
         "above, and a tap ends in the next one's values; tap 8 ends in tap 0's.",
@@ -217,7 +217,7 @@ def draw_module0() -> Page:
                 marks = [(column, row), (middle[0] - 1, middle[1] - 1)]
                 page.write(x, 52, f"tap {tap}", weight="bold")
             page.panel(x, 120 + 130 * i, pictures[tap], *marks)
-    page.write(212, 451, "Dot: the middle pixel; above, the value it gets as released. Ring: its own.", "left", size=8)
+    page.write(212, 451, "Dot: the middle pixel; in the first row, the value it reads. Ring: its own.", "left", size=8)
 
     page.title(490, "The same in memory", "all values in one row; a number is a tap", 196)
     scale = 568 / (TAPS * large)
