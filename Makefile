@@ -25,7 +25,8 @@ demo: $(VENV)/.installed
 	@echo "Trained in 40 steps, which shows that everything runs and sharpens nothing: $(DEMO)/networks, $(DEMO)/results"
 	@echo "(TensorBoard: $(BIN)/tensorboard --logdir $(DEMO)/log)"
 
-# Three processes, a file each: tests wait a quarter of their time. In the order of the folders: by their numbers of tests, the longest files would come last.
+# Three processes, a file each: tests wait a quarter of their time. In the order of the folders: by their numbers of
+# tests, the longest files would come last.
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
@@ -61,7 +62,7 @@ perceptual: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps pyiqa==0.1.16
 	$(BIN)/pip install --quiet requests==2.34.2 huggingface_hub==2.4.0
 
-# Writes the locks anew from the requirements: what is in a lock and still fits stays as it is. LOCK=--upgrade takes the
+# Rewrites the locks from the requirements: versions in a lock that still fit are kept. LOCK=--upgrade takes the
 # newest of what requirements leave open, LOCK="--upgrade-package NAME" of one. Wheels alone: nothing is built.
 LOCK_COMMAND = $(UV)/bin/uv --no-config --quiet pip compile --universal --python-version 3.10 --only-binary :all: \
     --custom-compile-command "make lock" $(LOCK)

@@ -217,7 +217,7 @@ def draw_module0() -> Page:
                 marks = [(column, row), (middle[0] - 1, middle[1] - 1)]
                 page.write(x, 52, f"tap {tap}", weight="bold")
             page.panel(x, 120 + 130 * i, pictures[tap], *marks)
-    page.write(212, 451, "Dot: the middle pixel; in the first row, the value it reads. Ring: its own.", "left", size=8)
+    page.write(212, 451, "Dot: middle pixel; top row: the value it gets as released. Ring: its own.", "left", size=8)
 
     page.title(490, "The same in memory", "all values in one row; a number is a tap", 196)
     scale = 568 / (TAPS * large)

@@ -52,7 +52,7 @@ def fp32_products():
 @pytest.fixture(scope="session")
 def shared() -> Path:
     if not SHARED.is_dir():
-        pytest.skip("the shared reference material is not beside the repository")
+        pytest.skip("the shared reference material is not next to the repository")
     return SHARED
 
 

@@ -113,7 +113,7 @@ def rows(path: Path, *times: str) -> list[dict[str, str]]:
 
 
 def same_tables(first: Path, second: Path, *times: str) -> None:
-    """Compare the columns that 94a4be1 wrote (`second`); new ones may stand beside them."""
+    """Compare the columns that 94a4be1 wrote (`second`); there may be new ones."""
     found, expected = rows(first, *times), rows(second, *times)
     assert len(found) == len(expected)
     for now, before in zip(found, expected, strict=True):
@@ -177,7 +177,7 @@ def test_states_in_the_middle_of_an_epoch_are_resumed_to_the_same_end(museum, st
 
 
 @pytest.mark.slow
-def test_a_resumed_run_goes_on_in_its_log(museum):
+def test_a_resumed_run_continues_its_log(museum):
     path, log = state_file(museum, "deblur", "plain"), museum / "log_plain" / "deblur_20220101-000000"
     shutil.copytree(museum / "log_deblur", log)
     write_state(path, {**content(path), "log": str(log)})  # by a whole path, which is another one here
@@ -226,7 +226,7 @@ def test_the_frame_cache_is_read_and_nothing_decoded_again(museum):
     for name, source in json.loads((museum / "cached.json").read_text()).items():
         (museum / "frame_cache" / name).rename(museum / "frame_cache" / MAKE["cached_name"](Path(source)))
     before = {path: path.stat().st_mtime_ns for path in (museum / "frame_cache").iterdir()}
-    for source in MAKE["frames"]():  # whoever decodes one now fails; the header is whole
+    for source in MAKE["frames"]():  # decoding one now fails; the header is whole
         status, whole = source.stat(), source.read_bytes()
         source.write_bytes(whole[:100] + bytes(len(whole) - 100))
         os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -258,7 +258,7 @@ def test_a_folder_of_results_is_continued_to_the_same_tables_and_pictures(result
     same_tables(folder / "results.csv", whole / "results.csv", "seconds")
     found, expected = (json.loads((each / "summary.json").read_text()) for each in (folder, whole))
     for content in (found, expected):
-        for name in ("version", "torch", "testset_dir"):  # of whoever runs it, and where
+        for name in ("version", "torch", "testset_dir"):  # of the machine and its paths
             del content[name]
         del content["sets"]["pairs"]["seconds_per_image"]
     assert same_values(found, expected)

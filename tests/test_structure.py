@@ -1,4 +1,4 @@
-"""How the tests lie: folders mirror packages, what they share is in tests/support, and marks mean what they say."""
+"""Structure of the tests: folders mirror packages, shared code is in tests/support, marks are consistent."""
 
 import ast
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def test_every_package_has_tests():
 
 
 def test_contracts_know_every_package():
-    """What import-linter is not told of, it does not check."""
+    """import-linter does not check packages that it does not know."""
     tomllib = pytest.importorskip("tomllib", reason="part of Python from 3.11 on")
     linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}

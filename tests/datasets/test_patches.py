@@ -101,7 +101,7 @@ def test_same_seed_same_batches_whatever_the_global_generators(sets):
 
 
 def test_an_epoch_is_the_same_whatever_came_before(sets):
-    """So that a resumed run goes on with what it would have seen."""
+    """So that a resumed run continues with the same patches."""
     assert_equal(batches(sets, epochs=(5,)), batches(sets, epochs=(0, 1, 5))[-3:])
 
 

@@ -1,4 +1,4 @@
-"""The networks of final_model/: those that its README lists, and as good as docs/results.md says."""
+"""The networks of final_model/: those that its README lists, and as good as documented in docs/results.md."""
 
 import re
 

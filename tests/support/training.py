@@ -19,8 +19,8 @@ NETWORK = "DeblurringNet_NF.pth"
 
 def arguments(folder: Path, *more: str, trainset: tuple[str, ...] = ()) -> list[str]:
     small = ["--width", str(SMALL_WIDTH), "--batch_size", "2", "--patch_size", "32", "--num_workers", "0"]
-    places = ["--output_dir", str(folder / "nets"), "--log_dir", str(folder / "log"), "--device", "cpu"]
-    return ["--trainset_dir", *(trainset or [str(small_samples())]), *places, *small, *more]
+    paths = ["--output_dir", str(folder / "nets"), "--log_dir", str(folder / "log"), "--device", "cpu"]
+    return ["--trainset_dir", *(trainset or [str(small_samples())]), *paths, *small, *more]
 
 
 def train(folder: Path, *more: str, **options) -> Namespace:

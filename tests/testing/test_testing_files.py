@@ -33,7 +33,7 @@ def run(*arguments):
 
 
 def refused(capsys, *arguments):
-    """Return what the parser says."""
+    """Return the parser's message."""
     with pytest.raises(SystemExit) as ended:
         D_testing.parse_args(["--testset_dir", "photos", *arguments])
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""The benchmark: what it runs is what it says, and its output can be read by people and programs."""
+"""The benchmark: it runs the named configurations, and its output is readable for people and programs."""
 
 import json
 

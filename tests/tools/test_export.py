@@ -125,7 +125,7 @@ def test_the_metadata_of_a_file(exported):
         import onnx
 
         model = onnx.load(path)
-        said = {entry.key: entry.value for entry in model.metadata_props}
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
         assert [(opset.domain, opset.version >= 19) for opset in model.opset_import] == [("", True)]
         assert [node.op_type for node in model.graph.node].count("DeformConv") == 4 * BLOCKS
         for tensor, name in ((model.graph.input[0], "blurry"), (model.graph.output[0], "deblurred")):
@@ -136,12 +136,12 @@ def test_the_metadata_of_a_file(exported):
     else:
         with zipfile.ZipFile(path) as archive:
             (file,) = [name for name in archive.namelist() if name.endswith("/extra/metadata.json")]
-            said = {name: str(value) for name, value in json.loads(archive.read(file)).items()}
+            metadata = {name: str(value) for name, value in json.loads(archive.read(file)).items()}
     modulation = network.arguments["modulation"]
     source = path.with_name(f"{modulation}.pth")
-    assert said["weights_sha256"] == file_digest(source)
-    assert (said["weights"], said["modulation"], said["width"]) == (source.name, modulation, "4")
-    assert said["smallest_side"] == str(MIN_EXPORTED_SIDE[modulation])
+    assert metadata["weights_sha256"] == file_digest(source)
+    assert (metadata["weights"], metadata["modulation"], metadata["width"]) == (source.name, modulation, "4")
+    assert metadata["smallest_side"] == str(MIN_EXPORTED_SIDE[modulation])
 
 
 def test_deform_conv_of_onnx_runtime_is_torchvisions_at_and_beyond_the_borders():

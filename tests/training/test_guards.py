@@ -79,7 +79,7 @@ def test_an_image_that_breaks_in_training_ends_it_with_its_name(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--cache_dir", "cache")])
-def test_or_it_is_left_out_and_counted(tmp_path, more, monkeypatch):
+def test_or_it_is_skipped_and_counted(tmp_path, more, monkeypatch):
     monkeypatch.chdir(tmp_path)
     truncate(pairs(tmp_path) / "sharp" / "000048.png")
     run(tmp_path, "--skip_bad_images", *more)
@@ -90,17 +90,17 @@ def test_or_it_is_left_out_and_counted(tmp_path, more, monkeypatch):
 
 
 @pytest.mark.slow
-def test_swapped_sides_are_told_at_the_start(tmp_path, run_here):
+def test_swapped_sides_are_reported_at_the_start(tmp_path, run_here):
     data = pairs(tmp_path)
     (data / "sharp").rename(data / "other")
     (data / "blur").rename(data / "sharp")
     (data / "other").rename(data / "blur")
-    places = ["--output_dir", str(tmp_path / "nets"), "--log_dir", str(tmp_path / "log"), "--device", "cpu"]
+    paths = ["--output_dir", str(tmp_path / "nets"), "--log_dir", str(tmp_path / "log"), "--device", "cpu"]
     small = ["--stage", "deblur", "--width", "4", "--patch_size", "32", "--max_steps", "1", "--num_workers", "0"]
-    result = run_here("DR_training.py", "--trainset_dir", str(data), *places, *small)
+    result = run_here("DR_training.py", "--trainset_dir", str(data), *paths, *small)
     assert result.returncode == 0
     (warning,) = [line for line in result.stdout.splitlines() if "WARNING" in line]
     assert "swapped" in warning
-    baseline = run_here("DR_training.py", "--trainset_dir", str(SAMPLES), *places, *small, "--overwrite")
+    baseline = run_here("DR_training.py", "--trainset_dir", str(SAMPLES), *paths, *small, "--overwrite")
     assert baseline.returncode == 0
     assert "WARNING" not in baseline.stdout

@@ -1,4 +1,4 @@
-"""Runs that end early: Ctrl-C at different moments, a loss that diverges, places that cannot be written."""
+"""Runs that end early: Ctrl-C at different moments, a loss that diverges, paths that cannot be written."""
 
 import os
 import shutil
@@ -62,7 +62,7 @@ def test_ctrl_c_between_batches_of_unequal_size(tmp_path, monkeypatch, step):
         train(tmp_path, *STAGE, trainset=(str(data),))
     (log,) = (tmp_path / "log").glob("*/log.txt")
     lines = log.read_text().splitlines()
-    assert f"interrupted after step {step}; the network so far is in" in lines[-1]
+    assert f"interrupted after step {step}; the network so far is " in lines[-1]
     assert len([line for line in lines if "epoch" in line]) == 1
     load_deblurring_net(tmp_path / "nets" / "DeblurringNet_NF.pth")
 

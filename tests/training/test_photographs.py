@@ -1,4 +1,4 @@
-"""Training on sharp photographs that are blurred as they are used, alone and beside real pairs."""
+"""Training on sharp photographs that are blurred during training, alone and with real pairs."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_every_stage_trains_on_photographs_alone(tmp_path, photographs):
 
 
 @pytest.mark.slow
-def test_a_run_on_photographs_and_pairs_goes_on_to_the_same_bits(tmp_path, photographs):
+def test_a_run_on_photographs_and_pairs_is_resumed_to_the_same_bits(tmp_path, photographs):
     sources = (f"2*gopro={SAMPLES}", photographs)  # seven frames an epoch
     for name, parts in (("whole", [9]), ("parts", [2, 5, 9])):
         for i, steps in enumerate(parts):

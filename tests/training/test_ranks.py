@@ -25,7 +25,7 @@ def start(folder: Path, *more: str) -> subprocess.Popen:
     return torchrun("DR_training.py", *arguments(folder, *more, trainset=(str(pairs(folder)),)))
 
 
-def together(folder: Path, *more: str) -> tuple[list[int], str, str]:
+def run_on_ranks(folder: Path, *more: str) -> tuple[list[int], str, str]:
     return run_ranks("DR_training.py", *arguments(folder, *more, trainset=(str(pairs(folder)),)))
 
 
@@ -39,7 +39,7 @@ def difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) 
 def test_two_processes_train_as_one(tmp_path, accumulate):
     """Twenty steps of two and one frames: every other step leaves a rank without one of its own."""
     more = (*STAGE, "--batch_size", "2", "--accumulate", accumulate, "--max_steps", "20")
-    statuses, out, err = together(tmp_path / "two", *more)
+    statuses, out, err = run_on_ranks(tmp_path / "two", *more)
     assert statuses == [0, 0], err
     assert out.count("3 pairs") == 1  # one process speaks
     train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path / "two")),))
@@ -57,7 +57,7 @@ def test_two_processes_fine_tune_as_one_to_each_weight(tmp_path, small_networks)
     for name in ("one", "two"):
         shutil.copytree(small_networks, tmp_path / name / "nets")
         (tmp_path / name / "nets" / "DeblurringNet_FT.pth").unlink()
-    statuses, _, err = together(tmp_path / "two", *more)
+    statuses, _, err = run_on_ranks(tmp_path / "two", *more)
     assert statuses == [0, 0], err
     train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path / "two")),))
     two, one = (weights(tmp_path / name, "DeblurringNet_FT.pth") for name in ("two", "one"))
@@ -74,7 +74,7 @@ def test_processes_go_on_with_what_one_began_and_validate_each_image_once(tmp_pa
     train(tmp_path, *STAGE, "--max_steps", "2", trainset=(str(pairs(tmp_path)),))
     validation = ("--valset_dir", str(pairs(tmp_path)), "--val_every", "1")
     more = (*STAGE, "--max_steps", "4", *validation)
-    statuses, _, err = together(tmp_path, *more, "--resume", "auto")
+    statuses, _, err = run_on_ranks(tmp_path, *more, "--resume", "auto")
     assert statuses == [0, 0], err
     train(tmp_path / "one", *more, trainset=(str(pairs(tmp_path)),))
     assert "resumed from" in log_lines(tmp_path)
@@ -89,7 +89,7 @@ def test_one_ranks_failure_ends_the_others_with_its_message(tmp_path):
     whole = frame.read_bytes()
     frame.write_bytes(whole[: len(whole) // 2])  # its header is whole, so that it is met in training
     begun = time.monotonic()
-    statuses, _, err = together(tmp_path, *STAGE, "--batch_size", "2", "--n_epochs", "1000")
+    statuses, _, err = run_on_ranks(tmp_path, *STAGE, "--batch_size", "2", "--n_epochs", "1000")
     assert statuses == [2, 2]
     assert time.monotonic() - begun < 60
     assert f"error: {frame} is damaged or incomplete" in err
@@ -98,7 +98,7 @@ def test_one_ranks_failure_ends_the_others_with_its_message(tmp_path):
     assert 'DR_training.py", line' not in err  # no traceback of ours
 
 
-def test_an_error_that_all_ranks_meet_is_said_once(tmp_path):
+def test_an_error_on_all_ranks_is_printed_once(tmp_path):
     status, _, err = finished(start(tmp_path, *STAGE, "--valset_dir", str(tmp_path / "nowhere")))
     assert status != 0
     assert len(re.findall(r"^error: .*nowhere does not exist", err, re.MULTILINE)) == 1
@@ -135,6 +135,6 @@ def test_a_process_that_is_killed_ends_the_other_with_a_line(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_more_processes_than_gpus_are_refused(tmp_path):
-    statuses, _, err = together(tmp_path, *STAGE, "--device", "cuda")
+    statuses, _, err = run_on_ranks(tmp_path, *STAGE, "--device", "cuda")
     assert statuses == [2, 2]
     assert "torchrun started 2 processes on a node with 0 GPUs" in err

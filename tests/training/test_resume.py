@@ -125,11 +125,11 @@ def test_what_must_not_change_is_refused_with_the_differences(tmp_path):
     (pairs(tmp_path) / "blur" / "000048.png").unlink()
     (pairs(tmp_path) / "sharp" / "000048.png").unlink()
     with pytest.raises(
-        UserError, match=r"data was 3 frames, is 2: 1 are missing \(paired pair 000048.png\). Give what"
+        UserError, match=r"data was 3 frames, is 2: 1 are missing \(paired pair 000048.png\). Give those"
     ):
         part(tmp_path, "--resume", "auto")
     (state,) = states(tmp_path)
-    with pytest.raises(UserError, match=r"stage was deblur, is reblur. Give what it was started with"):
+    with pytest.raises(UserError, match=r"stage was deblur, is reblur. Give those that the run was started with"):
         train(tmp_path, "--stage", "reblur", "--resume", str(state), trainset=(str(pairs(tmp_path)),))
 
 
@@ -177,8 +177,8 @@ def test_a_full_disk_ends_the_run_with_the_old_state_intact(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("may not mount a file system")
     try:
-        places = ["--output_dir", str(disk / "nets"), "--log_dir", str(tmp_path / "log"), "--keep", "100"]
-        command = arguments(tmp_path, *STAGE, *places, "--save_every", "1steps", "--n_epochs", "400")
+        paths = ["--output_dir", str(disk / "nets"), "--log_dir", str(tmp_path / "log"), "--keep", "100"]
+        command = arguments(tmp_path, *STAGE, *paths, "--save_every", "1steps", "--n_epochs", "400")
         result = run_script("DR_training.py", *command)
         assert result.returncode == 2
         full = r"error: .* cannot be written: no space left on the disk \(.*iB free\); make room.* unchanged|intact\."
@@ -194,7 +194,7 @@ def test_a_full_disk_ends_the_run_with_the_old_state_intact(tmp_path):
 
 
 def test_a_run_that_is_killed_before_its_first_state_is_due_can_go_on(tmp_path, whole_run, monkeypatch):
-    """Whatever ends it: the network is written every epoch, so that without a state it could not even start anew."""
+    """Whatever ends it: the network is written every epoch, so that without a state it could not even start again."""
 
     def die(*arguments, **named):
         raise SystemExit(1)
@@ -221,7 +221,7 @@ def test_an_error_in_training_keeps_the_steps_before_it(tmp_path, whole_run):
     assert same(weights(tmp_path), weights(tmp_path / "one"))
 
 
-def test_a_lost_network_is_written_again_and_nothing_else_is_said_to_be(tmp_path, whole_run):
+def test_a_lost_network_is_written_again_and_only_that_is_logged(tmp_path, whole_run):
     part(tmp_path)
     (tmp_path / "nets" / NETWORK).unlink()
     part(tmp_path, "--resume", "auto")

@@ -51,8 +51,8 @@ def small_pairs(tmp_path_factory):
 
 def run(folder, images, *more):
     """Run the script in this process, and return its status."""
-    places = ("--cache_dir", str(folder / "cache"), "--valset_dir", images, "--val_every", "1")
-    more = ("--stage", "deblur", "--n_epochs", "2", "--batch_size", "1", *places, *more)
+    paths = ("--cache_dir", str(folder / "cache"), "--valset_dir", images, "--val_every", "1")
+    more = ("--stage", "deblur", "--n_epochs", "2", "--batch_size", "1", *paths, *more)
     options = arguments(folder, *more, trainset=(images,))
     try:
         with user_errors_end_the_program(), sigterm_as_exception():

@@ -1,4 +1,4 @@
-"""A step of each stage, beside the same in a few lines of PyTorch."""
+"""A step of each stage, compared with a few lines of PyTorch."""
 
 import copy
 

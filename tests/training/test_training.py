@@ -205,7 +205,7 @@ def test_the_first_two_stages_can_start_from_a_network(tmp_path, small_networks,
     assert 0 < moved < 1.01e-4  # Adam's first step is the learning rate
 
 
-def test_finetune_without_its_networks_says_how_to_get_them(tmp_path):
+def test_finetune_without_its_networks_explains_how_to_get_them(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"ReBlurringNet.pth does not exist. It holds the network that the reblur stage"
     ):

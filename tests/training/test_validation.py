@@ -67,7 +67,7 @@ def test_the_reblurring_network_is_validated_against_the_blurry_images(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_resumed_run_goes_on_in_its_folder_and_knows_the_best(tmp_path):
+def test_a_resumed_run_continues_in_its_folder_and_knows_the_best(tmp_path):
     run(tmp_path / "whole", *VALIDATED, "--ema_decay", "0.9")
     run(tmp_path / "parts", *VALIDATED, "--ema_decay", "0.9", "--max_steps", "3")
     best = load_file(states(tmp_path / "parts")[0])["progress"]["best_psnr"]
@@ -129,7 +129,7 @@ def test_images_to_validate_on_need_ground_truth(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_runs_folder_says_what_made_it(tmp_path):
+def test_the_runs_folder_records_its_provenance(tmp_path):
     run(tmp_path, "--max_steps", "1", *VALIDATED)
     (path,) = tmp_path.glob("log/*/arguments.json")
     record = json.loads(path.read_text())

@@ -127,7 +127,7 @@ def offsets_figure(image: np.ndarray, maps: dict[int, ASPDCMaps], around: Box | 
 
     Upper row: at every so many pixels an arrow from a pixel to the mean of the nine positions that it samples, over the
     paled image. The length is that distance in px of the image, four to a px of the features, times a factor common to
-    the whole figure, printed next to the key; a dot is a displacement too small for an arrow. A mean says nothing
+    the whole figure, printed next to the key; a dot is a displacement too small for an arrow. A mean shows nothing
     about how far the nine spread, nor about their weights: hence the lower row.
 
     Lower row: a part of the image, framed in the upper row, with a few pixels (crosses) and the nine positions that

@@ -208,7 +208,7 @@ def _make_file(folder: Path, make: Callable[[Path], Image.Image], path: Path, qu
 
 
 def _is_shown(path: Path) -> bool:
-    """Say whether browsers show a file upright."""
+    """Return whether browsers show a file upright."""
     suffix = path.suffix.lower()
     if suffix not in _SHOWN or suffix in _UPRIGHT_IN_BROWSERS:
         return suffix in _SHOWN

@@ -34,7 +34,7 @@ def name_in(folder: Path, path: Path) -> str:
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether a result is there, and, where it is a PNG, to its end: disks fill, copies break off."""
+    """Return whether a result is there, and, where it is a PNG, to its end: disks fill, copies break off."""
     try:
         with path.open("rb") as file:
             if path.suffix.lower() != ".png":
@@ -97,7 +97,7 @@ class PreviousRun:
     begun: frozenset[str] = frozenset()
 
     def made(self, path: Path) -> bool:
-        """Say whether the run wrote a file, or had begun to."""
+        """Return whether the run wrote a file, or had begun to."""
         return name_in(self.folder, path) in self._names
 
     @cached_property

@@ -23,7 +23,7 @@ def summarise(
         rows: of its images that were restored.
         complete: whether these are all that were asked for.
         problems: with the others.
-        notes: besides those of the set, on single images.
+        notes: on single images, in addition to those of the set.
     """
     summary: dict[str, Any] = {
         "kind": image_set.kind,

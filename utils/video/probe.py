@@ -200,7 +200,7 @@ def _seconds(text: str | None) -> float:
 
 
 def _turned(stream: dict[str, Any]) -> bool:
-    """Say whether the picture is displayed turned by a quarter."""
+    """Return whether the picture is displayed turned by a quarter."""
     turns = [each["rotation"] for each in stream.get("side_data_list", ()) if "rotation" in each]
     turn = turns[0] if turns else stream.get("tags", {}).get("rotate", 0)
     return round(float(turn)) % 180 == 90
@@ -232,7 +232,7 @@ def _packets(path: Path, stream: int) -> tuple[list[float], int, float | None]:
 
 
 def _constant(times: list[float], rate: Fraction, tick: float) -> bool:
-    """Say whether frames follow one another from 0 on at a rate, but for the rounding of their times to ticks."""
+    """Return whether frames follow one another from 0 on at a rate, but for the rounding of their times to ticks."""
     frame = 1 / float(rate)
     slack = min(1.01 * tick + 2e-6, frame / 2)
     even = all(abs(time - times[0] - i * frame) <= slack for i, time in enumerate(times))

@@ -26,7 +26,7 @@ _COUNT_THEIR_FRAMES = (".mp4", ".mov", ".m4v", ".avi")  # of others OpenCV guess
 
 
 def is_video(path: Path) -> bool:
-    """Say whether a file's name is that of a video."""
+    """Return whether a file's name is that of a video."""
     return path.suffix.lower() in SUFFIXES
 
 

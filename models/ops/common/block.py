@@ -37,7 +37,7 @@ class Block(nn.Module):
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Say whether a call of the module or of one inside it would run a hook."""
+    """Return whether a call of the module or of one inside it would run a hook."""
     if torch_module._has_any_global_hook():
         return True
     return any(

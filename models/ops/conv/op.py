@@ -88,7 +88,7 @@ def fused_chunked_conv(x: Sequence[Tensor], weights: Sequence[ConvWeights], laye
 
 
 def fused_predictions_possible(x: Tensor, layers: Sequence[nn.Conv2d]) -> bool:
-    """Say whether `fused_predictions` takes x, (N, C, H, W): without gradients, predictors that are all padded."""
+    """Return whether `fused_predictions` takes x, (N, C, H, W): without gradients, predictors that are all padded."""
     padded = all(layer.padding == layer.dilation for layer in layers)
     return padded and not torch.is_grad_enabled() and x.shape[1] % CHANNEL_MULTIPLE == 0
 

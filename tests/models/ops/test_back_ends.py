@@ -85,7 +85,7 @@ def test_two_networks_of_different_back_ends_in_one_process(monkeypatch):
 
 @pytest.mark.parametrize("deform_op", ["auto", "fused", "mmcv", "torchvision"])
 def test_convolutions_and_filters_follow_the_back_end_on_cuda(monkeypatch, deform_op):
-    """Of tensors that only say that they lie on a GPU with Triton."""
+    """With tensors that pretend to be on a GPU with Triton."""
     monkeypatch.setattr("models.ops.back_ends._device_problem", lambda device: None)
     asked = []
     kernels = deform_op in ("auto", "fused")

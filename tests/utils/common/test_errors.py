@@ -1,4 +1,4 @@
-"""How a program ends: with a line and a status, whoever reads its output."""
+"""How a program ends: with a message and a status, also if its output is not read."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How much memory is free, and which errors say that there is too little."""
+"""How much memory is free, and which errors are a lack of it."""
 
 import resource
 
@@ -24,7 +24,7 @@ def test_free_memory_knows_the_processs_limit():
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 
-def test_a_lack_of_memory_is_known_whoever_says_so():
+def test_a_lack_of_memory_is_recognised_in_all_libraries():
     def by_opencv():
         cv2.copyMakeBorder(np.zeros((1, 1), np.uint8), 0, 2**24, 0, 2**24, cv2.BORDER_CONSTANT)
 

@@ -1,4 +1,4 @@
-"""Items that are read, worked on and written beside one another: in order, within a budget, to the last."""
+"""Items that are read, processed and written in parallel: in order, within a budget, to the last."""
 
 import threading
 import time

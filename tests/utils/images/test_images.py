@@ -114,7 +114,7 @@ def test_broken_link_is_refused(tmp_path):
         find_images(tmp_path, "test")
 
 
-def test_all_problems_are_told_at_once_and_many_are_counted(tmp_path):
+def test_all_problems_are_listed_at_once_and_many_are_counted(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     save(tmp_path / "b.png", size=(7, 20))
     with pytest.raises(UserError, match=r"(?s)2 problems:.*a\.png cannot be read.*b\.png is 7×20 px"):

@@ -101,7 +101,7 @@ def test_formats_that_pillow_reads(tmp_path, photo, suffix):
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_heic_is_read_with_its_exif_and_not_turned_twice(tmp_path, photo, orientation):
-    """In HEIC the picture itself says how it is turned; its EXIF orientation has no meaning."""
+    """In HEIC the image itself has its rotation; its EXIF orientation has no meaning."""
     pytest.importorskip("pillow_heif", reason="HEIC needs pillow-heif")
     assert {".heic", ".heif"} <= set(optional_formats())  # also lets Pillow write it
     exif = photo.getexif()
@@ -228,7 +228,7 @@ def test_a_damaged_avif_is_named(tmp_path, photo):
 
 
 @pytest.mark.parametrize(("name", "message"), [("a.NEF", "raw file; develop it"), ("a.heic", "run `pip install pil")])
-def test_kinds_that_are_not_read_are_told_with_what_to_do(tmp_path, photo, monkeypatch, name, message):
+def test_kinds_that_are_not_read_are_refused_with_advice(tmp_path, photo, monkeypatch, name, message):
     monkeypatch.setattr(codecs, "SUFFIXES", (".png",))  # as without pillow-heif
     photo.save(tmp_path / name, format="TIFF")  # in which Pillow would find a picture
     with pytest.raises(UnreadableError, match=message):

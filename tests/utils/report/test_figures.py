@@ -1,4 +1,4 @@
-"""Figures: labels and boxes are what they say, by another library; files are written the same each time."""
+"""Figures: labels and boxes are correct by another library; files are written the same each time."""
 
 import argparse
 import itertools

@@ -120,14 +120,14 @@ def test_a_run_is_shown_with_its_scores_and_the_published_ones(browser, samples)
 
 
 @pytest.mark.slow
-def test_networks_whose_files_share_a_name_are_told_apart(browser, tmp_path):
+def test_networks_whose_files_share_a_name_are_distinguished(browser, tmp_path):
     files = {"x_net": {"weights": "nets/x/net.pth"}, "y_net": {"weights": "nets\\y\\net.pth"}}
     browser.open(write_report(tmp_path, [], {}, SETTINGS | {"networks": files}, {}))
     assert browser["#run"].text == "x/net.pth, y/net.pth · fp32 · cpu · torch 2"
 
 
 @pytest.mark.slow
-def test_photographs_and_videos_are_told_without_scores(browser, tmp_path):
+def test_photographs_and_videos_are_listed_without_scores(browser, tmp_path):
     (tmp_path / "shaky #1.mp4").write_bytes(b"")
     video = {"kind": "video", "height": 720, "width": 1280, "frames": 250, "frames_per_second": 29.97002997}
     sets = photographs(["one.jpg"]) | {"shaky #1.mp4": video}

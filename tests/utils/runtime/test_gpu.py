@@ -247,8 +247,8 @@ SCRIPT = [
 
 
 def end_of(folder, *more, launcher=()):
-    places = ["--output_dir", str(folder / "nets"), "--log_dir", str(folder / "log")]
-    command = [sys.executable, *launcher, "DR_training.py", *SCRIPT, "--batch_size", "2", *places, *more]
+    paths = ["--output_dir", str(folder / "nets"), "--log_dir", str(folder / "log")]
+    command = [sys.executable, *launcher, "DR_training.py", *SCRIPT, "--batch_size", "2", *paths, *more]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return load_file(folder / "nets" / "DeblurringNet_NF.pth")["deblurring_state_dict"]

@@ -137,7 +137,7 @@ def test_a_picture_that_lost_its_row_is_restored_again_and_one_of_others_is_kept
     assert ours.stat().st_mtime_ns > begun
     assert not list(out.glob("unfinished*"))
 
-    lose_row(out, "b.png")  # after a run that ended, whoever took the row out
+    lose_row(out, "b.png")  # after a run that ended, someone removed the row
     with pytest.raises(UserError, match=r"b\.png exists already, and no results"):
         run(source, out, nets / "a.pth", "--resume")
 

@@ -16,7 +16,7 @@ from utils.testing.sources import find_sources
 
 
 def test_pictures_that_are_not_as_their_headers_say_are_restored_one_by_one(tmp_path, small_networks):
-    """Of a PNG that is turned by what stands behind its pixels, which only decoding it tells."""
+    """A PNG with its EXIF rotation after the pixels, which only decoding reveals."""
     distributed = DistributedContext(torch.device("cpu"))
     (source,), _ = find_sources(
         NetworkSettings(tmp_path, [small_networks / "DeblurringNet_FT.pth"]), distributed.device

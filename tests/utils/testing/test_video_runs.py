@@ -133,10 +133,10 @@ def test_a_video_is_never_written_over(tmp_path, small_networks, run):
 
 @pytest.mark.slow
 def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp_path, run, monkeypatch):
-    def restore(restorer, path, output, say):
+    def restore(restorer, path, output, log):
         if path.name == "1.mp4":
             raise UserError("ffmpeg could not write the video: no reason given")
-        return actual(restorer, path, output, say)
+        return actual(restorer, path, output, log)
 
     actual = videos.restore_video
     monkeypatch.setattr(videos, "restore_video", restore)
@@ -149,7 +149,7 @@ def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp
     assert listed[0] == "1 of the files were skipped:"
     assert listed[1] == f"  {sources[0]}: ffmpeg could not write the video: no reason given"
     assert listed[2] == "1 of the videos are incomplete, and were restored in part:"
-    whether_cut = "" if shutil.which("ffmpeg") else ", or was cut without encoding it again"  # which ffmpeg can tell
+    whether_cut = "" if shutil.which("ffmpeg") else ", or was cut without encoding it again"  # which ffmpeg can detect
     assert f"2.mp4 ends early{whether_cut}: " in listed[3]
     assert " of 12 frames" in listed[3]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == ["2.mp4", "3.mp4"]
@@ -177,7 +177,7 @@ def test_videos_of_many_kinds_are_restored(tmp_path, name):
 def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
     stop = Interruption()
 
-    def video(restore, path, output, say):
+    def video(restore, path, output, log):
         restore(np.zeros((8, 8, 3), np.uint8))
         stop.requested = signal.SIGTERM
         restore(np.zeros((8, 8, 3), np.uint8))

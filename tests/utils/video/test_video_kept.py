@@ -1,4 +1,4 @@
-"""What a restored video keeps of its source through ffmpeg: sound, colours, frame times; and what is said otherwise."""
+"""What a restored video keeps of its source with ffmpeg: sound, colours, frame times; and messages on the rest."""
 
 import shutil
 import subprocess
@@ -34,7 +34,7 @@ def same(image):
 
 
 def restored(tmp_path, source, restorer=same):
-    """Return the restored file, its summary, and the lines that were said."""
+    """Return the restored file, its summary, and the logged lines."""
     lines = []
     output = tmp_path / "out" / output_name(source)
     return output, restore_video(restorer, source, output, lines.append), lines
@@ -221,8 +221,8 @@ def test_names_that_look_like_addresses_are_files(tmp_path, monkeypatch):
 def test_interlaced_videos_are_reported(tmp_path):
     source = tmp_path / "a.mp4"
     ffmpeg(*PICTURE, *H264, "-flags", "+ildct+ilme", "-vf", "setfield=tff", "-x264opts", "tff=1", source)
-    said = restored(tmp_path, source)[2]
-    assert any("is interlaced, and is restored as whole frames" in line for line in said)
+    lines = restored(tmp_path, source)[2]
+    assert any("is interlaced, and is restored as whole frames" in line for line in lines)
 
 
 # Incomplete files
