@@ -51,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("--testset_dir", nargs="+", action="extend", required=True, metavar="[KIND=]PATH",
-        help="folders of images, in any layout of the README, or of videos; images; videos (the flag may be repeated)")
+        help="folders of images (layouts: docs/data.md) or videos; images; videos (the flag may be repeated)")
     add("--from_results", type=parse_folder, metavar="DIR",
         help="score the images in this folder, which any method restored from the test images (default: restore)")
     add("--blur_dir", default="blur",
@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="implementation of the deformable convolutions (default: auto, which is fused on the CPU and on Hopper "
              "and newer GPUs, else mmcv if installed, else torchvision)")
     add("--metrics", type=parse_metrics, default="default", metavar="NAMES",
-        help="metrics, separated by commas: default (the five PSNR and SSIM of the README), any of these, and, through "
+        help="metrics, separated by commas: default (the five of docs/metrics.md), any of these, and, through "
              "pyiqa, lpips and niqe; niqe also scores images without ground truth (default: default)")
     add("--precision", choices=PRECISIONS, default="fp32",
         help="number format of convolutions and matrix products; report results in fp32, bf16 is faster")

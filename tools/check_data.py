@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     # fmt: off
-    add("folders", nargs="+", metavar="[KIND=]PATH", help="folders of images in any layout of the README")
+    add("folders", nargs="+", metavar="[KIND=]PATH", help="folders of images in any layout of docs/data.md")
     add("--split", choices=(*SPLITS, "both"), help="splits to check (default: those that the folder has)")
     add("--blur_dir", default="blur",
         help="name of the folders of blurry images next to sharp/; published results use GoPro's blur, not blur_gamma")

@@ -66,7 +66,8 @@ def _check_packages() -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise UserError(
-                f"--format onnx: {package} cannot be imported ({error}); run `pip install {' '.join(ONNX_PACKAGES)}`"
+                f"--format onnx: {package} cannot be imported ({error}); run `pip install {' '.join(ONNX_PACKAGES)}` "
+                "(docs/install.md has the versions)"
             ) from error
 
 
@@ -139,7 +140,7 @@ def main(args: argparse.Namespace) -> None:
             if not difference <= kind.tolerance:
                 raise UserError(
                     f"{output} was not written: on {args.check_image} ({shape}) it would differ from PyTorch by "
-                    f"{difference:.1e}, {kind.tolerance:g} is allowed; install the versions that the README names"
+                    f"{difference:.1e}, {kind.tolerance:g} is allowed; install the versions that docs/install.md names"
                 )
     print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, for H and W from {MIN_EXPORTED_SIDE[modulation]} px")
     if missing:

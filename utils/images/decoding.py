@@ -86,11 +86,11 @@ def decode_with_pillow(image: Image.Image) -> np.ndarray:
     if image.mode == "CMYK" and profile:
         with suppress(ImageCms.PyCMSError):  # a profile of another kind is not used
             srgb = ImageCms.createProfile("sRGB")
-            return np.asarray(ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB"))
+            return np.array(ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB"))
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.has_transparency_data:
         mode = {"L": "LA", "RGB": "RGBA"}[mode]
-    return np.atleast_3d(np.asarray(image if image.mode == mode else image.convert(mode)))
+    return np.atleast_3d(np.array(image if image.mode == mode else image.convert(mode)))
 
 
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:

@@ -12,8 +12,7 @@ from utils.common.errors import UserError
 from utils.images.codecs import to_uint8
 from utils.metrics.numpy_metrics import check_shapes, check_values
 
-# Without its dependencies, which bring a second cv2; LPIPS and NIQE need these two in addition to ours.
-INSTALL = "pip install --no-deps pyiqa==0.1.16 && pip install requests huggingface_hub"
+INSTALL = "make perceptual (for non-commercial use only, see docs/install.md)"
 MIN_SIDES = {"lpips": 31, "niqe": 96}  # px: what AlexNet's strides leave something of, a block
 
 

@@ -97,6 +97,7 @@ def test_formats_that_pillow_reads(tmp_path, photo, suffix):
     photo.save(tmp_path / f"a.{suffix}")
     assert (read_picture(tmp_path / f"a.{suffix}").pixels == read_image(tmp_path / f"a.{suffix}")).all()
     assert suffix != "avif" or ".avif" in optional_formats()
+    assert read_picture(tmp_path / f"a.{suffix}").pixels.flags.writeable  # or PyTorch warns
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

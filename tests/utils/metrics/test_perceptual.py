@@ -100,7 +100,7 @@ def test_scores_on_the_cpu_are_opencvs(pair):
 
 def test_without_pyiqa_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    with pytest.raises(UserError, match=r"--metrics niqe needs pyiqa \(.*\); install it with: pip install --no-deps"):
+    with pytest.raises(UserError, match=r"--metrics niqe needs pyiqa \(.*\); install it with: make perceptual"):
         Scorer(("psnr", "niqe"), CPU)
 
 
