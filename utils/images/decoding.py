@@ -2,6 +2,7 @@
 
 import io
 import logging
+import warnings
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
@@ -15,7 +16,9 @@ _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2  # TIFF's PhotometricInterpretation
 _UNSIGNED, _FLOAT = 1, 3  # its SampleFormat
 _UNSPECIFIED, _PREMULTIPLIED = 0, 1  # its ExtraSamples
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-logging.getLogger("tifffile").disabled = True  # it writes to stderr what a damaged file lacks
+# What a damaged file lacks is in our message; they would write it to stderr, too.
+logging.getLogger("tifffile").disabled = True
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode_png(content: bytes) -> np.ndarray:
