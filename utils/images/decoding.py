@@ -17,7 +17,8 @@ _UNSIGNED, _FLOAT = 1, 3  # its SampleFormat
 _UNSPECIFIED, _PREMULTIPLIED = 0, 1  # its ExtraSamples
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What a damaged file lacks is in our message; they would write it to stderr, too.
-logging.getLogger("tifffile").disabled = True
+for library in ("imagecodecs", "tifffile", "PIL"):
+    logging.getLogger(library).setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -36,7 +37,8 @@ def decode_deep_tiff(file: BinaryIO) -> np.ndarray:
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages[0]
-        values = np.atleast_3d(np.moveaxis(page.asarray(), 0, -1) if page.planarconfig == 2 else page.asarray())
+        stored = page.asarray(out=np.zeros(page.shape, page.dtype))  # damaged parts would be what was in memory
+        values = np.atleast_3d(np.moveaxis(stored, 0, -1) if page.planarconfig == 2 else stored)
         if page.photometric == _MIN_IS_WHITE:
             values = ~values
         colours = 3 if page.photometric == _RGB else 1

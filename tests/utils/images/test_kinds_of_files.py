@@ -235,8 +235,9 @@ for i in range(count):
     for _ in range(rng.randint(1, 8)):
         mutated[rng.randrange(min(len(mutated), rng.choice((64, 512, 10**9))))] = rng.randrange(256)
     target.write_bytes(mutated[: rng.randrange(len(mutated))] if rng.random() < 0.1 else mutated)
-    first = outcome(target)
-    assert first == outcome(target), i
+    outcomes = [outcome(target) for _ in range(2)]
+    lacks = any(isinstance(each, str) and "does not fit into memory" in each for each in outcomes)  # may come and go
+    assert lacks or outcomes[0] == outcomes[1], (i, [each if isinstance(each, str) else "" for each in outcomes])
 print("done")
 """
 
@@ -252,7 +253,9 @@ def fuzz(tmp_path, photo, suffix: str, count: int) -> None:
     else:
         photo.save(path)
     result = run_script("-c", FUZZ, str(path), str(random.Random(suffix).randrange(1000)), str(count))
-    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+    # libtiff, inside Pillow, writes some of its own to stderr.
+    noise = [line for line in result.stderr.splitlines() if not line.startswith(("TIFF", "LibTIFF"))]
+    assert (result.returncode, result.stdout, noise) == (0, "done\n", [])
 
 
 FORMATS = ["png", "jpg", "tif", "webp", "bmp", "deep.tif", "deep.png", *(["avif"] if features.check("avif") else [])]
