@@ -54,6 +54,7 @@ def run(folder, images, *more):
     paths = ("--cache_dir", str(folder / "cache"), "--valset_dir", images, "--val_every", "1")
     more = ("--stage", "deblur", "--n_epochs", "2", "--batch_size", "1", *paths, *more)
     options = arguments(folder, *more, trainset=(images,))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs do not have
     try:
         with user_errors_end_the_program(), sigterm_as_exception():
             DR_training.main(DR_training.parse_args(options))
