@@ -1,18 +1,66 @@
-"""Runs that end early: Ctrl-C at different moments, a loss that diverges, paths that cannot be written."""
+"""Runs that end early: killed, by Ctrl-C and SIGTERM, with a loss that diverges, by paths that cannot be written."""
 
 import os
+import random
 import shutil
 import signal
+import time
 
 import pytest
 
 import DR_training
-from models.checkpoint import load_deblurring_net
-from tests.support.processes import interrupt
+from models.checkpoint import load_deblurring_net, load_file
+from tests.support.processes import Script, interrupt
 from tests.support.samples import ROOT
-from tests.support.training import STAGE, arguments, train
+from tests.support.training import STAGE, arguments, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.training.run_log import RunLog
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
+    def start(name: str) -> Script:
+        more = (*STAGE, "--n_epochs", "40", "--save_every", "1steps", "--resume", "auto")
+        options = arguments(tmp_path / name, *more, trainset=(str(pairs(tmp_path)),))
+        return Script("DR_training.py", *options, stderr=False)
+
+    def newest() -> int:
+        return int(states(tmp_path / "killed")[0].stem.partition("-")[2])
+
+    def end(script: Script) -> int:
+        script.communicate()
+        return script.returncode
+
+    assert end(start("whole")) == 0
+    rng, statuses, reached = random.Random(0), [], set()
+    for _ in range(20):
+        script = start("killed")
+        for line in script.stdout:
+            if "2 patches of 32" in line:  # the loop begins
+                break
+        time.sleep(rng.uniform(0, 1))
+        os.kill(script.pid, signal.SIGKILL)
+        statuses.append(end(script))
+        if states(tmp_path / "killed"):
+            reached.add(newest())
+    assert statuses.count(-signal.SIGKILL) >= 10  # later ones may find the run at its end
+    assert len(reached) >= 10  # kills in the middle, not before the first step or all at one
+    assert end(start("killed")) == 0
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_signals_save_and_exit_with_a_status_of_their_own(tmp_path, number, status, workers):
+    ended, rest = interrupt(tmp_path, "epoch 2", workers, number, ("--n_epochs", "400"))
+    assert ended == status, rest
+    assert "Traceback" not in rest
+    assert "continue with --resume auto" in rest
+    (state,) = states(tmp_path)
+    assert load_file(state)["progress"]["step"] == int(state.stem.partition("-")[2])
 
 
 @pytest.mark.slow

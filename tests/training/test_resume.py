@@ -1,14 +1,10 @@
 """Training that is stopped at any moment and resumed ends as if it had not been."""
 
 import csv
-import os
-import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -17,7 +13,7 @@ import torch
 
 import DR_training
 from models.checkpoint import load_file
-from tests.support.processes import Script, interrupt, run_script
+from tests.support.processes import run_script
 from tests.support.training import NETWORK, STAGE, arguments, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.training.checkpointing import CheckpointManager
@@ -55,40 +51,6 @@ def test_stages_that_are_finished_are_not_trained_again(tmp_path):
     train(tmp_path, *small, "--resume", "auto")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "nets").glob("*.pth")} == before
     assert len(before) == 3
-
-
-@pytest.mark.skipif(os.name == "nt", reason="sends signals")
-def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
-    def start(name: str) -> Script:
-        more = (*STAGE, "--n_epochs", "20", "--save_every", "1steps", "--resume", "auto")
-        return Script("DR_training.py", *arguments(tmp_path / name, *more, trainset=(str(pairs(tmp_path)),)))
-
-    def ended(script: Script) -> int:
-        script.communicate()
-        return script.returncode
-
-    assert ended(start("whole")) == 0
-    rng, statuses = random.Random(0), []
-    for _ in range(20):
-        script = start("killed")
-        time.sleep(rng.uniform(0.1, 0.8))
-        os.kill(script.pid, signal.SIGKILL)
-        statuses.append(ended(script))
-    assert statuses.count(-signal.SIGKILL) >= 10  # later ones may find the run at its end
-    assert ended(start("killed")) == 0
-    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
-
-
-@pytest.mark.skipif(os.name == "nt", reason="sends signals")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_signals_save_and_exit_with_a_status_of_their_own(tmp_path, number, status, workers):
-    ended, rest = interrupt(tmp_path, "epoch 2", workers, number, ("--n_epochs", "400"))
-    assert ended == status, rest
-    assert "Traceback" not in rest
-    assert "continue with --resume auto" in rest
-    (state,) = states(tmp_path)
-    assert load_file(state)["progress"]["step"] == int(state.stem.partition("-")[2])
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "text"])

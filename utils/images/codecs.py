@@ -138,7 +138,11 @@ def open_image(path: Path, deep: bool = False) -> Iterator[OpenedImage]:
 
 
 def decode(opened: OpenedImage) -> np.ndarray:
-    """Return an open image as H×W×C of 8 or 16 bits, upright: grey, grey with alpha, RGB or RGBA."""
+    """Return an open image as H×W×C of 8 or 16 bits, upright: grey, grey with alpha, RGB or RGBA.
+
+    Raises:
+        Exception: of any type, if it is damaged; `open_image` turns it into an `UnreadableError`.
+    """
     image, file, info = opened
     if image and image.format == "PNG":
         content = peek(file)
@@ -173,7 +177,7 @@ def _identify(path: Path, file: BinaryIO) -> Image.Image | None:
 
 def _header(image: Image.Image | None, file: BinaryIO) -> ImageInfo:
     if image is None or image.format == "TIFF":
-        height, width, bits, orientation, _ = read_tiff_header(file)
+        height, width, bits, orientation, *_ = read_tiff_header(file)
     else:
         (width, height), bits, orientation = image.size, 8, orientation_of(image)
     if image and image.format == "PNG":  # Pillow would quietly halve the depth of 16 bits

@@ -17,8 +17,8 @@ _UNSIGNED, _FLOAT = 1, 3  # its SampleFormat
 _UNSPECIFIED, _PREMULTIPLIED = 0, 1  # its ExtraSamples
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What a damaged file lacks is in our message; they would write it to stderr, too.
-for library in ("imagecodecs", "tifffile", "PIL"):
-    logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+for _library in ("imagecodecs", "tifffile", "PIL"):
+    logging.getLogger(_library).setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -57,32 +57,48 @@ def _unmultiplied(values: np.ndarray) -> np.ndarray:
 
 
 class TiffHeader(NamedTuple):
-    """Height and width in px as stored, bits per channel, orientation; and what it holds that is not read, in words."""
+    """The header of a TIFF's first page.
+
+    Attributes:
+        height: in px, as stored.
+        width: likewise.
+        bits: per channel.
+        orientation: as in EXIF, 1 to 8.
+        pages: in the file.
+        problem: what it holds that is not read, in words; None where it is read.
+    """
 
     height: int
     width: int
     bits: int
     orientation: int
+    pages: int
     problem: str | None
 
 
 def read_tiff_header(file: BinaryIO) -> TiffHeader:
-    """Read the header of a TIFF's first page; the file's position stays."""
+    """Read the header of a TIFF; the file's position stays.
+
+    Raises:
+        Exception: of any type, if it is damaged.
+    """
     import tifffile
 
     position = file.tell()
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[0]
+        page, pages = tiff.pages[0], len(tiff.pages)
     file.seek(position)
     bits, kind = page.bitspersample, page.sampleformat
     tag = page.tags.get("Orientation")
     problem = None
-    if kind != _UNSIGNED:
+    if page.imagelength * page.imagewidth > 2 * (Image.MAX_IMAGE_PIXELS or 0):  # as Pillow does
+        problem = f"{page.imagewidth}×{page.imagelength} px are too many"
+    elif kind != _UNSIGNED:
         problem = f"{bits}-bit {'floating-point' if kind == _FLOAT else 'signed'} numbers"
     elif bits > 8 and (bits != 16 or page.photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB)):
         problem = f"{bits} bits per channel of {getattr(page.photometric, 'name', page.photometric)}"
-    return TiffHeader(page.imagelength, page.imagewidth, bits, tag.value if tag else 1, problem)
+    return TiffHeader(page.imagelength, page.imagewidth, bits, tag.value if tag else 1, pages, problem)
 
 
 def decode_with_pillow(image: Image.Image) -> np.ndarray:

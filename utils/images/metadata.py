@@ -47,11 +47,12 @@ NOTHING = Metadata()
 
 
 def png_chunks(content: bytes) -> Iterator[Chunk]:
-    """Yield the kinds and data of a PNG's chunks, as far as it goes."""
+    """Yield the kinds and data of a PNG's chunks but for its pixels, as far as it goes."""
     position = len(PNG_SIGNATURE)
     while position + _HEAD.size <= len(content):
         length, kind = _HEAD.unpack_from(content, position)
-        yield kind, content[position + _HEAD.size : position + _HEAD.size + length]
+        if kind != b"IDAT":
+            yield kind, content[position + _HEAD.size : position + _HEAD.size + length]
         position += _HEAD.size + length + _END.size
 
 

@@ -72,6 +72,25 @@ def test_alpha_of_deep_tiffs(tmp_path, channels, photometric, kind):
         np.testing.assert_array_equal(picture.alpha, original[..., -1])
 
 
+def test_a_tiff_that_pillow_does_not_know_says_what_it_loses(tmp_path):
+    for _ in range(2):
+        tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :2], photometric="minisblack", extrasamples=[2], append=True)
+    picture = read_picture(tmp_path / "a.tif")
+    assert picture.frames == 2
+    assert "was dropped" in picture.metadata.notes[0]
+
+
+def test_a_tiff_of_too_many_pixels_is_refused_before_they_are_allocated(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :2], photometric="minisblack", extrasamples=[2])
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    for tag, length in ((256, 64), (257, 48)):
+        at = content.index(struct.pack("<HHI", tag, 4, 1) + struct.pack("<I", length)) + 8
+        content[at : at + 4] = struct.pack("<I", 60000)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UnreadableError, match="60000×60000 px are too many"):
+        read_picture(tmp_path / "a.tif")
+
+
 def png(stored: np.ndarray, bits: int, colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
     """Return a PNG by its definition: unfiltered rows, with chunks before them."""
 
@@ -181,9 +200,10 @@ def test_a_profile_of_colours_is_not_used_for_cmyk(tmp_path, photo):
 
 
 @pytest.mark.parametrize("damage", ["resolution", "profile of grey", "profile"])
-def test_damaged_metadata_is_dropped_with_a_note(tmp_path, photo, shared, damage):
+def test_damaged_metadata_is_dropped_with_a_note(tmp_path, photo, request, damage):
     path = tmp_path / "a.jpg"
     if damage == "resolution":
+        shared = request.getfixturevalue("shared")
         path.write_bytes((shared / "cases" / "pictures" / "exif_resolution_as_text.jpg").read_bytes())
     else:
         profile = b"no profile at all" if damage == "profile" else bytearray(

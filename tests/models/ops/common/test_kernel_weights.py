@@ -92,7 +92,8 @@ def copied(network):
 CHANGES = [copied, optimiser_step, load, data_in_place, data_replaced, numpy_view, average]
 
 
-@pytest.mark.parametrize(("change", "scope_before"), [*((change, True) for change in CHANGES), (optimiser_step, False)])
+@pytest.mark.parametrize("scope_before", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
 def test_changed_weights_are_used(change, scope_before):
     network, x = make_network(), torch.rand(1, 3, 6, 8, device=DEVICE)
     with torch.no_grad():
