@@ -45,6 +45,12 @@ def test_single_files(tmp_path, small_networks, photo):
     assert len(list((tmp_path / "out").rglob("shaky.png"))) == 3
 
 
+def test_what_a_picture_loses_is_a_line(tmp_path, small_networks, photo, capsys):
+    photo.save(tmp_path / "a.jpg", icc_profile=b"no profile at all")
+    run(tmp_path, tmp_path / "a.jpg")
+    assert f"{tmp_path / 'a.jpg'}: its colour profile is damaged and was dropped" in capsys.readouterr().out
+
+
 def test_one_broken_file_among_many_is_listed_at_the_end(tmp_path, small_networks, photo, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()

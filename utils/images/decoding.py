@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import warnings
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
@@ -37,6 +38,8 @@ def decode_deep_tiff(file: BinaryIO) -> np.ndarray:
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages[0]
+        if len(page.dataoffsets) < math.prod(page.chunked):
+            raise ValueError("strips or tiles are missing")
         stored = page.asarray(out=np.zeros(page.shape, page.dtype))  # damaged parts would be what was in memory
         values = np.atleast_3d(np.moveaxis(stored, 0, -1) if page.planarconfig == 2 else stored)
         if page.photometric == _MIN_IS_WHITE:

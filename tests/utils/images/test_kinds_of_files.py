@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps, features
 
 from tests.support.processes import run_script
 from utils.images.codecs import UnreadableError, inspect_image, read_image
-from utils.images.metadata import png_chunks
+from utils.images.metadata import png_chunks, read_metadata
 from utils.images.photographs import read_picture, write_picture
 
 VALUES = np.random.default_rng(0).integers(0, 65536, (48, 64, 4), dtype=np.uint16)
@@ -88,6 +88,16 @@ def test_a_tiff_of_too_many_pixels_is_refused_before_they_are_allocated(tmp_path
         content[at : at + 4] = struct.pack("<I", 60000)
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(UnreadableError, match="60000×60000 px are too many"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_a_tiff_without_all_its_strips_is_damaged(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :3], photometric="rgb", compression="lzw", rowsperstrip=8)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    at = content.index(struct.pack("<HHII", 257, 4, 1, 48)) + 8
+    content[at : at + 4] = struct.pack("<I", 56)  # rows
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UnreadableError, match="damaged or incomplete .strips or tiles are missing"):
         read_picture(tmp_path / "a.tif")
 
 
@@ -189,6 +199,36 @@ def test_iptc_stays(tmp_path, photo):
     (tmp_path / "a.jpg").write_bytes(jpeg[:2] + segment + jpeg[2:])
     _, image = through(tmp_path / "a.jpg", tmp_path / "b.png")
     assert record.hex() in image.info["Raw profile type iptc"].replace("\n", "")
+
+
+def grey_cmyk_profile() -> bytes:
+    """Return a profile in which all mixes of inks are the same grey."""
+    curve, identity = bytes(range(256)), struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    table = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + identity + 4 * curve + 16 * bytes((128, 128, 128)) + 3 * curve
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    table += bytes(-len(table) % 4)
+    tags = struct.pack(">I", 2) + b"A2B0" + struct.pack(">II", 156, len(table))
+    tags += b"wtpt" + struct.pack(">II", 156 + len(table), len(white))
+    head = bytearray(128)
+    head[:4], head[8:12] = struct.pack(">I", 156 + len(table) + len(white)), bytes((2, 0x20, 0, 0))
+    head[12:24], head[36:40], head[68:80] = b"prtrCMYKLab ", b"acsp", struct.pack(">3i", 63190, 65536, 54061)
+    return bytes(head) + tags + table + white
+
+
+def test_cmyk_is_converted_by_its_profile(tmp_path, photo):
+    photo.convert("CMYK").save(tmp_path / "a.jpg", icc_profile=grey_cmyk_profile())
+    picture = read_picture(tmp_path / "a.jpg")
+    assert np.ptp(picture.pixels) == 0
+    photo.convert("CMYK").save(tmp_path / "b.jpg")
+    assert np.ptp(read_picture(tmp_path / "b.jpg").pixels) > 100
+    assert (picture.metadata.profile, picture.metadata.notes) == (None, ())
+
+
+@pytest.mark.parametrize(("flags", "bits"), [(0x0C, 8), (0x4C, 10), (0x6C, 12)])
+def test_bits_that_an_avif_loses_are_reported(photo, flags, bits):
+    content = b"\0\0\0\x20ftypavif" + bytes(40) + b"av1C" + bytes((0x81, 0x20, flags, 0))
+    notes = read_metadata(photo, content, grey=False).notes
+    assert notes == ((f"it has {bits} bits per channel, of which 8 are kept",) if bits > 8 else ())
 
 
 def test_a_profile_of_colours_is_not_used_for_cmyk(tmp_path, photo):
