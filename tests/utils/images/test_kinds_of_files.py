@@ -1,22 +1,15 @@
-"""Files of many kinds give the pixels that another library, or their own definition, gives; and keep their metadata."""
+"""Files of many kinds give the pixels that another library, or their own definition, gives."""
 
-import io
-import random
 import struct
-import sys
-import zlib
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms, ImageOps, features
+from PIL import Image, ImageOps
 
-from tests.support.processes import run_script
+from tests.support.pictures import VALUES, png
 from utils.images.codecs import UnreadableError, inspect_image, read_image
-from utils.images.metadata import png_chunks, read_metadata
 from utils.images.photographs import read_picture, write_picture
-
-VALUES = np.random.default_rng(0).integers(0, 65536, (48, 64, 4), dtype=np.uint16)
 
 
 def displayed(stored: np.ndarray, orientation: int) -> np.ndarray:
@@ -101,22 +94,6 @@ def test_a_tiff_without_all_its_strips_is_damaged(tmp_path):
         read_picture(tmp_path / "a.tif")
 
 
-def png(stored: np.ndarray, bits: int, colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """Return a PNG by its definition: unfiltered rows, with chunks before them."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    if bits == 16:
-        rows = [row.astype(">u2").tobytes() for row in stored]
-    else:
-        digits = ["".join(f"{value:0{bits}b}" for value in row.ravel()) for row in stored]
-        rows = [int(row, 2).to_bytes(len(row) // 8, "big") for row in digits]
-    header = struct.pack(">IIBBBBB", stored.shape[1], stored.shape[0], bits, colour, 0, 0, 0)
-    body = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in body)
-
-
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_grey_pngs_keep_their_transparent_value(tmp_path, bits):
     stored = VALUES[..., 0] >> (16 - bits)
@@ -143,122 +120,6 @@ def test_deep_pngs_and_their_animations(tmp_path, colour, channels):
     assert channels == 3 or (picture.alpha == VALUES[..., channels - 1]).all()
 
 
-def through(path, target):
-    """Restore a picture to itself, and return what Pillow finds in the file."""
-    picture = read_picture(path)
-    write_picture(target, picture.pixels.astype(np.float32) / np.iinfo(picture.pixels.dtype).max, picture)
-    with Image.open(target) as image:
-        image.load()
-        return picture, image
-
-
-def test_colour_and_light_of_a_png_stay(tmp_path):
-    chunks = [(b"gAMA", struct.pack(">I", 100_000)), (b"cICP", bytes((9, 16, 0, 1))), (b"cLLI", bytes(8))]
-    (tmp_path / "a.png").write_bytes(png(VALUES[..., :3], 16, 2, *chunks))
-    through(tmp_path / "a.png", tmp_path / "b.png")
-    assert [chunk for chunk in png_chunks((tmp_path / "b.png").read_bytes()) if chunk in chunks] == chunks
-
-
-@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
-def test_the_colour_space_of_an_avif_stays(tmp_path, photo):
-    photo.save(tmp_path / "a.avif")
-    content = (tmp_path / "a.avif").read_bytes()
-    at = content.index(b"colrnclx") + 8
-    (tmp_path / "a.avif").write_bytes(content[:at] + struct.pack(">HH", 9, 16) + content[at + 4 :])
-    through(tmp_path / "a.avif", tmp_path / "b.png")
-    assert (b"cICP", bytes((9, 16, 0, 1))) in list(png_chunks((tmp_path / "b.png").read_bytes()))
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-def test_xmp_and_density_stay_and_the_orientation_in_them_is_that_of_the_pixels(tmp_path, photo, suffix):
-    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6" dc:title="Title"/></x:xmpmeta>'
-    exif = photo.getexif()
-    exif[0x0112], exif[0x010F] = 6, "Maker"
-    path, options = tmp_path / f"a.{suffix}", {"xmp": xmp} if suffix in ("jpg", "webp") else {}
-    if suffix == "tif":
-        options["tiffinfo"] = {700: xmp, 0x010F: "Maker"}
-    photo.save(path, **options, dpi=(300, 200), exif=exif)
-    _, image = through(path, tmp_path / "b.png")
-    if options:
-        assert b"Title" in image.info["xmp"]
-        assert b'Orientation="6"' not in image.info["xmp"]
-    if suffix != "webp":  # which has none
-        assert [round(value) for value in image.info["dpi"]] == [300, 200]
-    assert image.getexif()[0x010F] == "Maker"
-    assert image.getexif().get(0x0112, 1) == 1
-
-
-def test_iptc_stays(tmp_path, photo):
-    record = b"\x1c\x02\x78\x00\x05words"
-    resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(record)) + record
-    buffer = io.BytesIO()
-    photo.save(buffer, format="JPEG")
-    segment = b"Photoshop 3.0\0" + resource
-    jpeg = buffer.getvalue()
-    segment = b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment
-    (tmp_path / "a.jpg").write_bytes(jpeg[:2] + segment + jpeg[2:])
-    _, image = through(tmp_path / "a.jpg", tmp_path / "b.png")
-    assert record.hex() in image.info["Raw profile type iptc"].replace("\n", "")
-
-
-def grey_cmyk_profile() -> bytes:
-    """Return a profile in which all mixes of inks are the same grey."""
-    curve, identity = bytes(range(256)), struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
-    table = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + identity + 4 * curve + 16 * bytes((128, 128, 128)) + 3 * curve
-    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
-    table += bytes(-len(table) % 4)
-    tags = struct.pack(">I", 2) + b"A2B0" + struct.pack(">II", 156, len(table))
-    tags += b"wtpt" + struct.pack(">II", 156 + len(table), len(white))
-    head = bytearray(128)
-    head[:4], head[8:12] = struct.pack(">I", 156 + len(table) + len(white)), bytes((2, 0x20, 0, 0))
-    head[12:24], head[36:40], head[68:80] = b"prtrCMYKLab ", b"acsp", struct.pack(">3i", 63190, 65536, 54061)
-    return bytes(head) + tags + table + white
-
-
-def test_cmyk_is_converted_by_its_profile(tmp_path, photo):
-    photo.convert("CMYK").save(tmp_path / "a.jpg", icc_profile=grey_cmyk_profile())
-    picture = read_picture(tmp_path / "a.jpg")
-    assert np.ptp(picture.pixels) == 0
-    photo.convert("CMYK").save(tmp_path / "b.jpg")
-    assert np.ptp(read_picture(tmp_path / "b.jpg").pixels) > 100
-    assert (picture.metadata.profile, picture.metadata.notes) == (None, ())
-
-
-@pytest.mark.parametrize(("flags", "bits"), [(0x0C, 8), (0x4C, 10), (0x6C, 12)])
-def test_bits_that_an_avif_loses_are_reported(photo, flags, bits):
-    content = b"\0\0\0\x20ftypavif" + bytes(40) + b"av1C" + bytes((0x81, 0x20, flags, 0))
-    notes = read_metadata(photo, content, grey=False).notes
-    assert notes == ((f"it has {bits} bits per channel, of which 8 are kept",) if bits > 8 else ())
-
-
-def test_a_profile_of_colours_is_not_used_for_cmyk(tmp_path, photo):
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    photo.convert("CMYK").save(tmp_path / "a.jpg", icc_profile=srgb)  # a profile of the wrong kind
-    picture = read_picture(tmp_path / "a.jpg")
-    assert picture.metadata.profile is None
-    assert picture.metadata.notes == ("its colour profile is for RGB, not for these pixels, and was dropped",)
-
-
-@pytest.mark.parametrize("damage", ["resolution", "profile of grey", "profile"])
-def test_damaged_metadata_is_dropped_with_a_note(tmp_path, photo, request, damage):
-    path = tmp_path / "a.jpg"
-    if damage == "resolution":
-        shared = request.getfixturevalue("shared")
-        path.write_bytes((shared / "cases" / "pictures" / "exif_resolution_as_text.jpg").read_bytes())
-    else:
-        profile = b"no profile at all" if damage == "profile" else bytearray(
-            ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())  # fmt: skip
-        if isinstance(profile, bytearray):
-            profile[16:20] = b"GRAY"
-        photo.save(path, icc_profile=bytes(profile))
-    picture, image = through(path, tmp_path / "b.png")
-    (note,) = picture.metadata.notes
-    assert "dropped" in note
-    assert "icc_profile" not in image.info
-    with Image.open(path) as source:
-        np.testing.assert_array_equal(picture.pixels, np.asarray(source))
-
-
 def test_the_small_inputs_that_failed(shared):
     """By a TIFF library, or as their README says."""
     folder = shared / "cases" / "pictures"
@@ -273,62 +134,3 @@ def test_the_small_inputs_that_failed(shared):
     assert (clear.grey, clear.pixels.dtype, int((clear.alpha == 0).all(1).sum())) == (True, np.uint16, 16)
     with pytest.raises(UnreadableError, match="palette_without_PLTE"):
         read_picture(folder / "palette_without_PLTE.png")
-
-
-FUZZ = """
-import random, resource, sys
-from pathlib import Path
-from utils.images.codecs import UnreadableError
-from utils.images.photographs import read_picture
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 2 * 2**30, resource.RLIM_INFINITY))
-def outcome(path):
-    try:
-        picture = read_picture(path)
-        return picture.pixels.tobytes(), picture.alpha is None
-    except UnreadableError as error:
-        return str(error)
-whole, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-content, rng, target = whole.read_bytes(), random.Random(seed), whole.with_name("mutated" + whole.suffix)
-for i in range(count):
-    mutated = bytearray(content)
-    for _ in range(rng.randint(1, 8)):
-        mutated[rng.randrange(min(len(mutated), rng.choice((64, 512, 10**9))))] = rng.randrange(256)
-    target.write_bytes(mutated[: rng.randrange(len(mutated))] if rng.random() < 0.1 else mutated)
-    outcomes = [outcome(target) for _ in range(2)]
-    lacks = any(isinstance(each, str) and "does not fit into memory" in each for each in outcomes)  # may come and go
-    assert lacks or outcomes[0] == outcomes[1], (i, [each if isinstance(each, str) else "" for each in outcomes])
-print("done")
-"""
-
-
-def fuzz(tmp_path, photo, suffix: str, count: int) -> None:
-    path = tmp_path / f"a.{suffix}"
-    if suffix.startswith("deep"):
-        path = tmp_path / f"a.{suffix[5:]}"
-        if suffix == "deep.tif":
-            tifffile.imwrite(path, VALUES[..., :3], photometric="rgb", compression="lzw")
-        else:
-            path.write_bytes(png(VALUES, 16, 6))
-    else:
-        photo.save(path)
-    result = run_script("-c", FUZZ, str(path), str(random.Random(suffix).randrange(1000)), str(count))
-    # libtiff, inside Pillow, writes some of its own to stderr.
-    noise = [line for line in result.stderr.splitlines() if not line.startswith(("TIFF", "LibTIFF"))]
-    assert (result.returncode, result.stdout, noise) == (0, "done\n", [])
-
-
-FORMATS = ["png", "jpg", "tif", "webp", "bmp", "deep.tif", "deep.png", *(["avif"] if features.check("avif") else [])]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
-def test_files_changed_at_random_are_read_or_refused(tmp_path, photo):
-    for suffix in FORMATS:
-        fuzz(tmp_path, photo, suffix, 7)
-
-
-@pytest.mark.large
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_thousands_of_files_changed_at_random(tmp_path, photo, suffix):
-    fuzz(tmp_path, photo, suffix, 2000)
