@@ -380,7 +380,9 @@ def main(args: argparse.Namespace) -> None:
             check_no_overwrite(args.output_dir, stages, args.resume, args.overwrite)
             check_writable(args.output_dir, "--output_dir")
             check_writable(args.log_dir, "--log_dir")
-        image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, stages)
+        image_sets, validation_sets = find_data(
+            args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, args.patch_size, stages
+        )
         check_outputs_outside_inputs(image_sets, args.output_dir, args.log_dir, args.cache_dir)
         if args.cache_dir and distributed.local_rank == 0:
             fill_cache(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)))

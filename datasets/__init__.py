@@ -4,8 +4,9 @@ The training patches made from them are in `datasets.patches`, apart: their augm
 takes a second to import, and testing has no use for it.
 """
 
+from datasets.discovery.layout_table import SPLITS
 from datasets.discovery.layouts import KINDS, ImageSet, find_images, parse_source, pictures, scan_dataset
-from datasets.discovery.pairing import SPLITS, DatasetError, list_files
+from datasets.discovery.listing import DatasetError, list_files
 from datasets.discovery.pixel_checks import quick_check
 from datasets.frame_cache import FrameCache
 from datasets.synthesis.blur import BlurSettings, BlurSynthesis

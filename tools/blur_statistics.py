@@ -20,8 +20,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from datasets.discovery.layout_table import SPLITS
 from datasets.discovery.layouts import find_images
-from datasets.discovery.pairing import SPLITS
 from utils.common.arguments import HelpFormatter
 from utils.common.errors import UserError
 from utils.common.files import atomic_write

@@ -20,8 +20,8 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from datasets.discovery.layouts import parse_source, scan_dataset
-from datasets.discovery.pairing import SPLITS
+from datasets.discovery.layout_table import SPLITS
+from datasets.discovery.layouts import parse_source, scan_dataset, splits_in
 from datasets.discovery.pixel_checks import (
     PairContent,
     content_problems,
@@ -125,7 +125,7 @@ def _splits(root: Path, kind: str | None, wanted: str | None) -> tuple[str, ...]
         return SPLITS
     if wanted in SPLITS:
         return (wanted,)
-    if kind not in ("rwbi", "unpaired") and (there := tuple(split for split in SPLITS if (root / split).is_dir())):
+    if kind not in ("rwbi", "unpaired") and root.is_dir() and (there := splits_in(root)):
         return there
     names = root.resolve().parts[:-3:-1]
     return (next((split for name in names for split in SPLITS if split in name.lower()), "test"),)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.discovery.pairing import SPLITS
+from datasets.discovery.layout_table import SPLITS
 from datasets.synthesis.blur import BlurSettings, BlurSynthesis
 from datasets.synthesis.sensor import SensorSettings
 from datasets.synthesis.writer import PairFolder, Pictures, from_photographs, from_video

@@ -7,35 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.discovery.header_checks import check_files, combine_problems, compare_with_published_count, skipped_note
-from datasets.discovery.pairing import (
+from datasets.discovery.layout_table import (
+    BLURRY_NAMES,
     GAMMA_DIR,
     GT_DIR,
-    SHARP_DIR,
+    HIDE_TEST_DIRS,
+    SHARP_NAMES,
+    SPLIT_NAMES,
     SPLITS,
-    TARGET_DIR,
-    DatasetError,
-    Match,
-    Problem,
-    check_both_sides,
-    find_gt,
-    images_among,
-    list_files,
-    match_gt,
-    match_sides,
-    match_unpaired,
-    one_sided_note,
+    known_pairs,
+    layouts_for,
+    side_split,
 )
+from datasets.discovery.listing import DatasetError, images_among, list_files
+from datasets.discovery.pairing import Match, Problem, find_gt, match_gt, match_sides, match_unpaired
+from datasets.discovery.side_guards import check_both_sides, one_sided_note
 from utils.common.errors import some
 from utils.images.codecs import SUFFIXES
 
 KINDS = ("gopro", "hide", "rwbi", "paired", "unpaired", "sharp")
-_LAYOUTS = """\
-  {train,test}/SEQUENCE/{blur,sharp}/*          GoPro (GOPRO_Large)
-  {train,test}/{blur,sharp}/SEQUENCE/*          GoPro
-  {train,test}/{blur,sharp}/*                   GoPro
-  {train,test}/{input,target}/*                 GoPro, HIDE
+_LAYOUTS = f"""\
+  {{train,test}}/SEQUENCE/{{blur,sharp}}/*          GoPro (GOPRO_Large)
+  {{train,test}}/{{blur,sharp}}/SEQUENCE/*          GoPro
+  {{train,test}}/{{blur,sharp}}/*                   GoPro
+  {{train,test}}/{{input,target}}/*                 GoPro, HIDE
   train/*, test/test-*/*, sharp in GT/          HIDE
-  blur/ + sharp/ or input/ + target/            any pairs
+  blur/ and sharp/, {known_pairs()}: any pairs, also as train_blur/ and train_sharp/
   images at any depth                           RWBI, any unpaired images"""
 
 
@@ -151,7 +148,7 @@ def scan_dataset(
         raise DatasetError(f"{root} {found}; expected the folder of a data set")
     if not blur_dir:
         raise DatasetError("--blur_dir is empty; expected the blurry folders' name, such as blur")
-    if blur_dir in (SHARP_DIR, TARGET_DIR):
+    if blur_dir.lower() in SHARP_NAMES:
         raise DatasetError(
             f"--blur_dir {blur_dir} names the sharp side; expected the blurry folders' name, such as blur"
         )
@@ -166,8 +163,8 @@ def scan_dataset(
         base = _split_folder(root, split)
         everything = list_files(base, unreadable_dirs)
         files = images_among(everything)
-        match = match_sides(base, files, split, blur_dir)
-        if match is None and kind in (None, "hide") and (gt := find_gt(root)) is not None:
+        match = match_sides(base, files, split, layouts_for(blur_dir, kind))
+        if match is None and kind in (None, "hide", "paired") and (gt := find_gt(root)) is not None:
             match = match_gt(base, files, gt)
         if match is None and kind is None:
             check_both_sides(base, files, blur_dir, unreadable_dirs)
@@ -183,9 +180,10 @@ def scan_dataset(
         problems, conversions = check_files(match.blurry, match.sharp)
     notes += [
         *_other_split(root, split),
+        *match.notes,
         *skipped_note(everything),
         *conversions,
-        *(_unused(match, files) if match.sharp is not None else _images_outside_split(root, base)),
+        *(_unused(match) if match.sharp is not None else _images_outside_split(root, base)),
         *_other_variant(match),
         *compare_with_published_count(kind, split, len(match.blurry)),
     ]
@@ -195,11 +193,19 @@ def scan_dataset(
     return image_set, [*match.problems, *problems]
 
 
+def splits_in(root: Path) -> tuple[str, ...]:
+    """Return the splits that a folder holds: by its folders train/ and test/, or train_blur/ and val_blur/."""
+    folders = [path.name for path in root.iterdir() if path.is_dir()]
+    fronts = {*folders, *(front for name in folders for side in BLURRY_NAMES if (front := side_split(name, side)))}
+    return tuple(split for split, names in SPLIT_NAMES.items() if fronts & {*names})
+
+
 def _split_folder(root: Path, split: str) -> Path:
     if (root / split).is_dir():
         return root / split
-    others = [name for name in SPLITS if name != split and (root / name).is_dir()]
-    if others:
+    if others := [name for name in SPLITS if name != split and (root / name).is_dir()]:
+        if instead := [root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()]:  # REDS has val/
+            return instead[0]
         raise DatasetError(f"{root} holds {others[0]}/ but no {split}/, which is needed here")
     return root
 
@@ -209,11 +215,9 @@ def _other_split(root: Path, split: str) -> list[str]:
     return [f"WARNING: this is {here}/, used where {split}/ is expected"] if here in SPLITS and here != split else []
 
 
-def _unused(match: Match, files: list[Path]) -> list[str]:
+def _unused(match: Match) -> list[str]:
     """Return a note on images other than the pairs, such as GoPro's blur_gamma."""
-    if match.used_names == (GT_DIR,):
-        return []
-    left = [str(file) for file in files if not set(match.used_names) & set(file.parts[:-1])]
+    left = [str(file) for file in match.unused]
     return [f"{len(left):,} images in other folders are not used: {some(left, 2)}"] if left else []
 
 
@@ -229,21 +233,28 @@ def _images_outside_split(root: Path, base: Path) -> list[str]:
 
 
 def _other_variant(match: Match) -> list[str]:
-    if GAMMA_DIR not in match.used_names:
+    if GAMMA_DIR not in match.sides:
         return []
     return [f"the blurry images are those of {GAMMA_DIR}/; the published numbers are for blur/"]
 
 
 def _recognise(root: Path, match: Match) -> str:
-    """Name the data set by its folders' names and by GoPro's sequence names."""
+    """Name the data set by its folders' names, GoPro's sequences, and HIDE's test folders and file names."""
     where = "/".join(root.resolve().parts[-2:]).lower()
     if match.sharp is None:
         return "rwbi" if "rwbi" in where else "unpaired"
-    if match.used_names == (GT_DIR,) or re.search(r"(?<![a-z])hide(?![a-z])", where):
+    of_hide = match.sides == (GT_DIR,) and match.sharp and _is_hide(match.sharp[0].parents[1], match.names)
+    if of_hide or re.search(r"(?<![a-z])hide(?![a-z])", where):
         return "hide"
     parts = (*root.resolve().parts, *(part for name in match.names[:1] for part in Path(name).parts))
     in_sequence = any(re.match(r"GOPR\d{4}_", part) for part in parts)
     return "gopro" if "gopro" in where or in_sequence else "paired"
+
+
+def _is_hide(folder: Path, names: Sequence[str]) -> bool:
+    """Return whether the folder that holds GT/ has HIDE's test folders, or its images have HIDE's names."""
+    in_test = any((folder / "test" / name).is_dir() for name in HIDE_TEST_DIRS)
+    return in_test or all("fromGOPR" in name for name in names)
 
 
 def _unknown(base: Path, files: list[Path], kind: str | None, skipped: list[str]) -> DatasetError:

@@ -4,24 +4,20 @@ Pairs are matched by the components of their paths below the given folder: never
 never by sort order.
 """
 
-import os
-from collections import Counter
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.common.errors import UserError, some
-from utils.images.codecs import SUFFIXES
+from datasets.discovery.layout_table import GT_DIR, HIDE_TEST_DIRS, SPLIT_NAMES, SPLITS, Layout, side_split
+from datasets.discovery.listing import DatasetError, list_images
+from utils.common.errors import some
 
-SPLITS = ("train", "test")
-SHARP_DIR, INPUT_DIR, TARGET_DIR, GT_DIR = "sharp", "input", "target", "GT"
-GAMMA_DIR = "blur_gamma"
-_SHARP_SIDES = {SHARP_DIR, TARGET_DIR, "gt", "hq", "ground_truth"}  # in lower case
-_HIDE_FOLDERS = {"train", "test", "test-close-ups", "test-long-shot"}
-
-
-class DatasetError(UserError):
-    """A folder of images that cannot be used as it is; the message names the files."""
+_HIDE_FOLDERS = {*SPLITS, *HIDE_TEST_DIRS}
+_MASK_DIRS = {"mask", "masks"}  # of HIDE's people
+_Key = tuple[str, ...]
+_Positions = dict[Path, list[int]]  # of the folders in a file's path that name its side
 
 
 @dataclass(frozen=True)
@@ -46,100 +42,75 @@ class Problem:
 
 @dataclass(frozen=True)
 class Match:
-    """Files below a folder: blurry ones, their partners in the same order or None, a unique name for each.
+    """The images of a folder.
 
-    `used_names` are the names of the folders that distinguish the sides, `problems` those of excluded files.
+    Attributes:
+        layout: where they were found, for the log.
+        blurry: the blurry files.
+        sharp: their partners in the same order, or None.
+        names: a unique name for each.
+        sides: names of the folders that distinguish the sides.
+        problems: of files that were excluded.
+        notes: what the user should know.
+        unused: files on neither side, relative to the folder.
     """
 
     layout: str
     blurry: tuple[Path, ...]
     sharp: tuple[Path, ...] | None
     names: tuple[str, ...]
-    used_names: tuple[str, ...] = ()
+    sides: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    unused: tuple[Path, ...] = ()
 
 
-def list_images(base: Path) -> list[Path]:
-    """Return the images among `list_files`."""
-    return images_among(list_files(base))
+def match_sides(base: Path, files: list[Path], split: str, layouts: Iterable[Layout]) -> Match | None:
+    """Match files whose paths differ in the folder that names their side; None where no layout has both sides.
 
-
-def images_among(files: Iterable[Path]) -> list[Path]:
-    """Return the files whose names are those of images."""
-    return [file for file in files if file.suffix.lower() in SUFFIXES]
-
-
-def list_files(base: Path, unreadable_dirs: dict[Path, str] | None = None) -> list[Path]:
-    """Return the files below a folder as sorted paths relative to it; hidden files and folders are skipped.
-
-    Links to folders are followed, but into no folder twice on the way down.
-
-    Args:
-        base: the folder.
-        unreadable_dirs: gets the folders that cannot be opened, relative to `base`, each with a message.
-
-    Raises:
-        DatasetError: a folder that cannot be opened, without `unreadable_dirs`.
-    """
-
-    def raise_unreadable(error: OSError) -> None:
-        problem = f"{error.filename} cannot be opened: {error.strerror}"
-        if unreadable_dirs is None or Path(error.filename) == base:
-            raise DatasetError(problem) from error
-        unreadable_dirs[Path(error.filename).relative_to(base)] = problem
-
-    found = []
-    for folder, folders, files in os.walk(base, followlinks=True, onerror=raise_unreadable):
-        here = Path(folder)
-        above = {here.resolve(), *here.resolve().parents}
-        folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in above]
-        relative = here.relative_to(base)
-        found += [relative / name for name in files if name[0] != "."]
-    return sorted(found)
-
-
-def match_sides(base: Path, files: list[Path], split: str, blur_dir: str) -> Match | None:
-    """Match files whose paths differ in one folder: `blur_dir` and sharp, or input and target; None without either.
-
-    Files without partner, and names that stand in two layouts, are the match's problems.
+    The first layout with both is used. Files whose names differ in their ending or Unicode form are partners where
+    that leaves one only, with a note. Files without partner, and names in two layouts, are the match's problems.
 
     Raises:
         DatasetError: both splits below one folder.
     """
-    for blur_name, sharp_name in ((blur_dir, SHARP_DIR), (INPUT_DIR, TARGET_DIR)):
-        blurry, sharp = _with_folder(files, blur_name), _with_folder(files, sharp_name)
-        if not blurry or not sharp:
-            continue
-        other = next(name for name in SPLITS if name != split)
-        if _with_folder(blurry, other):
-            way_out = f", or unpaired={base} to restore all pictures of it" if split == "test" else ""
-            raise DatasetError(
-                f"{base} has {other}/ further down: give the folder that directly holds {split}/{way_out}"
-            )
-        remaining, matched, partners, alone = set(sharp), [], [], []
-        for file in blurry:
-            candidates = [path for path in _replace_folder(file, blur_name, sharp_name) if path in remaining]
-            if len(candidates) == 1:
-                matched.append(file)
-                partners.append(candidates[0])
-                remaining.discard(candidates[0])
-            else:
-                alone.append(file)
-        problems = _files_alone(base, alone, sorted(remaining), blur_name, sharp_name)
-        counts = Counter(_without_folder(file, blur_name) for file in blurry)
-        if twice := sorted(name for name, count in counts.items() if count > 1):
-            text = f"{base} mixes two layouts: {some(twice)} stands in both; give them as two folders"
-            problems.append(Problem(text))
-        names = tuple(_without_folder(file, blur_name) for file in matched)
-        both = f"{{{blur_name},{sharp_name}}}"
-        layout = str(_replace_folder(blurry[0], blur_name, both)[0].parent / f"*{blurry[0].suffix}")
-        used_names = (blur_name, sharp_name)
-        return Match(layout, _below(base, matched), _below(base, partners), names, used_names, tuple(problems))
+    for layout in layouts:
+        blurry, sharp = (_in_split(_on_side(files, side), side, split) for side in (layout.blurry, layout.sharp))
+        if blurry and sharp:
+            return _match_two(base, files, split, layout, blurry, sharp)
     return None
 
 
+def _match_two(
+    base: Path, files: list[Path], split: str, layout: Layout, blurry: _Positions, sharp: _Positions
+) -> Match:
+    _check_one_split(base, blurry, split)
+    keys = [
+        {file: [_key(file, i, side) for i in found] for file, found in positions.items()}
+        for positions, side in ((blurry, layout.blurry), (sharp, layout.sharp))
+    ]
+    partners, notes = _find_partners(*keys)
+    first, position = next((file, found[0]) for file, found in blurry.items())
+    sides = first.parts[position], next(file.parts[found[0]] for file, found in sharp.items())
+    names = {file: _without(file, found) for file, found in blurry.items()}
+    problems = _files_alone(base, sorted(blurry.keys() - partners), sorted(sharp.keys() - {*partners.values()}), sides)
+    if twice := sorted(name for name, count in Counter(names.values()).items() if count > 1):
+        problems.append(Problem(f"{base} mixes two layouts: {some(twice)} stands in both; give them as two folders"))
+    both = f"{{{','.join(sides)}}}"
+    return Match(
+        str(Path(*first.parts[:position], both, *first.parts[position + 1 : -1], f"*{first.suffix}")),
+        _below(base, partners),
+        _below(base, partners.values()),
+        tuple(names[file] for file in partners),
+        sides,
+        tuple(problems),
+        (*notes, *_split_note(sides[0], layout.blurry, split)),
+        tuple(file for file in files if file not in blurry and file not in sharp),
+    )
+
+
 def find_gt(root: Path) -> Path | None:
-    """Return HIDE's folder of sharp images: in the given folder, or above it where that is one of HIDE's own."""
+    """Return the folder of sharp images called GT: in the given folder, or above it where that is one of HIDE's own."""
     here = root.resolve()
     for folder in (here, *here.parents[:2]):
         if (folder / GT_DIR).is_dir():
@@ -150,26 +121,32 @@ def find_gt(root: Path) -> Path | None:
 
 
 def match_gt(base: Path, files: list[Path], gt: Path) -> Match | None:
-    """Match files with those of the same name in HIDE's GT; None where there are no blurry files.
+    """Match files with those of the same name in GT, HIDE's layout; None where there are no blurry files.
 
     Files without partner are the match's problem.
     """
-    blurry = [file for file in files if GT_DIR not in file.parts[:-1]]
+    blurry = [file for file in files if not {GT_DIR, *_MASK_DIRS} & set(file.parts[:-1])]
     if not blurry:
         return None
-    sharp_names = {file.name for file in list_images(gt) if len(file.parts) == 1}
-    matched = [file for file in blurry if file.name in sharp_names]
+    sharp = [file for file in list_images(gt) if len(file.parts) == 1]
+    partners, notes = _find_partners({file: [(file.name,)] for file in blurry}, {file: [file.parts] for file in sharp})
     problems = ()
-    if alone := [file for file in blurry if file.name not in sharp_names]:
+    if alone := [file for file in blurry if file not in partners]:
         summary = (
             f"{base}: {len(alone)} of {len(blurry)} images without a partner of the same name in {gt} ({some(alone)}); "
             "complete the download of GT"
         )
         problems = (_without_partner(summary, _below(base, alone), str(gt)),)
-    layout = f"{{{blurry[0].parent},{GT_DIR}}}/*{blurry[0].suffix}"
-    sharp = tuple(gt / file.name for file in matched)
-    names = tuple(file.as_posix() for file in matched)
-    return Match(layout, _below(base, matched), sharp, names, (GT_DIR,), problems)
+    return Match(
+        f"{{{blurry[0].parent},{GT_DIR}}}/*{blurry[0].suffix}",
+        _below(base, partners),
+        _below(gt, partners.values()),
+        tuple(file.as_posix() for file in partners),
+        (GT_DIR,),
+        problems,
+        tuple(notes),
+        tuple(file for file in files if _MASK_DIRS & set(file.parts[:-1])),
+    )
 
 
 def match_unpaired(base: Path, files: list[Path]) -> Match | None:
@@ -179,58 +156,84 @@ def match_unpaired(base: Path, files: list[Path]) -> Match | None:
     return Match("images at any depth", _below(base, files), None, tuple(file.as_posix() for file in files))
 
 
-def one_sided_note(files: list[Path]) -> list[str]:
-    """Return a warning where images that are to be unpaired lie in folders named like the sharp side of pairs."""
-    sharp = [str(file) for file in files if {part.lower() for part in file.parts[:-1]} & _SHARP_SIDES]
-    if not sharp:
-        return []
-    return [f"WARNING: {len(sharp):,} of the images look like sharp partners and are taken as blurry: {some(sharp, 2)}"]
+def _on_side(files: Iterable[Path], side: str) -> _Positions:
+    found = {
+        file: [i for i, part in enumerate(file.parts[:-1]) if side_split(part, side) is not None] for file in files
+    }
+    return {file: positions for file, positions in found.items() if positions}
 
 
-def check_both_sides(base: Path, files: list[Path], blur_dir: str, unreadable_dirs: dict[Path, str]) -> None:
-    """Do not take one side of a paired set, or both sides in a heap, for unpaired images.
-
-    Raises:
-        DatasetError: folders below, including `unreadable_dirs`, or the given one itself next to its partner, have the
-            name of a side of pairs.
-    """
-    sides = {blur_dir.lower(), "blur", GAMMA_DIR, "blurry", "blurred", INPUT_DIR, "lq", *_SHARP_SIDES}
-    for path, problem in unreadable_dirs.items():
-        if sides & {part.lower() for part in path.parts}:
-            raise DatasetError(problem)
-    found = {part for file in files for part in file.parts[:-1] if part.lower() in sides}
-    here = base.resolve()
-    if here.name.lower() in sides:
-        neighbours = {path.name for path in here.parent.iterdir() if path.is_dir() and path.name.lower() in sides}
-        found |= neighbours if len(neighbours) > 1 else set()
-    if found:
-        variant = " (or name another blurry folder with --blur_dir)" if blur_dir not in found else ""
-        raise DatasetError(
-            f"{base} holds, or is one of, {', '.join(f'{name}/' for name in sorted(found))}, but these are not both "
-            f"sides of pairs here: expected a folder with {blur_dir}/ and {SHARP_DIR}/, or {INPUT_DIR}/ and "
-            f"{TARGET_DIR}/{variant}. For images without ground truth write unpaired={base}"
-        )
+def _in_split(positions: _Positions, side: str, split: str) -> _Positions:
+    """Leave out val_blur where train_blur is wanted, unless there is nothing else."""
+    splits = {file: side_split(file.parts[found[0]], side) for file, found in positions.items()}
+    wanted = {file: positions[file] for file, each in splits.items() if each in ("", *SPLIT_NAMES[split])}
+    return wanted or positions
 
 
-def _with_folder(files: Iterable[Path], folder: str) -> list[Path]:
-    return [file for file in files if folder in file.parts[:-1]]
-
-
-def _replace_folder(file: Path, old: str, new: str) -> list[Path]:
-    """Return the paths that `file` becomes when one folder called `old` is replaced by `new`."""
+def _key(file: Path, position: int, side: str) -> _Key:
+    """Return what is equal in two partners: the path with the split alone in the place of the side's folder."""
     parts = file.parts
-    return [Path(*parts[:i], new, *parts[i + 1 :]) for i, part in enumerate(parts[:-1]) if part == old]
+    return (*parts[:position], f"/{side_split(parts[position], side)}", *parts[position + 1 :])
 
 
-def _without_folder(file: Path, folder: str) -> str:
-    return Path(*(part for part in file.parts[:-1] if part != folder), file.name).as_posix()
+def _find_partners(
+    blurry: Mapping[Path, list[_Key]], sharp: Mapping[Path, list[_Key]]
+) -> tuple[dict[Path, Path], list[str]]:
+    """Return the partner of each blurry file that has one, and a note on those found by their stems alone."""
+    partners = _with_equal_keys(blurry, sharp)
+    taken = set(partners.values())
+    loose_blurry, loose_sharp = (
+        {file: [*map(_loose, keys)] for file, keys in side.items() if file not in used}
+        for side, used in ((blurry, partners.keys()), (sharp, taken))
+    )
+    forward, backward = _with_equal_keys(loose_blurry, loose_sharp), _with_equal_keys(loose_sharp, loose_blurry)
+    by_stem = {file: partner for file, partner in forward.items() if backward.get(partner) == file}
+    notes = []
+    if by_stem:
+        shown = some([f"{file} with {partner}" for file, partner in by_stem.items()], 2)
+        notes = [f"partners with other file names, matched by their stems: {shown}"]
+    found = partners | by_stem
+    return {file: found[file] for file in blurry if file in found}, notes
+
+
+def _with_equal_keys(files: Mapping[Path, list[_Key]], others: Mapping[Path, list[_Key]]) -> dict[Path, Path]:
+    """Return for each file the one other file with a key of its own."""
+    by_key = defaultdict(set)
+    for other, keys in others.items():
+        for key in keys:
+            by_key[key].add(other)
+    candidates = {file: set().union(*(by_key[key] for key in keys if key in by_key)) for file, keys in files.items()}
+    return {file: next(iter(found)) for file, found in candidates.items() if len(found) == 1}
+
+
+def _loose(key: _Key) -> _Key:
+    """Return a key without the file's ending, in one of the Unicode forms."""
+    return tuple(unicodedata.normalize("NFC", part) for part in (*key[:-1], Path(key[-1]).stem))
+
+
+def _check_one_split(base: Path, blurry: Iterable[Path], split: str) -> None:
+    other = next(name for name in SPLIT_NAMES if name != split)
+    if any(other in file.parts[:-1] for file in blurry):
+        way_out = f", or unpaired={base} to restore all pictures of it" if split == "test" else ""
+        raise DatasetError(f"{base} has {other}/ further down: give the folder that directly holds {split}/{way_out}")
+
+
+def _split_note(folder: str, side: str, split: str) -> list[str]:
+    if side_split(folder, side) in ("", *SPLIT_NAMES[split]):
+        return []
+    return [f"WARNING: these are the images of {folder}/, used where those of {split} are expected"]
+
+
+def _without(file: Path, positions: list[int]) -> str:
+    return Path(*(part for i, part in enumerate(file.parts) if i not in positions)).as_posix()
 
 
 def _below(base: Path, files: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(base / file for file in files)
 
 
-def _files_alone(base: Path, alone: list[Path], left: list[Path], blur_name: str, sharp_name: str) -> list[Problem]:
+def _files_alone(base: Path, alone: list[Path], left: list[Path], names: tuple[str, str]) -> list[Problem]:
+    blur_name, sharp_name = names
     sides = [side for side in ((blur_name, sharp_name, alone), (sharp_name, blur_name, left)) if side[2]]
     if not sides:
         return []

@@ -29,8 +29,9 @@ import numpy as np
 from PIL import Image
 
 from datasets.discovery.header_checks import PUBLISHED_COUNTS
+from datasets.discovery.layout_table import GAMMA_DIR
 from datasets.discovery.layouts import ImageSet
-from datasets.discovery.pairing import GAMMA_DIR, Problem
+from datasets.discovery.pairing import Problem
 from models.blocks import MIN_SIZE
 from utils.common.errors import UserError, some
 from utils.images.codecs import read_image

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.discovery.pairing import GAMMA_DIR, SHARP_DIR, list_images
+from datasets.discovery.layout_table import GAMMA_DIR, SHARP_DIR
+from datasets.discovery.listing import list_images
 from utils.common.errors import UserError, some
 from utils.common.files import atomic_write
 from utils.images.codecs import UnreadableError, read_image, write_png

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets import SPLITS, DatasetError, ImageSet, list_files, parse_source, pictures, scan_dataset
 from datasets.discovery.header_checks import combine_problems
-from datasets.discovery.pairing import images_among
+from datasets.discovery.listing import images_among
 from utils.common.errors import UserError, some
 from utils.video.encoder import output_name
 from utils.video.reader import is_video

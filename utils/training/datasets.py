@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datasets import ImageSet, find_images, parse_source, quick_check
-from utils.common.errors import UserError
+from utils.common.errors import UserError, some
 from utils.images.codecs import inspect_image
 from utils.metrics.numpy_metrics import MIN_SCORED_SIDE
 
@@ -41,9 +42,16 @@ def find_training_sets(sources: Sequence[str], split: str, blur_dir: str, flag: 
 
 
 def find_data(
-    trainset_dir: Sequence[str], valset_dir: Sequence[str], blur_dir: str, blur: Sequence[str], stages: Sequence[str]
+    trainset_dir: Sequence[str],
+    valset_dir: Sequence[str],
+    blur_dir: str,
+    blur: Sequence[str],
+    patch_size: int,
+    stages: Sequence[str],
 ) -> tuple[list[ImageSet], list[ImageSet]]:
     """Return the sets to train some stages on and to validate on; see the flags of DR_training.py of these names.
+
+    Prints what was found, with warnings of frames smaller than a patch, and of training without sharp images.
 
     Raises:
         UserError: one cannot be used, or a stage has no sharp images.
@@ -55,9 +63,32 @@ def find_data(
     if list(stages) != ["finetune"] and not any(image_set.paired for image_set in image_sets):
         named = stages[0] if len(stages) == 1 else "all"
         raise UserError(f"--stage {named} needs sharp images, and no set of --trainset_dir has any; add some")
+    if not any(image_set.paired for image_set in image_sets):
+        print(
+            "WARNING: no set of --trainset_dir has sharp images, and the reblurring consistency loss alone prefers a "
+            "network that leaves its input as it is (docs/results.md): add pairs"
+        )
+    for line in _small_frames(image_sets, patch_size):
+        print(line)
     for image_set in validation_sets:
         check_scorable(image_set)
     return image_sets, validation_sets
+
+
+def _small_frames(image_sets: Sequence[ImageSet], patch_size: int) -> list[str]:
+    """Return a warning of frames that do not hold a patch."""
+    files = list(dict.fromkeys(path for image_set in image_sets for path in image_set.blurry))
+    with ThreadPoolExecutor() as pool:
+        sizes = pool.map(inspect_image, files)
+        small = [
+            str(file) for file, size in zip(files, sizes, strict=True) if min(size.height, size.width) < patch_size
+        ]
+    if not small:
+        return []
+    return [
+        f"WARNING: {len(small):,} of {len(files):,} frames are smaller than a patch of {patch_size}×{patch_size} px "
+        f"and are continued by their mirror images: {some(small, 2)}; a smaller --patch_size avoids it"
+    ]
 
 
 def sets_of(stage: str, image_sets: Sequence[ImageSet]) -> list[ImageSet]:

@@ -11,10 +11,12 @@ from utils.common.errors import UserError
 from utils.testing.inputs import find_inputs
 
 
-@pytest.mark.parametrize("names", [("Blur", "Sharp"), ("lq", "gt"), ("blurry", "ground_truth")])
+@pytest.mark.parametrize(
+    "names", [("blurry", "ground_truth"), ("train_blur_bicubic", "train_sharp_bicubic"), ("A", "HQ")]
+)
 def test_sides_under_other_names_are_not_unpaired(tmp_path, names):
     save_all(tmp_path, *(f"{name}/1.png" for name in names))
-    with pytest.raises(DatasetError, match=f"{min(names)}/, {max(names)}/, but these are not both sides of pairs"):
+    with pytest.raises(DatasetError, match=f"{names[1]}/, but these are not both sides of pairs"):
         find_images(tmp_path, "test")
 
 
@@ -24,6 +26,14 @@ def test_a_side_given_alone_is_not_unpaired(tmp_path, side, partner):
     with pytest.raises(DatasetError, match=f"one of, .*{side}/.*For images without ground truth write unpaired="):
         find_images(tmp_path / side, "test")
     assert len(find_images(tmp_path / side, "test", "unpaired")) == 1
+
+
+def test_folders_that_may_be_pairs_are_only_when_the_user_says_so(tmp_path):
+    save_all(tmp_path, "{trainA,trainB}/{1,2}.png")
+    with pytest.raises(DatasetError, match=r"If traina/ is blurry and trainb/ its sharp partner, write paired="):
+        find_images(tmp_path, "train")
+    images = find_images(tmp_path, "train", "paired")
+    assert [path.parent.name for path in (images.blurry[0], images.sharp[0])] == ["trainA", "trainB"]
 
 
 def test_a_folder_called_blur_without_neighbours_is_just_a_folder(tmp_path):

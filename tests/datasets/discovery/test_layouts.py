@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets import DatasetError, find_images, parse_source
-from datasets.discovery import header_checks, pairing
+from datasets.discovery import header_checks, listing
 from tests.support.samples import SAMPLES, save, save_all
 
 LAYOUTS = {  # below a split's folder: the blurry file, its partner, its name in the set, and the layout's text
@@ -197,10 +197,10 @@ def test_sides_may_be_used_as_unpaired_when_asked_for(tmp_path):
 
 @pytest.mark.parametrize("kind", [None, "gopro", "paired"])
 def test_files_without_partner(tmp_path, kind):
-    save_all(tmp_path, "S/blur/{1,2}.png", "S/sharp/{1,3}.png", "T/blur/1.png", "T/sharp/1.jpg")
+    save_all(tmp_path, "S/blur/{1,2}.png", "S/sharp/{1,3}.png", "T/blur/1.png", "T/sharp/2.jpg")
     expected = (
         r"2 in blur/ without a partner in sharp/ \(S/blur/2\.png, T/blur/1\.png\); "
-        r"2 in sharp/ without a partner in blur/ \(S/sharp/3\.png, T/sharp/1\.jpg\)"
+        r"2 in sharp/ without a partner in blur/ \(S/sharp/3\.png, T/sharp/2\.jpg\)"
     )
     with pytest.raises(DatasetError, match=expected):
         find_images(tmp_path, "test", kind)
@@ -283,7 +283,7 @@ def test_pictures_that_cannot_be_read_here_are_counted(tmp_path, monkeypatch):
     for name in ("b.HEIC", "x/c.heic", "d.nef", "e.gif", ".f.gif", "g.txt", "h.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    for module in (header_checks, pairing):
+    for module in (header_checks, listing):
         monkeypatch.setattr(module, "SUFFIXES", (".png",))  # as without pillow-heif
     images = find_images(tmp_path, "test")
     skipped = "WARNING: skipped, as they cannot be read here: 2 .heic, 1 .nef, 1 .gif; "

@@ -1,0 +1,82 @@
+"""The table of layouts: names of the folders that hold the two sides of pairs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+SPLIT_NAMES = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+SPLITS = tuple(SPLIT_NAMES)
+SHARP_DIR, GAMMA_DIR = "sharp", "blur_gamma"
+GT_DIR, HIDE_TEST_DIRS = "GT", ("test-close-ups", "test-long-shot")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A row: two folders at the same place of two paths that are equal otherwise.
+
+    Names are in lower case, and found in any case and with a split in front: blur, Blur, train_blur.
+
+    Attributes:
+        blurry: name of the blurry side's folder.
+        sharp: name of the sharp side's folder.
+        seen_in: data sets that use the names.
+        sure: whether folders with these names hold pairs wherever both are found; if not, the user has to say so.
+    """
+
+    blurry: str
+    sharp: str
+    seen_in: str = "any pairs"
+    sure: bool = True
+
+
+LAYOUTS = (  # the first row of which both sides are found is used
+    Layout("blur", SHARP_DIR, "GoPro, REDS, BSD"),
+    Layout("input", "target", "GoPro and HIDE, other copies"),
+    Layout("inputs", "targets", "GoPro and HIDE, other copies"),
+    Layout("input", "gt", "DVD"),
+    Layout("blur", "gt", "RealBlur"),
+    Layout("lq", "gt", "GoPro and REDS, other copies"),
+    Layout("blurry", SHARP_DIR),
+    Layout("blurred", SHARP_DIR),
+    Layout("traina", "trainb", "copies for CycleGAN", sure=False),
+    Layout("testa", "testb", "copies for CycleGAN", sure=False),
+)
+SHARP_NAMES = {*(layout.sharp for layout in LAYOUTS), "hq", "ground_truth", "groundtruth"}
+BLURRY_NAMES = {*(layout.blurry for layout in LAYOUTS), GAMMA_DIR}
+
+
+def layouts_for(blur_dir: str, kind: str | None) -> list[Layout]:
+    """Return the rows to try, the first of them for `--blur_dir`; those that are not sure only for kind "paired"."""
+    wanted = Layout(_plain(blur_dir), SHARP_DIR)
+    # Another blurry folder was asked for: blur must not take its place.
+    others = [each for each in LAYOUTS if each.blurry != "blur" or wanted.blurry == "blur"]
+    return [wanted, *(each for each in others if each != wanted and (each.sure or kind == "paired"))]
+
+
+def known_pairs() -> str:
+    """Return the names of the table's other pairs, for messages."""
+    return ", ".join(f"{each.blurry}/ and {each.sharp}/" for each in LAYOUTS[1:] if each.sure)
+
+
+@cache
+def side_split(folder: str, side: str) -> str | None:
+    """Return the split in front of a side's name, such as "train" of train_blur, or ""; None for another folder."""
+    name = _plain(folder)
+    if name == side:
+        return ""
+    split, _, rest = name.partition("_")
+    return split if rest == side and any(split in names for names in SPLIT_NAMES.values()) else None
+
+
+def names_a_side(folder: str, names: Iterable[str]) -> bool:
+    """Return whether a folder's name is that of a side, alone or with a split in front."""
+    return any(side_split(folder, name) is not None for name in names)
+
+
+def names_the_sharp_side(folder: str) -> bool:
+    """Return whether a folder's name is that of the sharp side, or has it as one of its words: train_sharp_bicubic."""
+    return names_a_side(folder, SHARP_NAMES) or bool(set(_plain(folder).split("_")) & SHARP_NAMES)
+
+
+def _plain(folder: str) -> str:
+    return folder.lower().replace("-", "_")

@@ -1,0 +1,58 @@
+"""Guards against one side of pairs, or both in a heap, taken for images without ground truth."""
+
+from pathlib import Path
+
+from datasets.discovery.layout_table import (
+    BLURRY_NAMES,
+    LAYOUTS,
+    SHARP_DIR,
+    known_pairs,
+    names_a_side,
+    names_the_sharp_side,
+)
+from datasets.discovery.listing import DatasetError
+from utils.common.errors import some
+
+
+def one_sided_note(files: list[Path]) -> list[str]:
+    """Return a warning where images that are to be unpaired lie in folders named like the sharp side of pairs."""
+    sharp = [str(file) for file in files if any(names_the_sharp_side(part) for part in file.parts[:-1])]
+    if not sharp:
+        return []
+    return [f"WARNING: {len(sharp):,} of the images look like sharp partners and are taken as blurry: {some(sharp, 2)}"]
+
+
+def check_both_sides(base: Path, files: list[Path], blur_dir: str, unreadable_dirs: dict[Path, str]) -> None:
+    """Do not take one side of a paired set, or both sides in a heap, for unpaired images.
+
+    Raises:
+        DatasetError: folders below, including `unreadable_dirs`, or the given one itself next to its partner, have the
+            name of a side of pairs.
+    """
+
+    def is_side(folder: str) -> bool:
+        return names_a_side(folder, (*BLURRY_NAMES, blur_dir.lower())) or names_the_sharp_side(folder)
+
+    for path, problem in unreadable_dirs.items():
+        if any(map(is_side, path.parts)):
+            raise DatasetError(problem)
+    found = {part for file in files for part in file.parts[:-1] if is_side(part)}
+    here = base.resolve()
+    if is_side(here.name):
+        neighbours = {path.name for path in here.parent.iterdir() if path.is_dir() and is_side(path.name)}
+        found |= neighbours if len(neighbours) > 1 else set()
+    if not found:
+        return
+    variant = " (or name another blurry folder with --blur_dir)" if blur_dir not in found else ""
+    raise DatasetError(
+        f"{base} holds, or is one of, {', '.join(f'{name}/' for name in sorted(found))}, but these are not both "
+        f"sides of pairs here: expected a folder with {blur_dir}/ and {SHARP_DIR}/, or {known_pairs()}{variant}."
+        f"{_advice_if_unsure(base, found)} For images without ground truth write unpaired={base}"
+    )
+
+
+def _advice_if_unsure(base: Path, folders: set[str]) -> str:
+    for layout in LAYOUTS:
+        if not layout.sure and {layout.blurry, layout.sharp} <= {folder.lower() for folder in folders}:
+            return f" If {layout.blurry}/ is blurry and {layout.sharp}/ its sharp partner, write paired={base}."
+    return ""

@@ -1,0 +1,99 @@
+"""The table of layouts: pairs where the folders' names say so, and which data set they are."""
+
+import unicodedata
+
+import pytest
+
+from datasets import DatasetError, find_images
+from datasets.discovery.layout_table import LAYOUTS
+from tests.datasets.discovery.test_layouts import HIDE, found
+from tests.support.samples import ROOT, save_all
+
+
+@pytest.mark.parametrize("layout", [each for each in LAYOUTS if each.sure], ids=lambda row: f"{row.blurry}-{row.sharp}")
+@pytest.mark.parametrize("case", [str.lower, str.capitalize, str.upper])
+def test_every_row(tmp_path, layout, case):
+    blurry, sharp = case(layout.blurry), case(layout.sharp)
+    save_all(tmp_path, f"S/{{{blurry},{sharp}}}/1.png", f"T/{{{blurry},{sharp}}}/a/1.png")
+    images, pairs = found(tmp_path)
+    assert pairs == [
+        (f"S/{blurry}/1.png", f"S/{sharp}/1.png", "S/1.png"),
+        (f"T/{blurry}/a/1.png", f"T/{sharp}/a/1.png", "T/a/1.png"),
+    ]
+    assert (images.kind, images.notes) == ("paired", ())
+
+
+def test_reds(tmp_path):
+    """Its archives unpacked into one folder, and each split by itself."""
+    save_all(tmp_path, *(f"{split}_{{blur,sharp}}/00{i}/0.png" for i, split in enumerate(("train", "val"))))
+    for split, name, i in (("train", "train", 0), ("test", "val", 1)):
+        images, pairs = found(tmp_path, split)
+        assert pairs == [(f"{name}_blur/00{i}/0.png", f"{name}_sharp/00{i}/0.png", f"00{i}/0.png")]
+        assert images.kind == "paired"
+        assert [note.partition(":")[0] for note in images.notes] == ["2 images in other folders are not used"]
+    save_all(tmp_path / "apart", "train/train_{blur,sharp}/0/0.png", "val/val_{blur,sharp}/0/1.png")
+    assert found(tmp_path / "apart", "test")[1] == [("val/val_blur/0/1.png", "val/val_sharp/0/1.png", "0/1.png")]
+
+
+def test_other_split_in_the_sides_names_is_noted(tmp_path):
+    save_all(tmp_path, "train_{blur,sharp}/0.png")
+    assert find_images(tmp_path, "test").notes == (
+        "WARNING: these are the images of train_blur/, used where those of test are expected",
+    )
+    assert not find_images(tmp_path, "train").notes
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        (HIDE, "hide"),
+        (("test/a/12fromGOPR1096.MP4.png", "GT/12fromGOPR1096.MP4.png"), "hide"),
+        (("test/LR/3.png", "GT/3.png"), "paired"),
+        (("HQ-ish/3.png", "GT/3.png"), "paired"),
+        (("LQ/3.png", "GT/3.png"), "paired"),
+        (("LQ/GOPR0384_11_00-000001.png", "GT/GOPR0384_11_00-000001.png"), "gopro"),
+        (("SEQ_1/{input,GT}/00001.jpg", "SEQ_2/{input,GT}/00001.jpg"), "paired"),
+    ],
+)
+def test_gt_beside_another_folder_is_hide_by_hides_own_names_alone(tmp_path, files, kind):
+    save_all(tmp_path, *files)
+    images = find_images(tmp_path, "test")
+    assert (images.kind, images.paired) == (kind, True)
+    assert not [note for note in images.notes if "hide" in note and kind != "hide"]
+
+
+def test_masks_of_hide_are_no_images(tmp_path):
+    save_all(tmp_path, *HIDE, "test/masks/{3,4,5}.png")
+    images = find_images(tmp_path, "test")
+    assert (images.kind, len(images)) == ("hide", 2)
+    assert "3 images in other folders are not used: masks/3.png, masks/4.png and 1 more" in str(images.notes)
+
+
+@pytest.mark.parametrize(
+    ("blurry", "sharp"),
+    [
+        ("blur/1.jpg", "sharp/1.png"),
+        ("blur/1.PNG", "sharp/1.png"),
+        *((f"S/{a}/é.png", f"S/{b}/é.png") for a, b in (("blur", "sharp"), ("input", "target"))),
+        ("train/1.jpg", "GT/1.png"),
+    ],
+)
+def test_partners_by_stem_where_that_is_unique(tmp_path, blurry, sharp):
+    blurry, sharp = unicodedata.normalize("NFC", blurry), unicodedata.normalize("NFD", sharp)
+    save_all(tmp_path, blurry, sharp)
+    images, pairs = found(tmp_path, "train")
+    assert [pair[:2] for pair in pairs] == [(blurry, sharp)]
+    (note,) = images.notes
+    assert note.startswith("partners with other file names, matched by their stems: ")
+
+
+def test_partners_by_stem_are_refused_where_two_fit(tmp_path):
+    save_all(tmp_path, "blur/{1.jpg,1.webp,2.jpg,3.png}", "sharp/{1.png,2.png,2.bmp,3.png,3.jpg}")
+    with pytest.raises(DatasetError, match=r"3 in blur/ without .*2\.jpg\); 4 in sharp/ without .* \(sharp/1\.png"):
+        find_images(tmp_path, "test")
+
+
+def test_docs_name_every_row():
+    text = (ROOT / "docs" / "data.md").read_text().lower()
+    for layout in LAYOUTS:
+        assert f"`{layout.blurry}/` + `{layout.sharp}/`" in text

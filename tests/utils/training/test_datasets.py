@@ -1,0 +1,37 @@
+"""What a training run says of its image sets before it starts."""
+
+import pytest
+
+from tests.support.samples import save, save_all
+from utils.training import find_data
+
+
+def lines_of(capsys, *roots: str, patch_size: int = 8, stages: tuple[str, ...] = ("finetune",)) -> list[str]:
+    find_data(roots, (), "blur", (), patch_size, stages)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_frames_smaller_than_a_patch_are_counted(tmp_path, capsys):
+    for name, size in {"a": (64, 63), "b": (64, 64), "c": (30, 100)}.items():
+        for side in ("blur", "sharp"):
+            save(tmp_path / side / f"{name}.png", size=size)
+    (line,) = (line for line in lines_of(capsys, f"3*{tmp_path}", patch_size=64) if "patch" in line)
+    assert line.startswith(
+        "WARNING: 2 of 3 frames are smaller than a patch of 64×64 px and are continued by their mirror"
+    )
+    assert f"{tmp_path}/blur/a.png, {tmp_path}/blur/c.png" in line
+    assert not [line for line in lines_of(capsys, str(tmp_path), patch_size=30) if "patch" in line]
+
+
+@pytest.mark.parametrize("with_pairs", [False, True])
+def test_photographs_alone_are_warned_of(tmp_path, capsys, with_pairs):
+    save_all(tmp_path, "photographs/1.png", "pairs/{blur,sharp}/1.png")
+    roots = [f"{tmp_path}/photographs", *([f"{tmp_path}/pairs"] if with_pairs else [])]
+    warned = any("leaves its input as it is" in line for line in lines_of(capsys, *roots))
+    assert warned != with_pairs
+
+
+def test_reds_is_trained_on_as_pairs(tmp_path, capsys):
+    save_all(tmp_path, "{train_blur,train_sharp,val_blur,val_sharp}/000/{1,2}.png")
+    (first, *_) = lines_of(capsys, str(tmp_path))
+    assert first == f"{tmp_path}: paired, 2 pairs ({{train_blur,train_sharp}}/000/*.png)"
