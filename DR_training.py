@@ -62,6 +62,7 @@ from utils.training import (
     resume_settings,
     sets_of,
     validate,
+    warn_of_small_frames,
 )
 
 MAX_WIDTH = 512  # 3.8 billion parameters
@@ -230,7 +231,9 @@ def make_stage(name: str, args: argparse.Namespace, device: torch.device) -> Sta
     else:
         reblurring = load_reblurring_net(files["reblurring_weights"])
         stage = Finetune(load_deblurring_net(files["deblurring_weights"]), reblurring, args.lambda_A, args.lambda_B)
-    width = args.width if name == "reblur" else stage.network.arguments["width"]
+    width = stage.network.arguments["width"] * (2 if name == "reblur" else 1)
+    if width != args.width:
+        print(f"--width {args.width} is for new networks: those that were given have a width of {width}")
     for each in (each for each in stage.modules() if isinstance(each, DeblurringNet | ReblurringNet)):
         each.deform_op = pick_deform_op(args.deform_op, device, width)
     # PyTorch's types lack memory_format.
@@ -380,9 +383,8 @@ def main(args: argparse.Namespace) -> None:
             check_no_overwrite(args.output_dir, stages, args.resume, args.overwrite)
             check_writable(args.output_dir, "--output_dir")
             check_writable(args.log_dir, "--log_dir")
-        image_sets, validation_sets = find_data(
-            args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, args.patch_size, stages
-        )
+        image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, stages)
+        warn_of_small_frames(image_sets, args.patch_size)
         check_outputs_outside_inputs(image_sets, args.output_dir, args.log_dir, args.cache_dir)
         if args.cache_dir and distributed.local_rank == 0:
             fill_cache(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)))

@@ -7,6 +7,7 @@ import pickle
 import textwrap
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,9 +18,11 @@ from torch import Tensor
 from .deblurring_net import DeblurringNet
 from .reblurring_net import ReblurringNet
 from .released_names import DEBLURRING_KEY, REBLURRING_KEY, from_released
+from .state_dicts import find_state_dict, without_prefixes
 
 STAGE_FILES = {"reblur": "ReBlurringNet.pth", "deblur": "DeblurringNet_NF.pth", "finetune": "DeblurringNet_FT.pth"}
 BUNDLED = Path(__file__).resolve().parents[1] / "final_model" / STAGE_FILES["deblur"]
+EXPORTED = "ASPDC deblurring network"  # in the metadata of exported files
 _KEYS = {DeblurringNet: DEBLURRING_KEY, ReblurringNet: REBLURRING_KEY}
 _WHAT = {DEBLURRING_KEY: "deblurring", REBLURRING_KEY: "reblurring"}
 _LOADERS = {DEBLURRING_KEY: "load_deblurring_net", REBLURRING_KEY: "load_reblurring_net"}
@@ -33,10 +36,10 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """A file's content under our names; `arguments` is None in the released format."""
+    """A file's content under our names, and the arguments of the network, recorded or derived."""
 
     state: dict[str, Tensor]
-    arguments: dict[str, Any] | None
+    arguments: dict[str, Any]
     version: str
 
 
@@ -69,66 +72,99 @@ def _not_finite(state: dict[str, Tensor]) -> list[str]:
 
 
 def load_deblurring_net(
-    path: Path | str, device: torch.device | str = "cpu", modulation: str = "auto", deform_op: str = "auto"
+    path: Path | str,
+    device: torch.device | str = "cpu",
+    modulation: str = "auto",
+    deform_op: str = "auto",
+    log: Callable[[str], None] = print,
 ) -> DeblurringNet:
     """Return the deblurring network of a checkpoint in eval mode.
 
     Args:
-        path: a checkpoint of ours or in the released format.
+        path: a checkpoint of ours or in the released format, or any file with a state dict whose names and shapes fit:
+            by itself, in `params_ema`, `params`, `state_dict` or `model`, behind `module.`, or as safetensors.
         device: where to put the network.
-        modulation: reading of module 0; "auto" is what the file was trained for: as recorded in ours, "released" in
-            the released format. "aligned" or "released" override it.
+        modulation: reading of module 0; "auto" is what the file was trained for: as recorded in ours, "released" where
+            the names are the authors'. "aligned" or "released" override it.
         deform_op: back end, see `DeblurringNet`.
+        log: gets a line where the file does not say itself how it is to be read.
 
     Raises:
         CheckpointError: no such file, or one that does not hold this network.
     """
-    checkpoint = _read(Path(path), DEBLURRING_KEY)
-    arguments = {"modulation": "released"} if checkpoint.arguments is None else dict(checkpoint.arguments)
-    if modulation != "auto":
-        arguments["modulation"] = modulation
-    return _build(DeblurringNet, Path(path), checkpoint, arguments | {"deform_op": deform_op}).to(device)
+    checkpoint = _read(Path(path), DEBLURRING_KEY, modulation, log)
+    return _build(DeblurringNet, Path(path), checkpoint, checkpoint.arguments | {"deform_op": deform_op}).to(device)
 
 
-def load_reblurring_net(path: Path | str, device: torch.device | str = "cpu", deform_op: str = "auto") -> ReblurringNet:
-    """Return the reblurring network of a checkpoint of ours, or in the released format, in eval mode.
+def load_reblurring_net(
+    path: Path | str,
+    device: torch.device | str = "cpu",
+    deform_op: str = "auto",
+    log: Callable[[str], None] = print,
+) -> ReblurringNet:
+    """Return the reblurring network of a checkpoint in eval mode; see `load_deblurring_net`.
 
     Args:
         path: the file.
         device: where to put the network.
         deform_op: back end, see `ReblurringNet`.
+        log: gets a line where the file does not say itself how it is to be read.
 
     Raises:
         CheckpointError: no such file, or one that does not hold this network.
     """
-    checkpoint = _read(Path(path), REBLURRING_KEY)
-    arguments = (checkpoint.arguments or {}) | {"deform_op": deform_op}
-    return _build(ReblurringNet, Path(path), checkpoint, arguments).to(device)
+    checkpoint = _read(Path(path), REBLURRING_KEY, "auto", log)
+    return _build(ReblurringNet, Path(path), checkpoint, checkpoint.arguments | {"deform_op": deform_op}).to(device)
 
 
-def _read(path: Path, key: str) -> _Checkpoint:
+def _read(path: Path, key: str, modulation: str, log: Callable[[str], None]) -> _Checkpoint:
     content = load_file(path)
-    if not isinstance(content, dict) or not any(isinstance(content.get(known), dict) for known in _WHAT):
-        found = _listed(sorted(map(str, content))) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(
-            f"{path} is not a checkpoint of ASPDC: expected a dict with {DEBLURRING_KEY} or {REBLURRING_KEY}, "
-            f"found {found}"
-        )
-    if not isinstance(content.get(key), dict):
-        other = next(known for known in _WHAT if known in content)
-        raise CheckpointError(
-            f"{path} holds a {_WHAT[other]} network, expected a {_WHAT[key]} network; give the right file, or read "
-            f"this one with {_LOADERS[other]}"
-        )
-    if not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in content[key].values()):
+    raw, notes = _state_in(path, content, key)
+    if not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in raw.values()):
         raise CheckpointError(f"{path} was changed by hand: {key} holds something other than floating-point tensors")
-    if broken := _not_finite(content[key]):
+    if broken := _not_finite(raw):
         raise CheckpointError(f"{path} holds weights that are not finite ({_listed(broken)}): its training diverged")
+    plain, prefix = without_prefixes(raw)
+    notes += [f"names without their {prefix}"] if prefix else []
+    state = from_released(plain, key)
     if "arguments" in content:
         if not isinstance(content["arguments"], dict):
             raise CheckpointError(f"{path} was changed by hand: its arguments are no dict")
-        return _Checkpoint(content[key], content["arguments"], str(content.get("version")))
-    return _Checkpoint(from_released(content[key], key), None, "the released format")
+        arguments, version = dict(content["arguments"]), str(content.get("version"))
+    else:
+        arguments, version = {}, "unknown"
+        if "head.0.weight" in state:
+            arguments["width"] = len(state["head.0.weight"])
+        if key == DEBLURRING_KEY:
+            ours = state.keys() == plain.keys()
+            arguments["modulation"] = "aligned" if ours else "released"
+            if ours and modulation == "auto":
+                notes.append("no record of its training: module 0 is read as aligned")
+    if key == DEBLURRING_KEY and modulation != "auto":
+        arguments["modulation"] = modulation
+    if notes:
+        log(f"{path}: {'; '.join(notes)}")
+    return _Checkpoint(state, arguments, version)
+
+
+def _state_in(path: Path, content: Any, key: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the state dict for a network in a file's content, and a note on where it was, unless at its own place."""
+    if isinstance(content, dict):
+        if isinstance(content.get(key), dict):
+            return content[key], []
+        if other := next((known for known in _WHAT if isinstance(content.get(known), dict)), None):
+            raise CheckpointError(
+                f"{path} holds a {_WHAT[other]} network, expected a {_WHAT[key]} network; give the right file, or read "
+                f"this one with {_LOADERS[other]}"
+            )
+    if (found := find_state_dict(content)) is None:
+        listed = _listed(sorted(map(str, content))) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(
+            f"{path} is not a checkpoint of ASPDC: expected a dict with {DEBLURRING_KEY} or {REBLURRING_KEY}, or a "
+            f"state dict, found {listed}"
+        )
+    state, place = found
+    return state, [f"state dict in {place}" if place else "a state dict alone"]
 
 
 def load_file(path: Path) -> Any:
@@ -141,6 +177,8 @@ def load_file(path: Path) -> Any:
         raise CheckpointError(f"{path} is a folder, expected a checkpoint file such as {STAGE_FILES['finetune']}")
     if not path.exists():
         raise CheckpointError(_missing(path))
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
     try:
         if zipfile.is_zipfile(path) and (part := zipfile.ZipFile(path).testzip()):
             raise RuntimeError(f"checksum of {part}")  # PyTorch itself does not compare them
@@ -157,6 +195,22 @@ def load_file(path: Path) -> Any:
             f"{path} ({path.stat().st_size:,} bytes) is truncated or damaged; copy, download or train it again "
             f"({str(error).partition(chr(10))[0]})"
         ) from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    """Return the content that the file would have as a checkpoint: a state dict alone, if we did not export it."""
+    from safetensors import SafetensorError, safe_open  # here: of the package, only these files need it
+
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            metadata = file.metadata() or {}
+        if metadata.get("network") != EXPORTED:
+            return state
+        arguments = {"width": int(metadata["width"]), "modulation": metadata["modulation"]}
+        return {DEBLURRING_KEY: state, "arguments": arguments, "version": metadata["version"]}
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged; copy, download or export it again ({error})") from error
 
 
 def _missing(path: Path) -> str:

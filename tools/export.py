@@ -1,5 +1,7 @@
 """The deblurring network in a file that runs without this repository: ONNX, TorchScript or an exported program.
 
+Or its weights alone as safetensors, which this repository and others read without running code.
+
 python -m tools.export --format onnx                                     # final_model/DeblurringNet_NF.onnx
 python -m tools.export --format torchscript --weights trained/DeblurringNet_FT.pth --output deblur.pt
 
@@ -17,7 +19,7 @@ import torch
 
 from models import DeblurringNet
 from models.aspdc import MODULATIONS
-from models.checkpoint import BUNDLED, load_deblurring_net
+from models.checkpoint import BUNDLED, EXPORTED, load_deblurring_net
 from models.deblurring_net import STRIDE
 from tools.export_formats import (
     FIRST_RUNTIME,
@@ -119,7 +121,7 @@ def main(args: argparse.Namespace) -> None:
     modulation = network.arguments["modulation"]
     print(f"{args.weights}: module 0 {modulation}; as {args.format}")
     metadata: Metadata = {
-        "network": "ASPDC deblurring network",
+        "network": EXPORTED,
         "version": __version__,
         "weights": args.weights.name,
         "weights_sha256": file_digest(args.weights),

@@ -4,15 +4,18 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import torchvision.ops  # noqa: F401 registers torch.ops.torchvision; while a network is recorded it is too late
 from torch import Tensor, nn
 
 from models import DeblurringNet
 from models.blocks import MIN_SIZE
+from models.checkpoint import load_deblurring_net
 from models.deblurring_net import STRIDE
 from utils.common.errors import UserError
 
@@ -172,6 +175,11 @@ def load_exported_program(path: Path) -> Function:
         return torch.export.load(file).module()
 
 
+def to_safetensors(network: AnySize, metadata: Metadata) -> bytes:
+    """Return the network's weights under their own names, with `metadata`."""
+    return safetensors.torch.save(network.network.state_dict(), {name: str(each) for name, each in metadata.items()})
+
+
 @dataclass(frozen=True)
 class Format:
     """A kind of file: its suffix, by how much its output may differ from PyTorch's, its writer and its reader."""
@@ -186,4 +194,5 @@ FORMATS = {
     "onnx": Format(".onnx", 1e-3, to_onnx, load_onnx),
     "torchscript": Format(".pt", 1e-5, to_torchscript, torch.jit.load),
     "exported_program": Format(".pt2", 1e-5, to_exported_program, load_exported_program),
+    "safetensors": Format(".safetensors", 0.0, to_safetensors, partial(load_deblurring_net, deform_op="torchvision")),
 }

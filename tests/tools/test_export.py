@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from safetensors import safe_open
 
 from models import DeblurringNet, deblurring_net
 from models.checkpoint import load_deblurring_net
@@ -105,6 +106,18 @@ def test_every_size_gives_what_pytorch_gives(exported):
     for *size, count in ((smallest, smallest + 1, 1), (31, 46, 1), (61, 100, 3), (76, 59, 1), (64, 80, 2)):
         images = crops(*size, count)
         torch.testing.assert_close(run_exported(images), network(images), atol=FORMATS[kind].tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("modulation", ["aligned", "released"])
+def test_safetensors_hold_the_weights_and_how_to_read_them(weights, small_picture, modulation, capsys):
+    source, path = weights / f"{modulation}.pth", weights / f"{modulation}.safetensors"
+    run("--format", "safetensors", "--weights", source, "--check_image", small_picture)
+    network, loaded = load_deblurring_net(source), load_deblurring_net(path)
+    assert loaded.arguments == network.arguments
+    assert all(torch.equal(loaded.state_dict()[name], each) for name, each in network.state_dict().items())
+    assert "no record" not in capsys.readouterr().out
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["weights_sha256"] == file_digest(source)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import DR_training
 from losses import NormalizedMSELoss
 from models import DeblurringNet
 from models.checkpoint import CheckpointError, load_deblurring_net, load_reblurring_net
+from tests.support.networks import SMALL_WIDTH
 from tests.support.processes import run_script
 from tests.support.samples import SAMPLES
 from tests.support.training import arguments, curves, train, values
@@ -196,10 +197,13 @@ def test_a_small_network_overfits_a_real_pair():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "load"), [("reblur", load_reblurring_net), ("deblur", load_deblurring_net)])
-def test_the_first_two_stages_can_start_from_a_network(tmp_path, small_networks, stage, load):
+def test_the_first_two_stages_can_start_from_a_network(tmp_path, small_networks, stage, load, capsys):
     file = {"reblur": "ReBlurringNet.pth", "deblur": "DeblurringNet_NF.pth"}[stage]
     flags = ("--stage", stage, f"--{stage}ring_weights", str(small_networks / file), "--width", "6", "--max_steps", "1")
     train(tmp_path / "new", *flags, "--lr", "1e-4")
+    assert (
+        f"--width 6 is for new networks: those that were given have a width of {SMALL_WIDTH}" in capsys.readouterr().out
+    )
     start, end = (dict(load(folder / file).named_parameters()) for folder in (small_networks, tmp_path / "new/nets"))
     moved = max((end[name] - start[name]).abs().max().item() for name in start)
     assert 0 < moved < 1.01e-4  # Adam's first step is the learning rate

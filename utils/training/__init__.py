@@ -2,7 +2,7 @@
 
 from utils.training.checkpointing import check_same_data
 from utils.training.data import DataSettings, TrainingData, fill_cache
-from utils.training.datasets import check_outputs_outside_inputs, find_data, sets_of
+from utils.training.datasets import check_outputs_outside_inputs, find_data, sets_of, warn_of_small_frames
 from utils.training.nonfinite_guard import NonFiniteGuard
 from utils.training.optimization import OptimizationSettings, TrainingState
 from utils.training.progress import Progress, SaveEvery
@@ -39,4 +39,5 @@ __all__ = [
     "resume_settings",
     "sets_of",
     "validate",
+    "warn_of_small_frames",
 ]

@@ -42,16 +42,11 @@ def find_training_sets(sources: Sequence[str], split: str, blur_dir: str, flag: 
 
 
 def find_data(
-    trainset_dir: Sequence[str],
-    valset_dir: Sequence[str],
-    blur_dir: str,
-    blur: Sequence[str],
-    patch_size: int,
-    stages: Sequence[str],
+    trainset_dir: Sequence[str], valset_dir: Sequence[str], blur_dir: str, blur: Sequence[str], stages: Sequence[str]
 ) -> tuple[list[ImageSet], list[ImageSet]]:
     """Return the sets to train some stages on and to validate on; see the flags of DR_training.py of these names.
 
-    Prints what was found, with warnings of frames smaller than a patch, and of training without sharp images.
+    Prints what was found, and a warning of training without sharp images.
 
     Raises:
         UserError: one cannot be used, or a stage has no sharp images.
@@ -68,27 +63,22 @@ def find_data(
             "WARNING: no set of --trainset_dir has sharp images, and the reblurring consistency loss alone prefers a "
             "network that leaves its input as it is (docs/results.md): add pairs"
         )
-    for line in _small_frames(image_sets, patch_size):
-        print(line)
     for image_set in validation_sets:
         check_scorable(image_set)
     return image_sets, validation_sets
 
 
-def _small_frames(image_sets: Sequence[ImageSet], patch_size: int) -> list[str]:
-    """Return a warning of frames that do not hold a patch."""
+def warn_of_small_frames(image_sets: Sequence[ImageSet], patch_size: int) -> None:
+    """Print a warning with the number of training frames that do not hold a patch, if there are any."""
     files = list(dict.fromkeys(path for image_set in image_sets for path in image_set.blurry))
     with ThreadPoolExecutor() as pool:
-        sizes = pool.map(inspect_image, files)
-        small = [
-            str(file) for file, size in zip(files, sizes, strict=True) if min(size.height, size.width) < patch_size
-        ]
-    if not small:
-        return []
-    return [
-        f"WARNING: {len(small):,} of {len(files):,} frames are smaller than a patch of {patch_size}×{patch_size} px "
-        f"and are continued by their mirror images: {some(small, 2)}; a smaller --patch_size avoids it"
-    ]
+        infos = pool.map(inspect_image, files)
+    small = [str(file) for file, info in zip(files, infos, strict=True) if min(info.height, info.width) < patch_size]
+    if small:
+        print(
+            f"WARNING: {len(small):,} of {len(files):,} frames are smaller than a patch of {patch_size}×{patch_size} "
+            f"px and are continued by their mirror images: {some(small, 2)}; a smaller --patch_size avoids it"
+        )
 
 
 def sets_of(stage: str, image_sets: Sequence[ImageSet]) -> list[ImageSet]:

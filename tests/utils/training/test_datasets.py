@@ -3,11 +3,12 @@
 import pytest
 
 from tests.support.samples import save, save_all
-from utils.training import find_data
+from utils.training import find_data, warn_of_small_frames
 
 
 def lines_of(capsys, *roots: str, patch_size: int = 8, stages: tuple[str, ...] = ("finetune",)) -> list[str]:
-    find_data(roots, (), "blur", (), patch_size, stages)
+    image_sets, _ = find_data(roots, (), "blur", (), stages)
+    warn_of_small_frames(image_sets, patch_size)
     return capsys.readouterr().out.splitlines()
 
 
