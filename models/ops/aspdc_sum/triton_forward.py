@@ -11,7 +11,12 @@ from .triton_records import corner_weight, tile_pixel
 def blend1(v, w, BLEND: tl.constexpr):
     if BLEND == "bf16x2":
         return tl.inline_asm_elementwise(
-            "mul.rn.bf16x2 $0, $1, $2;", "=r,r,r", [v, w], dtype=tl.bfloat16, is_pure=True, pack=2
+            "{ .reg .b32 z; mov.b32 z, 0x80008000; fma.rn.bf16x2 $0, $1, $2, z; }",
+            "=r,r,r",
+            [v, w],
+            dtype=tl.bfloat16,
+            is_pure=True,
+            pack=2,
         )
     elif BLEND == "f16x2":
         return tl.inline_asm_elementwise(
@@ -28,8 +33,8 @@ def blend4(va, vb, vc, vd, wa, wb, wc, wd, BLEND: tl.constexpr):
     """The modulated sample. 16-bit types: in fp32, or two channels per instruction in their own type."""
     if BLEND == "bf16x2":
         return tl.inline_asm_elementwise(
-            "mul.rn.bf16x2 $0, $1, $5; fma.rn.bf16x2 $0, $2, $6, $0; fma.rn.bf16x2 $0, $3, $7, $0; "
-            "fma.rn.bf16x2 $0, $4, $8, $0;",
+            "{ .reg .b32 z; mov.b32 z, 0x80008000; fma.rn.bf16x2 $0, $1, $5, z; fma.rn.bf16x2 $0, $2, $6, $0; "
+            "fma.rn.bf16x2 $0, $3, $7, $0; fma.rn.bf16x2 $0, $4, $8, $0; }",
             "=&r,r,r,r,r,r,r,r,r",
             [va, vb, vc, vd, wa, wb, wc, wd],
             dtype=tl.bfloat16,
