@@ -11,7 +11,8 @@ from torch import Tensor
 
 DEFORM_OPS = ("auto", "fused", "mmcv", "torchvision")
 OLDEST_TRITON = (3, 6)
-OLDEST_GPU = (9, 0)
+OLDEST_GPU = (8, 0)  # compute capability for which the kernels compile
+MEASURED_GPU = (9, 0)  # from here on they are known to be right and fast, and taken by "auto"
 CHANNEL_MULTIPLE = 16
 
 
@@ -25,7 +26,8 @@ def resolve_deform_op(deform_op: str, device: torch.device | str, channels: int 
     """Return the back end that `deform_op` means for an ASPDC on `device`: "fused", "mmcv" or "torchvision".
 
     Args:
-        deform_op: one of `DEFORM_OPS`; "auto" is fused where that can run, else mmcv where usable, else torchvision.
+        deform_op: one of `DEFORM_OPS`; "auto" is fused where that is known to run well, else mmcv where usable, else
+            torchvision.
         device: where the tensors lie.
         channels: of the ASPDC, where known.
 
@@ -35,7 +37,7 @@ def resolve_deform_op(deform_op: str, device: torch.device | str, channels: int 
     """
     check_deform_op(deform_op)
     if deform_op in ("auto", "fused"):
-        problem = fused_problem(torch.device(device).type, channels)
+        problem = fused_problem(torch.device(device).type, channels, deform_op)
         if problem is None:
             return "fused"
         if deform_op == "fused":
@@ -74,18 +76,31 @@ def uses_kernels(deform_op: str, x: Tensor) -> bool:
     """
     if deform_op not in ("auto", "fused") or x.device.type == "cpu":
         return False
-    problem = fused_problem(x.device.type)
+    problem = fused_problem(x.device.type, deform_op=deform_op)
     if problem and deform_op == "fused":
         raise RuntimeError(f"deform_op fused is not usable: {problem}")
     return problem is None
 
 
-def fused_problem(device_type: str, channels: int | None = None) -> str | None:
-    """Return why the fused operation cannot run on this kind of device, on so many channels, or None where it can."""
+def fused_problem(device_type: str, channels: int | None = None, deform_op: str = "auto") -> str | None:
+    """Return why the fused operation is not to run on this kind of device, on so many channels, or None where it is.
+
+    GPUs on which nobody has measured it are a reason for "auto", not for "fused".
+    """
     problem = _device_problem(device_type)
     if problem is None and device_type == "cuda" and channels is not None and channels % CHANNEL_MULTIPLE:
         return f"the fused kernels take multiples of {CHANNEL_MULTIPLE} channels, not {channels}"
+    if problem is None and deform_op == "auto" and device_type == "cuda" and not is_measured_gpu():
+        return (
+            "nobody has measured the fused kernels on GPUs of compute capability 8 yet; --deform_op fused takes them "
+            "after a self-test (docs/install.md)"
+        )
     return problem
+
+
+def is_measured_gpu() -> bool:
+    """Return whether the CUDA device, if there is one, is of a kind on which the fused kernels were measured."""
+    return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= MEASURED_GPU
 
 
 @cache
@@ -103,7 +118,7 @@ def _device_problem(device_type: str) -> str | None:
             f"the fused operation needs Triton {'.'.join(map(str, OLDEST_TRITON))} or newer, not {triton.__version__}"
         )
     if torch.cuda.is_available() and torch.cuda.get_device_capability() < OLDEST_GPU:
-        return "the fused kernels use instructions of compute capability 9.0 (Hopper) and newer"
+        return "the fused kernels use instructions of compute capability 8.0 (Ampere) and newer"
     return None
 
 

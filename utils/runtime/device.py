@@ -5,8 +5,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from models.ops.back_ends import fused_problem, resolve_deform_op
+from models.ops.back_ends import fused_problem, is_measured_gpu, resolve_deform_op, resolve_single_op
 from utils.common.errors import UserError
+from utils.runtime.self_test import fused_kernels_fail
 
 Batch = dict[str, Tensor]
 
@@ -36,7 +37,8 @@ def pick_device(name: str) -> torch.device:
 def pick_deform_op(name: str, device: torch.device, width: int) -> str:
     """Return the back end for `name`, for both networks on `device`: "fused", "mmcv" or "torchvision".
 
-    If "auto" is not fused, print the reason.
+    If "auto" is not fused, print the reason. "fused" by name is tested first on a GPU that nobody has measured; another
+    takes its place, with a line, if the test fails.
 
     Args:
         name: one of `models.ops.back_ends.DEFORM_OPS`.
@@ -53,6 +55,9 @@ def pick_deform_op(name: str, device: torch.device, width: int) -> str:
         raise UserError(f"--{error}; or use --deform_op torchvision") from error
     if name == "auto" and chosen != "fused":
         _print_once(f"deformable convolutions by {chosen}, not fused: {fused_problem(device.type, channels)}")
+    if name == "fused" and device.type == "cuda" and not is_measured_gpu() and (reason := _failure_of(device)):
+        chosen = resolve_single_op("auto", device)
+        _print_once(f"deformable convolutions by {chosen}, not fused: the kernels failed their self-test ({reason})")
     if chosen == "fused" and device.type == "cuda":
         # Custom operators import it at their first call, which takes a second or more.
         from torch import _dynamo  # noqa: F401
@@ -62,6 +67,9 @@ def pick_deform_op(name: str, device: torch.device, width: int) -> str:
 @cache
 def _print_once(line: str) -> None:
     print(line)
+
+
+_failure_of = cache(fused_kernels_fail)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
