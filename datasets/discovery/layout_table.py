@@ -33,15 +33,20 @@ LAYOUTS = (  # the first row of which both sides are found is used
     Layout("blur", SHARP_DIR, "GoPro, REDS, BSD"),
     Layout("input", "target", "GoPro and HIDE, other copies"),
     Layout("inputs", "targets", "GoPro and HIDE, other copies"),
+    Layout("blur_crops", "sharp_crops", "GoPro, cut for training"),
+    Layout("input_crops", "target_crops", "GoPro, cut for training"),
     Layout("input", "gt", "DVD"),
     Layout("blur", "gt", "RealBlur"),
     Layout("lq", "gt", "GoPro and REDS, other copies"),
+    Layout("lq", "hq"),
     Layout("blurry", SHARP_DIR),
+    Layout("blurry", "gt"),
     Layout("blurred", SHARP_DIR),
+    Layout("blurred", "gt"),
     Layout("traina", "trainb", "copies for CycleGAN", sure=False),
     Layout("testa", "testb", "copies for CycleGAN", sure=False),
 )
-SHARP_NAMES = {*(layout.sharp for layout in LAYOUTS), "hq", "ground_truth", "groundtruth"}
+SHARP_NAMES = {*(layout.sharp for layout in LAYOUTS), "ground_truth", "groundtruth"}
 BLURRY_NAMES = {*(layout.blurry for layout in LAYOUTS), GAMMA_DIR}
 
 

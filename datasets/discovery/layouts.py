@@ -21,7 +21,7 @@ from datasets.discovery.layout_table import (
 )
 from datasets.discovery.listing import DatasetError, images_among, list_files
 from datasets.discovery.pairing import Match, Problem, find_gt, match_gt, match_sides, match_unpaired
-from datasets.discovery.side_guards import check_both_sides, one_sided_note
+from datasets.discovery.side_guards import alike_folders_note, check_both_sides, one_sided_note
 from utils.common.errors import some
 from utils.images.codecs import SUFFIXES
 
@@ -168,7 +168,7 @@ def scan_dataset(
             match = match_gt(base, files, gt)
         if match is None and kind is None:
             check_both_sides(base, files, blur_dir, unreadable_dirs)
-            match = match_unpaired(base, files)
+            match, notes = match_unpaired(base, files), alike_folders_note(files)
     if unreadable_dirs and (match is None or match.sharp is not None or look_at_unpaired):
         raise DatasetError(next(iter(unreadable_dirs.values())))
     if match is None:

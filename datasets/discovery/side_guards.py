@@ -1,5 +1,6 @@
 """Guards against one side of pairs, or both in a heap, taken for images without ground truth."""
 
+from collections import defaultdict
 from pathlib import Path
 
 from datasets.discovery.layout_table import (
@@ -20,6 +21,23 @@ def one_sided_note(files: list[Path]) -> list[str]:
     if not sharp:
         return []
     return [f"WARNING: {len(sharp):,} of the images look like sharp partners and are taken as blurry: {some(sharp, 2)}"]
+
+
+def alike_folders_note(files: list[Path]) -> list[str]:
+    """Return a warning where a place has just two folders, with files of the same names, as two sides of pairs do."""
+    for depth in range(max((len(file.parts) for file in files), default=0) - 1):
+        folders: dict[Path, dict[str, set[Path]]] = defaultdict(lambda: defaultdict(set))
+        for file in (each for each in files if len(each.parts) > depth):
+            above, here, below = file.parts[:depth], file.parts[depth], file.parts[depth + 1 :]
+            folders[Path(*above)][here if below else ""].add(Path(*below))
+        for above, sides in folders.items():
+            if len(sides) == 2 and "" not in sides and len(set(map(frozenset, sides.values()))) == 1:
+                one, other = sorted(sides)
+                return [
+                    f"WARNING: {above / one}/ and {above / other}/ hold files of the same names, like the two sides of "
+                    f"pairs, and all are taken as blurry; if they are pairs, rename the folders: blur/ and {SHARP_DIR}/"
+                ]
+    return []
 
 
 def check_both_sides(base: Path, files: list[Path], blur_dir: str, unreadable_dirs: dict[Path, str]) -> None:

@@ -14,6 +14,7 @@ PLACES = {
     "params": lambda state: {"params": state},
     "state_dict": lambda state: {"epoch": 3, "state_dict": state},
     "model": lambda state: {"model": state, "optimizer": {"lr": 0.1}},
+    "generator": lambda state: {"generator": state, "optimizer": {"state": {}, "lr": 0.1}},
     "model.state_dict": lambda state: {"model": {"state_dict": state}},
 }
 PREFIXES = ("module.", "_orig_mod.", "module._orig_mod.", "network.")
@@ -90,6 +91,9 @@ def test_safetensors_of_others(tmp_path):
 
 
 def test_other_networks_are_refused(tmp_path):
+    torch.save({"generator": DeblurringNet(4).state_dict(), "critic": {"weight": torch.zeros(1)}}, tmp_path / "two.pth")
+    with pytest.raises(CheckpointError, match=r"two.pth is not a checkpoint of ASPDC: .* found critic, generator"):
+        load(tmp_path / "two.pth")
     torch.save(torch.nn.Linear(2, 3).state_dict(), tmp_path / "x.pth")
     with pytest.raises(
         CheckpointError, match=r"does not fit the deblurring network: .*2 not part of it \(weight, bias\)"

@@ -28,6 +28,23 @@ def test_a_side_given_alone_is_not_unpaired(tmp_path, side, partner):
     assert len(find_images(tmp_path / side, "test", "unpaired")) == 1
 
 
+@pytest.mark.parametrize(
+    ("files", "warned"),
+    [
+        (("{A,B}/{1,2}.png",), True),
+        (("S/{x,y}/{1,2}.png", "T/{x,y}/{1,3}.png"), True),
+        (("{A,B}/0/{1,2}.png", "{A,B}/1/{1,2}.png"), True),
+        (("{A,B,C}/{1,2}.png",), False),
+        (("A/{1,2}.png", "B/{1,3}.png"), False),
+        (("{A,B}/{1,2}.png", "3.png"), False),
+    ],
+)
+def test_two_folders_with_the_same_names_are_warned_of(tmp_path, files, warned):
+    notes = find_images(save_all(tmp_path, *files), "train").notes
+    assert any("hold files of the same names, like the two sides of pairs" in note for note in notes) == warned
+    assert not find_images(tmp_path, "train", "unpaired").notes
+
+
 def test_folders_that_may_be_pairs_are_only_when_the_user_says_so(tmp_path):
     save_all(tmp_path, "{trainA,trainB}/{1,2}.png")
     with pytest.raises(DatasetError, match=r"If traina/ is blurry and trainb/ its sharp partner, write paired="):
