@@ -14,7 +14,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_debl
 from models.checkpoint import STAGE_FILES
 from utils.common.arguments import HelpFormatter, real, settings_of, whole
 from utils.common.errors import UserError
-from utils.common.files import check_writable
+from utils.common.files import check_writable, lock_output_dir
 from utils.common.signals import interruption, sigterm_as_exception
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.device import Batch, pick_deform_op
@@ -374,14 +374,14 @@ def train_stage(
 
 def main(args: argparse.Namespace) -> None:
     """Find the images, then train the requested stages; torchrun calls this once per GPU."""
-    with init_distributed(args.device) as distributed:
+    with init_distributed(args.device) as distributed, ExitStack() as until_the_end:
         stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
         pick_deform_op(args.deform_op, distributed.device, args.width)
         set_precision(args.precision, distributed.device)
         set_deterministic(args.deterministic)
         if distributed.is_main:
+            until_the_end.enter_context(lock_output_dir(args.output_dir, "--output_dir"))
             check_no_overwrite(args.output_dir, stages, args.resume, args.overwrite)
-            check_writable(args.output_dir, "--output_dir")
             check_writable(args.log_dir, "--log_dir")
         image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, stages)
         warn_of_small_frames(image_sets, args.patch_size)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,10 @@ import time
 import pytest
 
 import D_testing
-from tests.support.processes import Script
+from tests.support.processes import Script, run_script
 from tests.support.samples import ROOT
 from utils.common.errors import UserError
-from utils.common.files import lock_output_dir
+from utils.common.files import LOCK, lock_output_dir
 from utils.images.codecs import read_image
 
 
@@ -130,16 +131,18 @@ def test_a_closed_stderr(tmp_path, small_networks, photo):
     assert rows(tmp_path) == ["a.png"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="has no locks of folders")
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="has no such locks")
 def test_two_runs_at_once_do_not_share_a_folder(tmp_path, small_networks, photo):
     photo.save(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
-    message = "another run is writing into --save_dir .*out; wait until it ends"
+    message = f"error: another run (process {os.getpid()} on {platform.node()}) is writing into --save_dir"
     with lock_output_dir(tmp_path / "out", "--save_dir"):
         for more in ((), ("--resume",), ("--overwrite",)):
-            with pytest.raises(UserError, match=message):
-                run(tmp_path, tmp_path / "a.png", more=more)
-    assert not any((tmp_path / "out").iterdir())
+            result = run_script("D_testing.py", *command(tmp_path, tmp_path / "a.png", more=more))
+            assert result.returncode == 2
+            assert message in result.stderr
+            assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK]
     run(tmp_path, tmp_path / "a.png")
     assert rows(tmp_path) == ["a.png"]
 

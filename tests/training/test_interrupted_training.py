@@ -1,6 +1,7 @@
 """Runs that end early: killed, by Ctrl-C and SIGTERM, with a loss that diverges, by paths that cannot be written."""
 
 import os
+import platform
 import random
 import shutil
 import signal
@@ -10,10 +11,11 @@ import pytest
 
 import DR_training
 from models.checkpoint import load_deblurring_net, load_file
-from tests.support.processes import Script, interrupt
+from tests.support.processes import Script, interrupt, run_script
 from tests.support.samples import ROOT
 from tests.support.training import STAGE, arguments, pairs, same, states, train, weights
 from utils.common.errors import UserError
+from utils.common.files import LOCK
 from utils.training.run_log import RunLog
 
 
@@ -113,6 +115,31 @@ def test_ctrl_c_between_batches_of_unequal_size(tmp_path, monkeypatch, step):
     assert f"interrupted after step {step}; the network so far is " in lines[-1]
     assert len([line for line in lines if "epoch" in line]) == 1
     load_deblurring_net(tmp_path / "nets" / "DeblurringNet_NF.pth")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="has no such locks")
+def test_two_runs_at_once_do_not_share_a_folder_and_a_killed_one_leaves_it(tmp_path):
+    def files() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    endless = ("--n_epochs", "100000", "--num_workers", "1")
+    first = Script("DR_training.py", *arguments(tmp_path, *STAGE, *endless), stderr=False)
+    for line in first.stdout:
+        if "epoch 1" in line:
+            break
+    os.kill(first.pid, signal.SIGSTOP)
+    before = files()
+    for more in ((), ("--resume", "auto"), ("--overwrite",)):
+        result = run_script("DR_training.py", *arguments(tmp_path, "--stage", "all", *more))
+        assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+        assert f"another run (process {first.pid} on {platform.node()}) is writing into --output_dir" in result.stderr
+    assert files() == before
+    train(tmp_path / "other", *STAGE, "--max_steps", "1")
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    train(tmp_path, *STAGE, "--resume", "auto", "--max_steps", "1")
+    assert not (tmp_path / "nets" / LOCK).exists()
 
 
 @pytest.mark.parametrize("flag", ["--output_dir", "--log_dir"])

@@ -22,6 +22,7 @@ _HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # several machines may sh
 _TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})\.tmp(\.[^.]*)?", re.DOTALL)
 _STEM_BYTES = 100  # of a temporary name, which is to be no longer than the longest that a file system takes
 _ABANDONED = 24 * 3600  # s
+LOCK = ".aspdc.lock"
 
 
 def _temporary(path: Path) -> Path:
@@ -129,8 +130,9 @@ def check_writable(folder: Path, flag: str) -> None:
 def lock_output_dir(folder: Path, flag: str) -> Iterator[None]:
     """Create and lock a folder for the duration of the block; if it is empty afterwards, remove it.
 
-    The system releases the lock if the process dies. Where the platform (Windows) or the file system has no locks of
-    folders, or the folder may not be listed, none is kept out.
+    What is locked is the file `.aspdc.lock` in it, which names this process, and is removed at the end. The system
+    releases the lock if the process dies; the file that is left then is in nobody's way. Disks that machines share
+    (NFS) know such locks, too. Windows does not: there no run is kept out.
 
     Raises:
         UserError: it cannot be made or written in, or another run is in it; `flag` names the argument to change.
@@ -138,7 +140,7 @@ def lock_output_dir(folder: Path, flag: str) -> Iterator[None]:
     made = not exists(folder)
     check_writable(folder, flag)
     try:
-        with _lock_of(folder, flag):
+        with _locked(folder / LOCK, flag):
             yield
     finally:
         if made:
@@ -147,23 +149,44 @@ def lock_output_dir(folder: Path, flag: str) -> Iterator[None]:
 
 
 @contextmanager
-def _lock_of(folder: Path, flag: str) -> Iterator[None]:
-    handle = None
+def _locked(path: Path, flag: str) -> Iterator[None]:
+    if os.name != "posix":
+        yield
+        return
+    file = _open_locked(path, flag)
     try:
-        try:
-            import fcntl
-
-            handle = os.open(folder, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"another run is writing into {flag} {folder}; wait until it ends, or give another folder"
-            raise UserError(message) from error
-        except (ImportError, OSError):
-            pass
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
+        os.fsync(file)
         yield
     finally:
-        if handle is not None:
-            os.close(handle)
+        with suppress(OSError):
+            path.unlink()  # before the lock is released: afterwards another run may have it
+        os.close(file)
+
+
+def _open_locked(path: Path, flag: str) -> int:
+    import fcntl  # which Windows lacks
+
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            # Not flock: workers inherit that, and hold it for five seconds after this process was killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                print(f"{flag} {path.parent}: the disk has no file locks ({error.strerror}); start no other run there")
+                return file
+            holder = os.pread(file, 1000, 0).decode(errors="replace")
+            os.close(file)
+            raise UserError(
+                f"another run{holder and f' ({holder})'} is writing into {flag} {path.parent}; wait until it ends, or "
+                "give another folder"
+            ) from error
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        os.close(file)  # of a run that ended meanwhile, and removed it
 
 
 def save_tensors(content: Any, path: Path) -> None:
