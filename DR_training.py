@@ -59,6 +59,7 @@ from utils.training import (
     list_digest,
     open_log,
     provenance,
+    remove_temporary_files,
     resume_settings,
     sets_of,
     validate,
@@ -383,6 +384,7 @@ def main(args: argparse.Namespace) -> None:
             until_the_end.enter_context(lock_output_dir(args.output_dir, "--output_dir"))
             check_no_overwrite(args.output_dir, stages, args.resume, args.overwrite)
             check_writable(args.log_dir, "--log_dir")
+            remove_temporary_files(args.output_dir, args.log_dir)
         image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, stages)
         warn_of_small_frames(image_sets, args.patch_size)
         check_outputs_outside_inputs(image_sets, args.output_dir, args.log_dir, args.cache_dir)

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.common.errors import UserError, format_bytes
-from utils.common.files import atomic_write, check_writable
+from utils.common.files import atomic_write, check_writable, remove_stale
 from utils.images.codecs import inspect_image, read_image
 
 _SUFFIX = ".npy"
@@ -34,6 +34,8 @@ class FrameCache:
     def build(self, sources: Sequence[Path], threads: int, skip_broken: bool = False) -> None:
         """Decode the sources that the cache does not hold as they are now, with a progress bar.
 
+        Incomplete files of processes that ended are deleted; other runs may decode into the folder at the same time.
+
         Args:
             sources: image files.
             threads: how many are decoded at a time.
@@ -42,6 +44,7 @@ class FrameCache:
         Raises:
             UserError: the disk is too small for what is missing, or a source cannot be read.
         """
+        remove_stale((self.folder,))
         missing = list({path: source for source in sources if not (path := self._path(source)).exists()}.values())
         if not missing:
             return

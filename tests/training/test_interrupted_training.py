@@ -15,7 +15,7 @@ from tests.support.processes import Script, interrupt, run_script
 from tests.support.samples import ROOT
 from tests.support.training import STAGE, arguments, pairs, same, states, train, weights
 from utils.common.errors import UserError
-from utils.common.files import LOCK
+from utils.common.files import _HOST, LOCK
 from utils.training.run_log import RunLog
 
 
@@ -123,7 +123,7 @@ def test_two_runs_at_once_do_not_share_a_folder_and_a_killed_one_leaves_it(tmp_p
     def files() -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    endless = ("--n_epochs", "100000", "--num_workers", "1")
+    endless = ("--n_epochs", "100000")
     first = Script("DR_training.py", *arguments(tmp_path, *STAGE, *endless), stderr=False)
     for line in first.stdout:
         if "epoch 1" in line:
@@ -140,6 +140,39 @@ def test_two_runs_at_once_do_not_share_a_folder_and_a_killed_one_leaves_it(tmp_p
     first.communicate()
     train(tmp_path, *STAGE, "--resume", "auto", "--max_steps", "1")
     assert not (tmp_path / "nets" / LOCK).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
+def test_what_killed_runs_left_is_removed_at_the_next_start(tmp_path):
+    """Of runs killed in the middle of a state, a network, a table of the log and a frame of the cache."""
+    killed = """
+import os, sys
+from pathlib import Path
+import DR_training
+from utils.common import files
+replace = Path.replace
+def replaced(self, target):
+    if target.suffix == sys.argv[1]:
+        os.kill(os.getpid(), 9)
+    replace(self, target)
+Path.replace = replaced
+DR_training.main(DR_training.parse_args(sys.argv[2:]))
+"""
+    options = arguments(tmp_path, *STAGE, "--n_epochs", "1", "--resume", "auto", "--cache_dir", str(tmp_path / "cache"))
+    folders = {".npy": "cache", ".csv": "log/deblur_*", ".pth": "nets/states/deblur"}
+    for suffix, folder in folders.items():
+        assert run_script("-c", killed, suffix, *options).returncode == -signal.SIGKILL
+        (left,) = tmp_path.glob(f"{folder}/.*.tmp*")
+        assert left.suffix == suffix
+    written = ("nets", "nets/states/deblur", "cache")
+    of_another_host = [tmp_path / folder / ".x.1-00000000.tmp.pth" for folder in written]
+    of_a_live_process = [path.with_name(f".x.{os.getppid()}-{_HOST}.tmp.pth") for path in of_another_host]
+    for path in (*of_another_host, *of_a_live_process):
+        path.write_bytes(b"")
+    train(tmp_path, *STAGE, "--n_epochs", "1", "--resume", "auto", "--cache_dir", str(tmp_path / "cache"))
+    left = {path for path in tmp_path.rglob(".*") if path.is_file()}
+    assert left == {path for path in (*of_another_host, *of_a_live_process) if path.parent.name != "deblur"}
 
 
 @pytest.mark.parametrize("flag", ["--output_dir", "--log_dir"])

@@ -18,7 +18,10 @@ import torch
 
 from utils.common.errors import UserError, format_bytes
 
-_HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # several machines may share a folder
+# Several machines may share a folder, and so may containers of one machine, which number their processes by themselves.
+_NUMBERS = Path("/proc/self/ns/pid")
+_NUMBERED_BY = f"{platform.node()} {_NUMBERS.readlink() if _NUMBERS.is_symlink() else ''}"
+_HOST = f"{zlib.crc32(_NUMBERED_BY.encode()):08x}"
 _TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})\.tmp(\.[^.]*)?", re.DOTALL)
 _STEM_BYTES = 100  # of a temporary name, which is to be no longer than the longest that a file system takes
 _ABANDONED = 24 * 3600  # s
@@ -33,7 +36,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{os.fsdecode(stem)}.{os.getpid()}-{_HOST}.tmp{path.suffix}")
 
 
-def remove_stale(folders: Iterable[Path], below: Iterable[Path] = ()) -> None:
+def remove_stale(folders: Iterable[Path], below: Iterable[Path] = (), locked: Iterable[Path] = ()) -> None:
     """Delete incomplete files of processes that ended; call this before writing.
 
     Files of other machines' processes, which cannot be checked, are deleted after a day.
@@ -41,13 +44,15 @@ def remove_stale(folders: Iterable[Path], below: Iterable[Path] = ()) -> None:
     Args:
         folders: folders to search, which need not exist.
         below: folders to search with all their subfolders.
+        locked: folders in which nothing but runs writes, and this one holds the lock: all of theirs have ended.
     """
-    found = [path for folder in folders for path in folder.glob(".*.tmp*")]
-    found += [path for folder in below for path in folder.rglob(".*.tmp*")]
-    for path in found:
+    found = [(path, False) for folder in folders for path in folder.glob(".*.tmp*")]
+    found += [(path, False) for folder in below for path in folder.rglob(".*.tmp*")]
+    found += [(path, True) for folder in locked for path in folder.glob(".*.tmp*")]
+    for path, ended in found:
         if match := _TEMPORARY.fullmatch(path.name):
             with suppress(OSError):
-                gone = match[2] == _HOST and not _runs(int(match[1]))
+                gone = ended or (match[2] == _HOST and not _runs(int(match[1])))
                 if gone or time.time() - path.stat().st_mtime > _ABANDONED:
                     path.unlink()
 

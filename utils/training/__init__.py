@@ -9,7 +9,7 @@ from utils.training.progress import Progress, SaveEvery
 from utils.training.provenance import describe_run, frame_list, list_digest, provenance, resume_settings
 from utils.training.run_log import open_log
 from utils.training.stage import Stage, StepOutput
-from utils.training.stage_files import StageFiles, check_no_overwrite
+from utils.training.stage_files import StageFiles, check_no_overwrite, remove_temporary_files
 from utils.training.step_numbers import Step, StepReader
 from utils.training.validation import validate
 
@@ -36,6 +36,7 @@ __all__ = [
     "list_digest",
     "open_log",
     "provenance",
+    "remove_temporary_files",
     "resume_settings",
     "sets_of",
     "validate",

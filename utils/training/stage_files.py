@@ -9,6 +9,7 @@ from typing import Any
 from models import DeblurringNet, ReblurringNet
 from models.checkpoint import STAGE_FILES
 from utils.common.errors import UserError, some
+from utils.common.files import remove_stale
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.program_end import end_of
 from utils.training.checkpointing import CheckpointManager, Resumed, state_name, states_folder
@@ -168,3 +169,13 @@ def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, ove
         what = f"{output} exists already" if output.exists() else f"{states[0]} is the state of a stopped run"
         how = ["--resume auto to continue it"] if states else []
         raise UserError(f"{what}; give {', '.join([*how, '--overwrite to replace it', 'or another --output_dir'])}")
+
+
+def remove_temporary_files(output_dir: Path, log_dir: Path) -> None:
+    """Delete what killed runs left of the files that they wrote: networks, states and logs.
+
+    Args:
+        output_dir: folder of the networks, which this run has locked.
+        log_dir: folder of the logs, into which other runs may write now.
+    """
+    remove_stale((output_dir, *log_dir.glob("*")), locked=[states_folder(output_dir, stage) for stage in STAGE_FILES])
