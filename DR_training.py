@@ -30,7 +30,7 @@ from models.checkpoint import STAGE_FILES
 from utils.common.arguments import HelpFormatter, real, settings_of, whole
 from utils.common.errors import UserError
 from utils.common.files import check_writable, lock_output_dir
-from utils.common.signals import interruption, sigterm_as_exception
+from utils.common.signals import end_signals_as_exceptions, interruption
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.device import Batch, pick_deform_op
 from utils.runtime.distributed import DistributedContext, init_distributed
@@ -102,7 +102,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--resume", default="none", metavar="auto|PATH|none",
         help="resume from the newest state in --output_dir, if there is one (auto), or from a state file or folder")
     add("--save_every", type=SaveEvery.parse, default="10min", metavar="AMOUNT",
-        help="interval of saved states, such as 10min, 2epochs or 500steps; the end, Ctrl-C and SIGTERM save one, too")
+        help="interval of saved states, such as 10min, 2epochs or 500steps; the end and signals save one, too")
     add("--keep", type=whole(1), default=2, help="number of states to keep, each three times as large as the network")
     add("--reblurring_weights", type=Path,
         help="reblurring network of finetune (default: ReBlurringNet.pth in --output_dir), or initial weights of "
@@ -304,7 +304,7 @@ def train_stage(
     validation_sets: Sequence[ImageSet],
     distributed: DistributedContext,
 ) -> None:
-    """Train a stage from its first step, or that of the state it resumes, to the last, or until SIGINT or SIGTERM."""
+    """Train a stage from its first step, or that of the state it resumes, to the last, or until a signal."""
     data = TrainingData(image_sets, settings_of(DataSettings, vars(args)), distributed)
     model, base_lr = distributed.wrap(stage), stage.lr if args.lr is None else args.lr
     training = TrainingState(stage.network, base_lr, settings_of(OptimizationSettings, vars(args)))
@@ -400,5 +400,5 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    with user_errors_end_the_program(), sigterm_as_exception():
+    with user_errors_end_the_program(), end_signals_as_exceptions():
         main(parse_args())

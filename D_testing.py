@@ -20,7 +20,7 @@ from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
 from utils.common.arguments import HelpFormatter, settings_of, whole
 from utils.common.files import check_writable, lock_output_dir
-from utils.common.signals import Interruption, interruption, sigterm_as_exception
+from utils.common.signals import Interruption, end_signals_as_exceptions, interruption
 from utils.common.version import __version__
 from utils.images.codecs import UnreadableError
 from utils.inference.restorer import Restorer
@@ -219,5 +219,5 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    with user_errors_end_the_program(), sigterm_as_exception():
+    with user_errors_end_the_program(), end_signals_as_exceptions():
         main(parse_args())

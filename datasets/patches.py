@@ -16,6 +16,7 @@ from datasets.discovery.layouts import ImageSet
 from datasets.frame_cache import FrameCache
 from datasets.sampler import Draw, SharedBatches
 from utils.common.errors import UserError
+from utils.common.signals import STOP_SIGNALS
 from utils.images.codecs import read_image, to_tensor
 
 # Of photographs. Scaled down, as they are in most collections, they are sharper than a camera's frames at full size:
@@ -127,7 +128,7 @@ def batches_of(loader: DataLoader) -> Iterator[LoadedBatch]:
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # every worker is a process; its threads would compete for the cores
-    for number in (signal.SIGINT, signal.SIGTERM):  # the main process handles these
+    for number in STOP_SIGNALS:  # the main process handles these
         signal.signal(number, signal.SIG_IGN)
 
 

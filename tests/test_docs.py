@@ -32,7 +32,15 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md
          *(ROOT / folder / "README.md" for folder in ("final_model", "models/ops", "samples"))]  # fmt: skip
 TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if "def parse_args" in path.read_text())
 OTHERS_FLAGS = {
-    "torchrun": {"standalone", "nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint", "rdzv_id"},
+    "torchrun": {
+        "standalone",
+        "nproc_per_node",
+        "nnodes",
+        "rdzv_backend",
+        "rdzv_endpoint",
+        "rdzv_id",
+        "signals-to-handle",
+    },
     "SLURM": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "signal", "requeue"},
     "pip and uv": {"no-deps", "upgrade", "upgrade-package", "no-build-isolation"},
     "TensorBoard, py-spy": {"logdir", "gil"},

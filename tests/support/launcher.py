@@ -14,7 +14,7 @@ def main() -> None:
     with Client(os.environ["LAUNCHES"], "AF_UNIX") as server:
         streams = [f"/proc/{os.getpid()}/fd/{number}" for number in (1, 2)]
         server.send((sys.argv[1:], streams, dict(os.environ), Path.cwd()))
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _: server.send(number))
         status = server.recv()
     if status < 0:

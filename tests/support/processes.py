@@ -85,6 +85,7 @@ def _run(command: Sequence[str], pipes: list[str], environment: dict[str, str], 
     os.chdir(folder)
     multiprocessing.set_start_method(None, force=True)  # Python's own, as in a new interpreter
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     out = os.open(pipes[0], os.O_WRONLY)
     os.dup2(out, 1)
     os.dup2(out if pipes[1] == pipes[0] else os.open(pipes[1], os.O_WRONLY), 2)

@@ -57,6 +57,7 @@ def check(result: subprocess.CompletedProcess, status: int, line: str, folder: P
     [
         ("os.kill(os.getpid(), 2)", 130, "^interrupted$"),
         ("os.kill(os.getpid(), 15)", 143, "^terminated$"),
+        ("os.kill(os.getpid(), 1)", 129, "^hung up$"),
         ("raise MemoryError", 2, r"^error: not enough memory .MemoryError.; free some"),
         ("import torch; torch.empty(2**60)", 2, "^error: not enough memory .*can't allocate memory"),
         ("raise OSError(28, 'No space left on device', 'events')", 2, "^error: events cannot be written: No space"),
@@ -66,6 +67,15 @@ def check(result: subprocess.CompletedProcess, status: int, line: str, folder: P
 def test_faults_in_a_step_save_the_state_and_end_in_one_line(tmp_path, fault, status, line):
     result = run(tmp_path, "--n_epochs", "50", fault=fault)
     check(result, status, line, tmp_path, 3)
+
+
+def test_a_terminal_that_is_gone_saves_the_state(tmp_path):
+    """Whatever is written to it then is an error."""
+    gone = "import pty; ours, its = pty.openpty(); [os.dup2(its, each) for each in (1, 2)]; os.close(ours)"
+    result = run(tmp_path, "--n_epochs", "50", fault=f"{gone}; os.kill(os.getpid(), 1)")
+    assert result.returncode == 129
+    assert [path.stem for path in states(tmp_path)] == ["step-000000003"]
+    assert "interrupted after step 3; the network so far is " in log_lines(tmp_path)
 
 
 def test_sigterm_before_the_loop_is_a_line(tmp_path):

@@ -54,8 +54,11 @@ def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends signals")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(
+    ("number", "status", "workers"),
+    [(15, 143, "0"), (15, 143, "2"), (2, 130, "0"), (2, 130, "2"), (1, 129, "2")],
+    ids=["SIGTERM", "SIGTERM with workers", "SIGINT", "SIGINT with workers", "SIGHUP with workers"],
+)
 def test_signals_save_and_exit_with_a_status_of_their_own(tmp_path, number, status, workers):
     ended, rest = interrupt(tmp_path, "epoch 2", workers, number, ("--n_epochs", "400"))
     assert ended == status, rest

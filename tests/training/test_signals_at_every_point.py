@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at every point of a run: its status, and a resumed run that ends as one that nothing stopped."""
+"""Signals at every point of a run: its status, and a resumed run that ends as one that nothing stopped."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ import DR_training
 from datasets import frame_cache
 from tests.support.samples import SAMPLES, load, save
 from tests.support.training import arguments, same, weights
-from utils.common.signals import sigterm_as_exception
+from utils.common.signals import end_signals_as_exceptions
 from utils.runtime.program_end import user_errors_end_the_program
 from utils.training import data, run_log, stage_files, step_numbers, validation
 
@@ -55,8 +55,9 @@ def run(folder, images, *more):
     more = ("--stage", "deblur", "--n_epochs", "2", "--batch_size", "1", *paths, *more)
     options = arguments(folder, *more, trainset=(images,))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs do not have
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` takes away
     try:
-        with user_errors_end_the_program(), sigterm_as_exception():
+        with user_errors_end_the_program(), end_signals_as_exceptions():
             DR_training.main(DR_training.parse_args(options))
     except SystemExit as end:
         return end.code
@@ -76,7 +77,7 @@ def whole(tmp_path_factory, small_pairs):
 def test_a_signal_ends_a_run_that_can_be_resumed(tmp_path, monkeypatch, capsys, small_pairs, whole, point):
     owner, name, times = point
     original, calls = getattr(owner, name), []
-    number, status = ((signal.SIGINT, 130), (signal.SIGTERM, 143))[POINTS.index(point) % 2]
+    number, status = ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129))[POINTS.index(point) % 3]
 
     def signalled(*given, **named):
         calls.append(name)
@@ -92,7 +93,7 @@ def test_a_signal_ends_a_run_that_can_be_resumed(tmp_path, monkeypatch, capsys, 
         assert found in (0, status)
     else:
         assert found == status
-    line = {130: "interrupted", 143: "terminated", 0: ""}[found]
+    line = {130: "interrupted", 143: "terminated", 129: "hung up", 0: ""}[found]
     assert line in capsys.readouterr().err
     assert run(tmp_path, small_pairs, "--resume", "auto") == 0
     assert same(weights(tmp_path), whole)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 USAGE_STATUS = 2
-INTERRUPTED_STATUS = 130  # what a shell reports after Ctrl-C
+HUNG_UP_STATUS = 129  # what a shell reports after SIGHUP
+INTERRUPTED_STATUS = 130  # after Ctrl-C
 PIPE_CLOSED_STATUS = 141  # after SIGPIPE
 TERMINATED_STATUS = 143  # and after SIGTERM
 
@@ -16,6 +17,10 @@ class UserError(Exception):
 
 class Terminated(BaseException):
     """The program was asked to end by SIGTERM."""
+
+
+class HungUp(Terminated):
+    """The program was asked to end by SIGHUP."""
 
 
 def message_of(error: Exception) -> str:

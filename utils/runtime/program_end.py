@@ -11,10 +11,12 @@ from typing import NamedTuple, NoReturn
 
 from models.checkpoint import CheckpointError
 from utils.common.errors import (
+    HUNG_UP_STATUS,
     INTERRUPTED_STATUS,
     PIPE_CLOSED_STATUS,
     TERMINATED_STATUS,
     USAGE_STATUS,
+    HungUp,
     Terminated,
     UserError,
     message_of,
@@ -56,6 +58,8 @@ ENDS = (
         lambda error: f"error: {message_of(error)}", USAGE_STATUS, True),
     End("Ctrl-C", lambda error: isinstance(error, KeyboardInterrupt),
         lambda _: "interrupted", INTERRUPTED_STATUS, True),
+    End("SIGHUP", lambda error: isinstance(error, HungUp),
+        lambda _: "hung up", HUNG_UP_STATUS, True),
     End("SIGTERM", lambda error: isinstance(error, Terminated),
         lambda _: "terminated", TERMINATED_STATUS, True),
     End("a closed pipe", lambda error: isinstance(error, BrokenPipeError),
