@@ -17,7 +17,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from datasets.discovery.layout_table import SPLITS
@@ -25,6 +24,7 @@ from datasets.discovery.layouts import find_images
 from utils.common.arguments import HelpFormatter
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
+from utils.common.plotting import Figure
 from utils.images.codecs import read_image
 from utils.metrics.numpy_metrics import psnr
 from utils.runtime.program_end import user_errors_end_the_program

@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from utils.common.files import atomic_write
+from utils.common.plotting import Axes, Figure, rc_context
 from utils.report.figure_files import FIGURE_SUFFIXES
 
 PAGE = 6.9  # in: both columns of a CVPR page

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib import patheffects, rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from models import DeblurringNet
+from utils.common.plotting import Axes, Figure, Rectangle, patheffects, rc_context
 from utils.images.codecs import to_uint8
 from utils.images.photographs import read_picture
 from utils.metrics.numpy_metrics import psnr

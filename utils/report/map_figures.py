@@ -4,16 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.patches import Rectangle
-from matplotlib.quiver import Quiver
 
 from models import DeblurringNet
 from models.aspdc import DILATIONS, TAPS, ASPDCMaps
 from models.deblurring_net import STRIDE
+from utils.common.plotting import Axes, AxesImage, Figure, Quiver, Rectangle, rc_context
 from utils.images.codecs import to_tensor
 from utils.report.figure_parts import GAP, LINE, PAGE, STYLE, Box, add_panel, add_text, fitted, reduced
 from utils.runtime.precision import autocast

@@ -4,9 +4,8 @@ import csv
 import time
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from utils.common.files import atomic_write
+from utils.common.plotting import Figure
 
 Row = dict[str, float]
 
