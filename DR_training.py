@@ -53,11 +53,11 @@ from utils.training import (
     check_outputs_outside_inputs,
     check_same_data,
     describe_run,
-    fill_cache,
     find_data,
     frame_list,
     list_digest,
     open_log,
+    prepare_data,
     provenance,
     remove_temporary_files,
     resume_settings,
@@ -388,9 +388,7 @@ def main(args: argparse.Namespace) -> None:
         image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, stages)
         warn_of_small_frames(image_sets, args.patch_size)
         check_outputs_outside_inputs(image_sets, args.output_dir, args.log_dir, args.cache_dir)
-        if args.cache_dir and distributed.local_rank == 0:
-            fill_cache(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)))
-        distributed.barrier()
+        prepare_data(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)), distributed)
         if args.stage == "all" and args.resume == "auto":
             check_same_data(args.output_dir, {name: frame_list(sets_of(name, image_sets)) for name in stages})
         for name in stages:

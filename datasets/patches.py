@@ -22,6 +22,7 @@ from utils.images.codecs import read_image, to_tensor
 # Of photographs. Scaled down, as they are in most collections, they are sharper than a camera's frames at full size:
 # those of the recipe have twice the Laplacian variance of GoPro's sharp frames, enlarged by 1.25 the same spectrum.
 ENLARGEMENT = 1.5
+PREFETCHED = 2  # batches of each worker
 
 Item = dict[str, Tensor | str | int]  # see `TrainingPatches`
 LoadedBatch = dict[str, Tensor | list[str]]  # see `collate`
@@ -110,6 +111,7 @@ def training_loader(patches: TrainingPatches, batches: SharedBatches, num_worker
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=num_workers,
+        prefetch_factor=PREFETCHED if num_workers else None,
         persistent_workers=num_workers > 0,
         worker_init_fn=_start_worker,
         pin_memory=pin_memory,

@@ -174,6 +174,35 @@ def test_a_killed_worker(tmp_path):
     assert states(tmp_path)
 
 
+# Gives the process a shared memory of its own, as a container has one.
+SMALL_SHARED_MEMORY = """
+import ctypes, subprocess, sys
+size = sys.argv.pop(1)
+if ctypes.CDLL(None).unshare(0x00020000):  # CLONE_NEWNS
+    sys.exit(77)
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "/dev/shm"], check=True)
+"""
+
+
+TOO_SMALL = "has 16 KiB free, and 2 data .* 72 KiB of .*; start docker with --shm-size 1g, or give --num_workers 0$"
+FULL = "is full, .*: start docker with a larger --shm-size, or give a smaller --num_workers"
+
+
+@pytest.mark.parametrize(("size", "line"), [("16k", TOO_SMALL), ("1m", FULL)])
+def test_shared_memory_that_is_too_small_or_full(tmp_path, size, line):
+    fault = "open('/dev/shm/of_another', 'wb').write(bytes(2**20))"  # as much as there is
+    code = SMALL_SHARED_MEMORY + BROKEN.replace("FAULT", f"\n        try: {fault}\n        except OSError: pass")
+    options = arguments(tmp_path, *STAGE, "--n_epochs", "500", "--batch_size", "1", "--num_workers", "2")
+    result = run_script("-c", code, size, *options)
+    if result.returncode == 77:
+        pytest.skip("this user cannot mount file systems")
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
+    assert re.search(f"^error: /dev/shm {line}", result.stderr.splitlines()[-1]), result.stderr
+    assert bool(states(tmp_path)) == (size == "1m")
+
+
 def test_nothing_is_saved_after_a_lost_rank():
     assert [end.cause for end in ENDS if not end.saved] == ["a lost rank"]
     assert end_of(torch.distributed.DistNetworkError("Connection reset")).cause == "a lost rank"

@@ -36,6 +36,7 @@ class DistributedContext:
         rank: its number, from 0.
         world_size: number of processes.
         local_rank: its number on this node.
+        local_world_size: number of processes on this node.
         is_distributed: whether torchrun started it, even a single one.
     """
 
@@ -43,6 +44,7 @@ class DistributedContext:
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+    local_world_size: int = 1
     is_distributed: bool = False
 
     @property
@@ -115,7 +117,7 @@ def init_distributed(device: str, resume_flag: str = "--resume auto") -> Iterato
                 timeout=_PATIENCE,
                 device_id=chosen if on_cuda else None,
             )
-            yield DistributedContext(chosen, rank, world_size, local_rank, is_distributed=True)
+            yield DistributedContext(chosen, rank, world_size, local_rank, node_size, is_distributed=True)
         dist.destroy_process_group()
     except (KeyboardInterrupt, Terminated):  # every rank receives the signal
         raise

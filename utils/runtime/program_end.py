@@ -25,6 +25,7 @@ from utils.common.memory import out_of_memory
 from utils.runtime.distributed import is_lost_connection
 
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
+_SHARED_MEMORY_FULL = re.compile(r"unable to allocate shared memory|workers are out of shared memory")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -70,6 +71,9 @@ ENDS = (
     End("a full disk", lambda error: isinstance(error, OSError) and error.errno in _DISK_FULL,
         lambda error: f"error: {error.filename or 'a file'} cannot be written: {error.strerror}; make room",
         USAGE_STATUS, True),
+    End("full shared memory", lambda error: bool(_SHARED_MEMORY_FULL.search(str(error))),
+        lambda _: "error: /dev/shm is full, in which data loading processes hand their batches over: start docker with "
+                  "a larger --shm-size, or give a smaller --num_workers (0 needs none of it)", USAGE_STATUS, True),
     End("lack of memory", out_of_memory,
         lambda error: f"error: not enough memory ({_first_line(error)}); free some, or reduce batch, tile or patch",
         USAGE_STATUS, True),

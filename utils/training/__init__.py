@@ -1,7 +1,7 @@
 """Training around the algorithm: data, states, logging, guards, validation; the algorithm itself is DR_training.py."""
 
 from utils.training.checkpointing import check_same_data
-from utils.training.data import DataSettings, TrainingData, fill_cache
+from utils.training.data import DataSettings, TrainingData, prepare_data
 from utils.training.datasets import check_outputs_outside_inputs, find_data, sets_of, warn_of_small_frames
 from utils.training.nonfinite_guard import NonFiniteGuard
 from utils.training.optimization import OptimizationSettings, TrainingState
@@ -30,11 +30,11 @@ __all__ = [
     "check_outputs_outside_inputs",
     "check_same_data",
     "describe_run",
-    "fill_cache",
     "find_data",
     "frame_list",
     "list_digest",
     "open_log",
+    "prepare_data",
     "provenance",
     "remove_temporary_files",
     "resume_settings",

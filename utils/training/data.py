@@ -1,5 +1,6 @@
 """The batches of a training run: loaded by workers, moved to the device, photographs blurred there."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from datasets.sampler import SharedBatches
 from utils.runtime.device import Batch, to_device
 from utils.runtime.distributed import DistributedContext
 from utils.training.prefetch import Prefetch
+from utils.training.shared_memory import check_shared_memory
 
 _IMAGES = ("blurry", "sharp", "has_sharp")  # the tensors of a batch on the device
 
@@ -45,15 +47,29 @@ class DataSettings:
     blur: Sequence[str] = ()
 
 
-def fill_cache(image_sets: Sequence[ImageSet], settings: DataSettings) -> None:
-    """Decode those frames of some sets into the cache that it does not hold.
+def prepare_data(image_sets: Sequence[ImageSet], settings: DataSettings, distributed: DistributedContext) -> None:
+    """Check that the batches of some sets fit into shared memory, and decode what the cache lacks; all ranks wait.
 
     Raises:
-        UserError: one cannot be decoded, or the cache cannot be written.
+        UserError: they do not fit; a frame cannot be decoded; or the cache cannot be written.
     """
-    assert settings.cache_dir is not None
-    sources = [path for each in image_sets for path in (*each.blurry, *(each.sharp or ()))]
-    FrameCache(settings.cache_dir).build(sources, max(settings.num_workers, 1), settings.skip_bad_images)
+    frames = sum(map(len, image_sets))
+    batch = math.ceil(min(settings.batch_size, frames) / distributed.world_size)
+    batch_bytes = batch * max(_item_bytes(each, settings) for each in image_sets)
+    batches = math.ceil(frames / settings.batch_size)
+    check_shared_memory(batch_bytes, batches, settings.num_workers, distributed.local_world_size)
+    if settings.cache_dir and distributed.local_rank == 0:
+        sources = [path for each in image_sets for path in (*each.blurry, *(each.sharp or ()))]
+        FrameCache(settings.cache_dir).build(sources, max(settings.num_workers, 1), settings.skip_bad_images)
+    distributed.barrier()
+
+
+def _item_bytes(image_set: ImageSet, settings: DataSettings) -> int:
+    """Return the size of what `TrainingPatches` makes of a frame: one or two images of three float32 channels."""
+    if not image_set.synthetic:
+        return 2 * 12 * settings.patch_size**2
+    margin = BlurSynthesis(BlurSettings().changed(list(settings.blur))).margin
+    return 12 * (settings.patch_size + 2 * margin) ** 2
 
 
 class TrainingData:
