@@ -9,7 +9,6 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import torch
 
 import DR_training
 from models.checkpoint import load_file
@@ -17,7 +16,6 @@ from tests.support.processes import run_script
 from tests.support.training import NETWORK, STAGE, arguments, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.training.checkpointing import CheckpointManager
-from utils.training.progress import Progress
 from utils.training.run_log import RunLog
 
 pytestmark = pytest.mark.slow
@@ -247,24 +245,3 @@ def test_nothing_is_written_among_images_that_are_read(tmp_path):
     small = arguments(tmp_path, "--stage", "finetune", "--log_dir", str(photos / "log"), trainset=(str(photos),))
     with pytest.raises(UserError, match=r"--log_dir .*log is inside .*photos, whose images are read at any depth"):
         DR_training.main(DR_training.parse_args(small))
-
-
-@pytest.mark.parametrize("killed_at", [1, 2])
-def test_a_kill_while_a_state_is_written_again_leaves_a_whole_one(tmp_path, monkeypatch, killed_at):
-    """Between the state and its checksum, in either order of renaming."""
-    manager, state = CheckpointManager(tmp_path, 1), {"network": {"w": torch.zeros(1)}}
-    manager.save(Progress(), state)
-    replaced = []
-    replace = Path.replace
-
-    def killed(self, target):
-        replaced.append(target)
-        if len(replaced) == killed_at:
-            raise KeyboardInterrupt
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        manager.save(Progress(), {**state, "again": 1}, again=True)
-    path, _, problems = CheckpointManager(tmp_path, 1).newest()
-    assert (path.name, problems) == ("step-000000000.pth", [])

@@ -1,19 +1,20 @@
 """Saved states of a training run, from which it resumes as if it had never stopped."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from models.checkpoint import CheckpointError, check_finite, load_file
+from models.checkpoint import CheckpointError, check_finite
 from utils.common.errors import UserError, some
 from utils.common.files import atomic_write, file_digest, save_tensors
 from utils.common.version import __version__
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
 from utils.training.provenance import describe_changes
+from utils.training.state_file import checksum_file, load_state, remove_state
 
 _NAME = re.compile(r"step-(\d{9})\.pth")
 
@@ -64,12 +65,11 @@ class CheckpointManager:
         with atomic_write(path, "make room or lower --keep", "The previous state is intact") as temporary:
             save_tensors({"version": __version__, "progress": progress.to_file(), **content}, temporary)
             digest = file_digest(temporary)
-            _checksum_file(path).unlink(missing_ok=True)  # a run killed here leaves a complete state without one
-        with atomic_write(_checksum_file(path)) as checksum:
+            checksum_file(path).unlink(missing_ok=True)  # a run killed here leaves a complete state without one
+        with atomic_write(checksum_file(path)) as checksum:
             checksum.write_text(f"{digest}  {path.name}\n")
         for old in self.files()[self.keep :]:
-            old.unlink()
-            _checksum_file(old).unlink(missing_ok=True)
+            remove_state(old)
         self._saved = path
         return path
 
@@ -77,8 +77,7 @@ class CheckpointManager:
         """Remove the states after a step: another run replaces them."""
         for old in self.files():
             if (match := _NAME.fullmatch(old.name)) and int(match[1]) > from_step:
-                old.unlink()
-                _checksum_file(old).unlink(missing_ok=True)
+                remove_state(old)
 
     def files(self) -> list[Path]:
         """Return the states, newest first."""
@@ -110,13 +109,23 @@ class CheckpointManager:
         """
         if which == "none":
             return Resumed()
+
+        def restore(path: Path, state: dict[str, Any]) -> None:
+            _check_must_match(path, state["fixed"], must_match)
+            try:
+                training.restore(state)
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                reason = str(error).partition("\n")[0]
+                raise CheckpointError(f"{path} does not fit the network ({type(error).__name__}: {reason})") from error
+
         path = Path(which)
         if which != "auto" and not path.exists():
             raise UserError(f"--resume {which!r}: expected auto, none, or a state step-*.pth or its folder")
         if which != "auto" and not path.is_dir():
             found = path, load_state(path), []
+            restore(*found[:2])
         else:
-            found = (self if which == "auto" else CheckpointManager(path, self.keep)).newest()
+            found = (self if which == "auto" else CheckpointManager(path, self.keep)).newest(restore)
         if found is None and which != "auto":
             states = states_folder(path, self.folder.name)
             advice = "expected a folder with some, such as OUTPUT_DIR/states/STAGE"
@@ -126,8 +135,6 @@ class CheckpointManager:
         if found is None:
             return Resumed(notes=[f"no state to resume in {self.folder}: starting a new run"])
         path, state, problems = found
-        _check_must_match(path, state["fixed"], must_match)
-        training.restore(state)
         progress = Progress.from_file(state["progress"])
         notes = [
             *problems,
@@ -136,8 +143,13 @@ class CheckpointManager:
         ]
         return Resumed(progress, notes, Path(state["log"]), state["sums"], state["validated_on"])
 
-    def newest(self) -> tuple[Path, dict[str, Any], list[str]] | None:
+    def newest(
+        self, use: Callable[[Path, dict[str, Any]], None] = lambda path, state: None
+    ) -> tuple[Path, dict[str, Any], list[str]] | None:
         """Return the newest valid state, its content, and what is wrong with newer ones; None without states.
+
+        Args:
+            use: gets the state; if that raises `CheckpointError`, too, the one before is taken.
 
         Raises:
             UserError: there are states, all of them damaged.
@@ -145,7 +157,9 @@ class CheckpointManager:
         problems: list[str] = []
         for path in self.files():
             try:
-                return path, load_state(path), problems
+                state = load_state(path)
+                use(path, state)
+                return path, state, problems
             except CheckpointError as error:
                 problems.append(str(error))
         if problems:
@@ -177,25 +191,6 @@ def states_folder(output_dir: Path, stage: str) -> Path:
 def state_name(step: int) -> str:
     """Return the name of the state after a step."""
     return f"step-{step:09}.pth"
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Return a state's content after checking its SHA-256.
-
-    Raises:
-        CheckpointError: it is missing, damaged, or no state of a run.
-    """
-    checksum = _checksum_file(path)
-    if path.is_file() and checksum.is_file() and checksum.read_text().split()[:1] != [file_digest(path)]:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 differs from that in {checksum.name}")
-    content = load_file(path)
-    if not isinstance(content, dict) or not isinstance(content.get("progress"), dict):
-        raise CheckpointError(f"{path} is not the state of a training run; expected a file step-*.pth")
-    return content
-
-
-def _checksum_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
 
 
 def _check_must_match(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
