@@ -16,7 +16,7 @@
 # BLUR="share_still=0.2" or "", see DR_training.py --blur; TRAINSET, data sets in the place of the mix below, with the
 # folder of its links, OUT/data, written as LINKS; FLAGS, for both stages; NAME, what the history calls the slice;
 # COMMIT, where git does not know it.
-# shellcheck disable=SC2086  # PYTHON, START and flags are several words
+# PYTHON, BLUR, TRAINSET and FLAGS may be several words; one with spaces stands in quotes: FLAGS="--cache_dir 'my cache'".
 set -euo pipefail
 if [ $# != 2 ]; then
     echo "usage: bash recipes/open_weights.sh DATA OUT (see the comments at the top of the script)" >&2
@@ -29,9 +29,16 @@ data=$(realpath "$1") out=$(realpath -m "$2")
 START=${START:+$(realpath "$START")} REBLUR_START=${REBLUR_START:+$(realpath "$REBLUR_START")}
 HISTORY=$(realpath -m "${HISTORY:-$out/history.csv}")
 cd "$(dirname "$0")/.."
-PYTHON=${PYTHON:-python} STAGES=${STAGES:-deblur reblur} MINUTES=${MINUTES:-10}
+STAGES=${STAGES:-deblur reblur} MINUTES=${MINUTES:-10}
 BLUR=${BLUR-share_still=0.2 share_frames=0.5}  # what helped, see docs/results.md
 HALVE_EVERY=${HALVE_EVERY:-$(awk "BEGIN { n = int(($MINUTES + 2) / 3); print (n > 1 ? n : 1) }")}
+words() {  # TEXT: its words, each ended by a zero byte; a path with spaces stands in quotes, or is the whole text
+    if [ -z "$1" ]; then return; fi
+    if [ -e "$1" ] || command -v -- "$1" > /dev/null; then printf '%s\0' "$1"; else xargs printf '%s\0' <<< "$1"; fi
+}
+mapfile -d '' -t python < <(words "${PYTHON:-python}")
+mapfile -d '' -t blur < <(words "$BLUR")
+mapfile -d '' -t flags < <(words "${FLAGS:-}")
 links=$out/data
 mkdir -p "$out" "$(dirname "$HISTORY")"
 exec 9> "$out/lock"
@@ -46,7 +53,7 @@ link_sequence() {  # FROM TO [CONDITION]: links to a sequence's pairs, those who
     for side in blur sharp; do
         mkdir -p "$links/$2/$side"
         find "$data/$1/$side" -name '[0-9]*' | sort | awk "{ i = NR - 1 } ${3:-1}" \
-            | while read -r file; do ln -sfn "$file" "$links/$2/$side/"; done
+            | while IFS= read -r file; do ln -sfn "$file" "$links/$2/$side/"; done
     done
 }
 
@@ -71,10 +78,13 @@ mix=("24*sharp=$data/sharp" "24*sharp=$data/sharp_extra" "12*sharp=$links/frames
     "36*paired=$links/train/gopro_0372" "72*paired=$links/train/gopro_0477" "24*paired=$links/train/gopro_gamma"
     "72*paired=$links/train/reds_000" "72*paired=$links/train/reds_001" "66*paired=$links/train/reds_020"
     "72*paired=$links/train/reds_val")
-if [ -n "${TRAINSET:-}" ]; then read -ra mix <<< "${TRAINSET//LINKS/$links}"; fi
+if [ -n "${TRAINSET:-}" ]; then
+    mapfile -d '' -t mix < <(words "$TRAINSET")
+    mix=("${mix[@]//LINKS/"$links"}")
+fi
 
 row() {  # STAGE FILE and more: scores a network and adds a row to the history, which both stages write
-    flock "$HISTORY.lock" $PYTHON -m tools.training_history "$HISTORY" "$1" "$2" --valset_dir "${validation[@]}" \
+    flock "$HISTORY.lock" "${python[@]}" -m tools.training_history "$HISTORY" "$1" "$2" --valset_dir "${validation[@]}" \
         --precision bf16 --device "$device" ${COMMIT:+--commit "$COMMIT"} "${@:3}"
 }
 
@@ -90,13 +100,13 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
     work=$out/$stage-$number
     local from=()
     [ -z "$start" ] || from=("--${stage}ring_weights" "$start")
-    timeout --preserve-status --signal TERM --kill-after 120 "${MINUTES}m" $PYTHON DR_training.py --stage "$stage" "${from[@]}" \
-        --trainset_dir "${mix[@]}" ${BLUR:+--blur $BLUR} --cache_dir "$out/cache" --output_dir "$work" \
+    timeout --preserve-status --signal TERM --kill-after 120 "${MINUTES}m" "${python[@]}" DR_training.py --stage "$stage" "${from[@]}" \
+        --trainset_dir "${mix[@]}" ${blur:+--blur "${blur[@]}"} --cache_dir "$out/cache" --output_dir "$work" \
         --log_dir "$work/log" --lr "$lr" --n_steps "$epochs" --warmup_steps 1000 --ema_decay 0.9995 --clip_grad 0.3 \
         --precision bf16 --seed "$number" --save_every 5min --keep 1 --resume auto --device "$device" \
-        ${STEPS:+--max_steps $STEPS} ${FLAGS:-} &
+        ${STEPS:+--max_steps "$STEPS"} "${flags[@]}" &
     training=$!
-    trap 'kill -TERM "$training" 2> /dev/null' TERM  # timeout passes it on, and the training saves what it has
+    trap 'kill -TERM "$training" 2> /dev/null' TERM HUP  # timeout passes it on, and the training saves what it has
     wait "$training" || status=$?
     if kill -0 "$training" 2> /dev/null; then  # a signal ended the wait, not the training
         wait "$training" || true
@@ -110,7 +120,7 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
         return 1
     fi
     rm -f "$result.new"
-    $PYTHON -m tools.halve "$work/$file" "$result.new"
+    "${python[@]}" -m tools.halve "$work/$file" "$result.new"
     row "$stage" "$result.new" --run "$work" --lr "$lr, halved every $epochs epochs" --name "${NAME:-$number}" \
         --data "$(for set in "${mix[@]}"; do printf '%s*%s ' "${set%%\**}" "${set##*/}"; done)${BLUR:-} ${FLAGS:-}"
     mv "$result.new" "$result"
@@ -118,7 +128,7 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
 }
 
 devices=(auto auto)
-if [ -z "${DEVICE:-}" ] && [ "$($PYTHON -c 'import torch; print(torch.cuda.device_count())')" -ge 2 ]; then
+if [ -z "${DEVICE:-}" ] && [ "$("${python[@]}" -c 'import torch; print(torch.cuda.device_count())')" -ge 2 ]; then
     devices=(cuda:0 cuda:1)
 fi
 failed=0 running=()
@@ -131,7 +141,7 @@ for stage in $STAGES; do
     esac
     running+=($!)
 done
-trap 'kill -TERM "${running[@]}" 2> /dev/null' TERM INT
+trap 'kill -TERM "${running[@]}" 2> /dev/null' TERM INT HUP
 for job in "${running[@]}"; do
     wait "$job" || failed=1
     while kill -0 "$job" 2> /dev/null; do wait "$job" || failed=1; done  # a signal ends wait, not the slice

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -32,15 +33,22 @@ def data(tmp_path: Path) -> Path:
     for sequence, count in SEQUENCES.items():
         for side, image in PAIR.items():
             for i in range(count):
-                save(tmp_path / "data" / sequence / side / f"{i:06}.png", image)
+                save(tmp_path / "da ta" / sequence / side / f"{i:06}.png", image)
     for folder in ("sharp", "sharp_extra"):
-        save(tmp_path / "data" / folder / "photograph.png", PAIR["sharp"])
-    return tmp_path / "data"
+        save(tmp_path / "da ta" / folder / "photograph.png", PAIR["sharp"])
+    return tmp_path / "da ta"
 
 
 def variables() -> dict[str, str]:
     """Return the environment in which a recipe runs: its scripts are forked, one thread each, on the CPU."""
     return {**os.environ, **launches(), "PYTHON": " ".join(LAUNCHER), "OMP_NUM_THREADS": "1", "DEVICE": "cpu"}
+
+
+def interpreter(path: Path) -> str:
+    """Make a program of a name with a space that takes the place of Python."""
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(LAUNCHER)} "$@"\n')
+    path.chmod(0o700)
+    return str(path)
 
 
 def run(name: str, *arguments: Path | str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -55,17 +63,20 @@ def rows(table: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_a_slice_continues_the_one_before_and_never_trains_on_what_is_held_out(data, tmp_path):
-    out = tmp_path / "out"
-    for more in ({"STEPS": "3"}, {"STEPS": "2", "STAGES": "deblur", "BLUR": ""}):
-        result = run("open_weights.sh", data, out, FLAGS=TINY, **more)
+    out, history = tmp_path / "o ut", tmp_path / "his tory.csv"
+    flags, python = f"{TINY} --valset_dir '{data}/pairs_extra/reds/val'", interpreter(tmp_path / "py thon")
+    other_data = f"2*paired=LINKS/train/gopro_0372 'paired={data}/pairs_extra/reds/000'"
+    for more in ({"STEPS": "3"}, {"STEPS": "2", "STAGES": "deblur", "BLUR": "", "TRAINSET": other_data}):
+        result = run("open_weights.sh", data, out, FLAGS=flags, HISTORY=str(history), PYTHON=python, **more)
         assert result.returncode == 0, result.stderr[-2000:]
-    first, second = (row for row in rows(out / "history.csv") if row["stage"] == "deblur")
-    (reblur,) = (row for row in rows(out / "history.csv") if row["stage"] == "reblur")
+    first, second = (row for row in rows(history) if row["stage"] == "deblur")
+    (reblur,) = (row for row in rows(history) if row["stage"] == "reblur")
     steps = [(row["slice"], row["steps"], row["steps_in_all"]) for row in (first, second)]
     assert steps == [("0", "3", "3"), ("1", "2", "5")]
     assert (first["lr"], reblur["lr"]) == ("1e-4, halved every 4 epochs", "2e-4, halved every 8 epochs")
     assert first["data"].startswith("24*sharp 24*sharp_extra 12*frames 36*gopro_0372 72*gopro_0477 ")
     assert ("share_still" in first["data"], "share_still" in second["data"]) == (True, False)
+    assert second["data"].startswith("2*gopro_0372 ")
     assert first["worst"].partition("/")[0] in ("reds_003", "gopro_gamma", "gopro_0477")
     assert float(first["gopro_0477_input"]) == pytest.approx(psnr(PAIR["blur"], PAIR["sharp"]), abs=0.001)
     for name, key in (("NF", "deblurring_state_dict"), ("R", "blurring_state_dict")):
@@ -80,7 +91,7 @@ def test_a_slice_continues_the_one_before_and_never_trains_on_what_is_held_out(d
 
 @pytest.mark.slow
 def test_a_slice_that_fails_keeps_what_there_was(data, tmp_path):
-    out = tmp_path / "out"
+    out = tmp_path / "o ut"
     out.mkdir()
     (out / "NF.pth").write_bytes(b"what an earlier slice left")
     result = run("open_weights.sh", data, out, STEPS="2", FLAGS=TINY, STAGES="deblur")
@@ -93,13 +104,14 @@ def test_a_slice_that_fails_keeps_what_there_was(data, tmp_path):
 @pytest.mark.slow
 def test_fine_tuning_runs_with_its_control(data, tmp_path, small_networks):
     pairs = f"paired={data / 'pairs_extra' / 'reds' / '000'}"
+    networks = small_networks.rename(tmp_path / "ne ts")
     result = run(
-        "finetune_control.sh", small_networks / "DeblurringNet_NF.pth", small_networks / "ReBlurringNet.pth",
-        tmp_path / "out", f"paired={data / 'pairs_extra' / 'reds' / '003'}", pairs,
-        FT_STEPS="1", SEEDS="3", TEST_FLAGS="--device cpu --metrics psnr",
+        "finetune_control.sh", networks / "DeblurringNet_NF.pth", networks / "ReBlurringNet.pth",
+        tmp_path / "o ut", f"paired={data / 'pairs_extra' / 'reds' / '003'}", pairs,
+        PYTHON=interpreter(tmp_path / "py thon"), FT_STEPS="1", SEEDS="3", TEST_FLAGS="--device cpu --metrics psnr",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
-    assert (tmp_path / "out" / "ft-seed3" / "DeblurringNet_FT.pth").exists()
+    assert (tmp_path / "o ut" / "ft-seed3" / "DeblurringNet_FT.pth").exists()
     assert "control-seed3" in result.stdout
 
 
