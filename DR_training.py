@@ -63,7 +63,6 @@ from utils.training import (
     resume_settings,
     sets_of,
     validate,
-    warn_of_small_frames,
 )
 
 MAX_WIDTH = 512  # 3.8 billion parameters
@@ -386,7 +385,6 @@ def main(args: argparse.Namespace) -> None:
             check_writable(args.log_dir, "--log_dir")
             remove_temporary_files(args.output_dir, args.log_dir)
         image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, stages)
-        warn_of_small_frames(image_sets, args.patch_size)
         check_outputs_outside_inputs(image_sets, args.output_dir, args.log_dir, args.cache_dir)
         prepare_data(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)), distributed)
         if args.stage == "all" and args.resume == "auto":

@@ -2,7 +2,7 @@
 
 from utils.training.checkpointing import check_same_data
 from utils.training.data import DataSettings, TrainingData, prepare_data
-from utils.training.datasets import check_outputs_outside_inputs, find_data, sets_of, warn_of_small_frames
+from utils.training.datasets import check_outputs_outside_inputs, find_data, sets_of
 from utils.training.nonfinite_guard import NonFiniteGuard
 from utils.training.optimization import OptimizationSettings, TrainingState
 from utils.training.progress import Progress, SaveEvery
@@ -40,5 +40,4 @@ __all__ = [
     "resume_settings",
     "sets_of",
     "validate",
-    "warn_of_small_frames",
 ]

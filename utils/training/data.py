@@ -13,6 +13,7 @@ from datasets.patches import LoadedBatch, TrainingPatches, batches_of, training_
 from datasets.sampler import SharedBatches
 from utils.runtime.device import Batch, to_device
 from utils.runtime.distributed import DistributedContext
+from utils.training.datasets import warn_of_small_frames
 from utils.training.prefetch import Prefetch
 from utils.training.shared_memory import check_shared_memory
 
@@ -50,9 +51,12 @@ class DataSettings:
 def prepare_data(image_sets: Sequence[ImageSet], settings: DataSettings, distributed: DistributedContext) -> None:
     """Check that the batches of some sets fit into shared memory, and decode what the cache lacks; all ranks wait.
 
+    Frames smaller than a patch are counted in a warning.
+
     Raises:
-        UserError: they do not fit; a frame cannot be decoded; or the cache cannot be written.
+        UserError: the batches do not fit; a frame cannot be decoded; or the cache cannot be written.
     """
+    warn_of_small_frames(image_sets, settings.patch_size)
     frames = sum(map(len, image_sets))
     batch = math.ceil(min(settings.batch_size, frames) / distributed.world_size)
     batch_bytes = batch * max(_item_bytes(each, settings) for each in image_sets)
