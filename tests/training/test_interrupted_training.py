@@ -28,7 +28,8 @@ def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
         return Script("DR_training.py", *options, stderr=False)
 
     def newest() -> int:
-        return int(states(tmp_path / "killed")[0].stem.partition("-")[2])
+        found = states(tmp_path / "killed")
+        return int(found[0].stem.partition("-")[2]) if found else 0
 
     def end(script: Script) -> int:
         script.communicate()
@@ -41,11 +42,13 @@ def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
         for line in script.stdout:
             if "2 patches of 32" in line:  # the loop begins
                 break
-        time.sleep(rng.uniform(0, 1))
+        before = newest()
+        while newest() == before and script.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
         os.kill(script.pid, signal.SIGKILL)
         statuses.append(end(script))
-        if states(tmp_path / "killed"):
-            reached.add(newest())
+        reached.add(newest())
     assert statuses.count(-signal.SIGKILL) >= 10  # later ones may find the run at its end
     assert len(reached) >= 10  # kills in the middle, not before the first step or all at one
     assert end(start("killed")) == 0
