@@ -328,7 +328,8 @@ def train_stage(
         open_log(args.log_dir, stage.name, record, last_step, resumed, distributed.is_main) as log,
         files.saved_on_error(progress, log, steps),
     ):
-        log.line(describe_run(vars(args), data.frames, last_step, base_lr, distributed, stage.network.deform_op))
+        for line in describe_run(vars(args), data.frames, last_step, base_lr, distributed, stage.network.deform_op):
+            log.line(line)
         if first_step == 0:
             files.save_state(progress, log)  # --resume auto finds the run from now on, however it ends
         while True:
@@ -364,7 +365,7 @@ def train_stage(
                 keep = steps.last_read_finite or stopping or progress.step == last_step
                 if keep:  # before the state: a run killed in between writes it again when resumed
                     files.save_network(progress.epoch)
-                log.epoch(progress, images["blurry"], restored, images["sharp"], steps.counts)
+                log.epoch(progress, images["blurry"], restored, images["sharp"], steps.images_left_out)
                 if keep and args.save_every.due(progress):
                     files.save_state(progress, log)
         files.finish(progress, first_step, last_step, stopping, log)

@@ -1,5 +1,6 @@
 """Losses and gradients that are not finite, images that break in training, folders that look wrong at the start."""
 
+import csv
 import math
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def test_a_step_with_nan_changes_nothing_and_is_reported_with_its_files(tmp_path
 
 
 @pytest.mark.slow
+def test_skipped_steps_are_counted_over_all_parts_of_a_run(tmp_path, monkeypatch):
+    break_a_frame(monkeypatch, "000048.png")
+    for more in (("--max_steps", "4"), ("--max_steps", "5"), ("--n_epochs", "3")):
+        run(tmp_path, "--batch_size", "1", "--resume", "auto", *more)
+    (table,) = tmp_path.glob("log/*/log.csv")
+    with table.open(newline="") as file:
+        assert [(row["epoch"], row["steps_skipped"]) for row in csv.DictReader(file)] == [
+            ("1", "1"),
+            ("2", "2"),
+            ("3", "3"),
+        ]
+    assert "3 steps skipped" in log_lines(tmp_path)
+
+
+@pytest.mark.slow
 def test_too_many_bad_steps_in_a_row_end_the_run_and_keep_what_was_there(tmp_path, monkeypatch):
     run(tmp_path, "--max_steps", "2")
     before = (tmp_path / "nets" / "DeblurringNet_NF.pth").read_bytes()
@@ -85,7 +101,7 @@ def test_or_it_is_skipped_and_counted(tmp_path, more, monkeypatch):
     run(tmp_path, "--skip_bad_images", *more)
     text = log_lines(tmp_path)
     assert len([line for line in text.splitlines() if "skipped in every epoch" in line and "000048.png" in line]) == 1
-    assert text.count(", 1 images skipped") == 3  # a line an epoch
+    assert text.count(", 1 image skipped") == 3  # a line an epoch
     assert len(values(tmp_path / "log", "deblur", "loss/total")) == 6
 
 

@@ -27,6 +27,20 @@ def pairs():
     return [torch.stack(each) for each in crops]
 
 
+@pytest.mark.parametrize("parts", [("reblur", "deblur"), ("deblur", "edges"), ("deblur",)])
+def test_parts_of_a_loss_that_would_be_logged_under_other_names_are_refused(pairs, parts):
+    class Other(Finetune):
+        def forward(self, batch):
+            output = super().forward(batch)
+            return output._replace(parts=dict.fromkeys(parts, output.loss))
+
+    stage, (b, x) = Other(DeblurringNet(2), ReblurringNet(2), 1.0, 0.1), pairs
+    with pytest.raises(
+        ValueError, match=r"stage finetune returned the parts .*, its `parts` are \('deblur', 'reblur'\)"
+    ):
+        stage({"blurry": b, "sharp": x, "has_sharp": torch.ones(4)})
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("name", ["reblur", "deblur", "finetune"])
 def test_a_step_of_each_stage_is_five_lines_of_pytorch(pairs, name, accumulate):

@@ -126,6 +126,15 @@ def test_learning_rate_rises_over_the_first_steps_also_after_a_resume(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_warm_up_that_does_not_end_is_a_warning(tmp_path):
+    for steps in (2, 3):
+        train(tmp_path / str(steps), "--stage", "deblur", "--warmup_steps", str(steps), "--n_epochs", "2")
+    text = "rises over 3 steps to 0.0001, which a run of 2 steps does not reach; give fewer --warmup_steps"
+    found = [text in next((tmp_path / steps / "log").glob("*/log.txt")).read_text() for steps in "23"]
+    assert found == [False, True]
+
+
+@pytest.mark.slow
 def test_a_new_adam_harms_a_trained_network_less_with_a_warm_up(tmp_path, small_networks):
     start = small_networks / "DeblurringNet_NF.pth"
     more = ("--stage", "deblur", "--deblurring_weights", str(start), "--max_steps", "1", "--n_epochs", "1")

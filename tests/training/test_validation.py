@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 from argparse import Namespace
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.metrics
 import torch
 from PIL import Image
 
 import D_testing
-from models.checkpoint import load_file
-from tests.support.samples import ROOT, small_samples
+from models.checkpoint import BUNDLED, load_file
+from tests.support.samples import ROOT, load, small_samples
 from tests.support.training import curves, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.common.signals import Interruption
@@ -51,6 +53,28 @@ def test_the_best_network_is_kept_and_scores_what_the_testing_script_gives(tmp_p
     board = curves(tmp_path / "log", "deblur")
     assert [event.value for event in board.Scalars("validation/psnr")] == pytest.approx(scores, abs=1e-4)
     assert [tag for tag in board.Tags()["images"] if tag.startswith("validation/")]
+    assert [row["val_psnr_input"] for row in rows] == pytest.approx([found["input"]["psnr"]] * 3, abs=1e-9)
+
+
+@pytest.mark.slow
+def test_an_output_worse_than_its_input_is_a_warning(tmp_path, small_networks):
+    (validation,) = (small_samples() / "test").iterdir()
+    blurry, sharp = (load(next((validation / side).iterdir())) for side in ("blur", "sharp"))
+    before = skimage.metrics.peak_signal_noise_ratio(sharp, blurry)
+    for stage in ("deblur", "reblur"):  # new networks, after two steps
+        run(tmp_path / stage, *VALIDATED, stage=stage, epochs=1)
+        (score,) = table(tmp_path / stage)
+        assert score["val_psnr_input"] == pytest.approx(before)
+        lines = log_lines(tmp_path / stage)
+        assert f"validation, step 2: psnr {score['val_psnr']:.4f} (input {before:.4f}), psnr_float" in lines
+        assert f"WARNING: the output is {before - score['val_psnr']:.2f} dB worse than the input, as a new" in lines
+    trained = ("--deblurring_weights", str(BUNDLED), "--warmup_steps", "1000")
+    run(tmp_path / "trained", *VALIDATED, *trained, epochs=1)
+    assert "worse than the input" not in log_lines(tmp_path / "trained")
+    run(tmp_path / "trained", *VALIDATED, *trained[:2], "--lr", "0.1", "--resume", "auto", epochs=2)
+    assert re.search(
+        r"WARNING: the output is .* and was better before: .*NF_best\.pth is", log_lines(tmp_path / "trained")
+    )
 
 
 @pytest.mark.slow
@@ -77,6 +101,7 @@ def test_a_resumed_run_continues_in_its_folder_and_knows_the_best(tmp_path):
     assert sorted(parts) == [2, 3, 4, 6]
     assert [parts[row["step"]]["val_psnr"] for row in whole] == [row["val_psnr"] for row in whole]
     assert parts[6]["loss"] == whole[-1]["loss"]
+    assert "epoch" not in parts[3]  # of a part, at which there was a validation: its row is that alone
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
     (folder,) = (tmp_path / "parts" / "log").iterdir()
     assert (folder / "arguments.json").exists()

@@ -34,6 +34,11 @@ def some(names: Sequence[object], limit: int = 5, separator: str = ", ") -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun as text, such as "1 image" and "2,103 images"; the plural if it is not noun + s."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def relative_names(paths: Sequence[Path | str]) -> tuple[str, list[str]]:
     """Return the folder that some files have in common, and their paths relative to it."""
     absolute = [os.path.abspath(path) for path in paths]  # noqa: PTH100 (keeps links, removes "..")

@@ -15,11 +15,11 @@ if "matplotlib" not in sys.modules and (_backend := os.environ.pop("MPLBACKEND",
     with suppress(ValueError):  # it is not installed; in a notebook it is, and is kept
         mpl.rcParams["backend"] = _backend
 
-from matplotlib import patheffects, rc_context
+from matplotlib import patheffects, rc_context, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.quiver import Quiver
 
-__all__ = ["Axes", "AxesImage", "Figure", "Quiver", "Rectangle", "patheffects", "rc_context"]
+__all__ = ["Axes", "AxesImage", "Figure", "Quiver", "Rectangle", "patheffects", "rc_context", "ticker"]

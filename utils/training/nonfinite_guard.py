@@ -12,7 +12,6 @@ class NonFiniteGuard:
     """Counts steps that were skipped because they were not finite.
 
     Attributes:
-        total: number in this run.
         consecutive: number without a finite step in between.
 
     Args:
@@ -21,7 +20,7 @@ class NonFiniteGuard:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.total = self.consecutive = 0
+        self.consecutive = 0
 
     @property
     def has_recent_nonfinite_step(self) -> bool:
@@ -32,7 +31,6 @@ class NonFiniteGuard:
         """Count a step, and return whether a loss or the norm of its gradient is not finite."""
         bad = not all(map(math.isfinite, [*losses.values(), norm]))
         self.consecutive = self.consecutive + 1 if bad else 0
-        self.total += bad
         return bad
 
     def report(self, step: int, losses: dict[str, float], norm: float, names: Sequence[str]) -> str:

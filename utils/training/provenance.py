@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from datasets import ImageSet
+from utils.common.errors import counted
 from utils.common.files import file_digest
 from utils.common.version import __version__
 from utils.runtime.distributed import DistributedContext
@@ -118,22 +119,21 @@ def describe_changes(before: Mapping[str, str], now: Mapping[str, str], defaults
 
 def describe_run(
     arguments: Mapping[str, Any], frames: int, steps: int, lr: float, distributed: DistributedContext, deform_op: str
-) -> str:
-    """Return the first line of a run's log."""
-    parts = [
-        f"{frames:,} frames, {steps:,} steps of {arguments['batch_size']} patches of {arguments['patch_size']}×"
-        f"{arguments['patch_size']} px"
-    ]
+) -> list[str]:
+    """Return the first line of a run's log, and one on a warm-up that the run does not reach the end of."""
+    size = "{patch_size}×{patch_size}".format(**arguments)
+    patches = counted(arguments["batch_size"], "patch", "patches")
+    parts = [f"{counted(frames, 'frame')}, {counted(steps, 'step')} of {patches} of {size} px"]
     parts += [f"{distributed.world_size} processes"] if distributed.world_size > 1 else []
     parts += [f"{arguments['accumulate']} micro-batches"] if arguments["accumulate"] > 1 else []
-    return ", ".join(
-        [
-            *parts,
-            f"learning rate {lr:g}",
-            f"{arguments['precision']} on {distributed.device}",
-            f"deformable convolutions {deform_op}",
+    parts += [f"learning rate {lr:g}", f"{arguments['precision']} on {distributed.device}"]
+    lines = [", ".join([*parts, f"deformable convolutions {deform_op}"])]
+    if arguments["warmup_steps"] > steps:
+        lines += [
+            f"WARNING: the learning rate rises over {arguments['warmup_steps']:,} steps to {lr:g}, which a run of "
+            f"{counted(steps, 'step')} does not reach; give fewer --warmup_steps"
         ]
-    )
+    return lines
 
 
 def git_commit() -> str | None:

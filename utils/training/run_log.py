@@ -16,19 +16,20 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from utils.common.errors import UserError
+from utils.common.errors import UserError, counted, some
 from utils.common.files import atomic_write
 from utils.images.codecs import side_by_side, to_float_image, to_uint8
 from utils.training.checkpointing import Resumed
 from utils.training.curves import Curves, Row
 from utils.training.progress import Progress
+from utils.training.validation import INPUT
 
 Item = TypeVar("Item")
 
 Log = TypeVar("Log", bound="NoLog")
 
 _STRIP_ROWS = 3
-_STEPS, _SECONDS = "steps", "seconds"  # among the losses' sums
+_STEPS, _SECONDS, _SKIPPED = "steps", "seconds", "steps skipped"  # among the losses' sums
 
 
 @dataclass
@@ -62,7 +63,7 @@ class NoLog:
     def skipped(self, text: str) -> None:
         """Record a step that did not change the weights."""
 
-    def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, counts: dict[str, int]) -> None:
+    def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, left_out: int) -> None:
         """Record the end of an epoch, or of the part that was done."""
 
     def validation(self, step: int, means: dict[str, float], strips: dict[str, np.ndarray], best: bool) -> None:
@@ -92,7 +93,8 @@ class RunLog(NoLog):
         record: content of `arguments.json`.
         total_steps: last step.
         done_steps: steps done before.
-        sums: of losses, steps and seconds of the current epoch of a resumed run, see `RunLog.sums`.
+        sums: of losses, steps and seconds of the current epoch of a resumed run, and of all skipped steps, see
+            `RunLog.sums`.
     """
 
     def __init__(
@@ -114,7 +116,9 @@ class RunLog(NoLog):
         self._stage = stage
         self._text = (folder / "log.txt").open("a", encoding="utf-8", errors="surrogateescape")
         self._board = SummaryWriter(str(folder), purge_step=done_steps + 1 if done_steps else None)
-        self._curves = Curves(folder, done_steps)
+        data = [Path(text).name or text for text in record.get("arguments", {}).get("trainset_dir", ())]
+        title = f"{folder.name}{': ' if data else ''}{some(data, 3)}"
+        self._curves = Curves(folder, done_steps, title.encode(errors="backslashreplace").decode())
         self._bar = tqdm(total=total_steps, initial=done_steps, desc=stage, unit="step", dynamic_ncols=True)
         self._epoch_start = time.perf_counter()
         self._times: deque[_Times] = deque()  # of steps that are not recorded yet
@@ -122,12 +126,14 @@ class RunLog(NoLog):
         self._sums: Counter[str] = Counter(sums or {})
         self._steps = int(self._sums.pop(_STEPS, 0))
         self._seconds_before = self._sums.pop(_SECONDS, 0.0)
+        self._skipped = int(self._sums.pop(_SKIPPED, 0))
 
     @property
     def sums(self) -> dict[str, float]:  # pyright: ignore[reportIncompatibleVariableOverride] (of a plain attribute)
-        """The sums from which the means of the current epoch are computed, for the state."""
+        """The sums from which the means of the current epoch are computed, and all skipped steps, for the state."""
         seconds = self._seconds_before + time.perf_counter() - self._epoch_start
-        return {**self._sums, _STEPS: self._steps, _SECONDS: seconds} if self._steps else {}
+        sums: dict[str, float] = {_SKIPPED: self._skipped} if self._skipped else {}
+        return sums | ({**self._sums, _STEPS: self._steps, _SECONDS: seconds} if self._steps else {})
 
     def line(self, text: str) -> None:
         """Print a line and add it to log.txt at once."""
@@ -160,9 +166,10 @@ class RunLog(NoLog):
         """Record a step that did not change the weights."""
         self._times.popleft()
         self._bar.update()
+        self._skipped += 1
         self.line(text)
 
-    def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, counts: dict[str, int]) -> None:
+    def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, left_out: int) -> None:
         """Record the end of an epoch, or of the part that was done.
 
         Args:
@@ -170,20 +177,19 @@ class RunLog(NoLog):
             blurry: images of the last batch, (N, 3, H, W).
             output: the network's output for them.
             sharp: their ground truth.
-            counts: of problems in this run, by name; logged if not 0.
+            left_out: number of images that this process could not read; logged if not 0, as skipped steps are.
         """
         complete, step = progress.samples_seen == 0, progress.step
         epoch = progress.epoch + (not complete)
         means = {name: total / max(self._steps, 1) for name, total in self._sums.items()}
         seconds = self._seconds_before + time.perf_counter() - self._epoch_start
         text = ", ".join(f"{name} {mean:.5f}" for name, mean in means.items()) or "none"
-        # The column in log.csv keeps the name of the first version.
-        skipped = {name.replace("left out", "skipped"): count for name, count in counts.items() if count}
-        wrong = "".join(f", {count} {name}" for name, count in skipped.items())
-        self.line(f"epoch {epoch}, step {step:,}: loss {text}, learning rate {self._lr:.3g}, {seconds:.1f} s{wrong}")
+        wrong = {"step": self._skipped, "image": left_out}
+        skipped = "".join(f", {counted(count, noun)} skipped" for noun, count in wrong.items() if count)
+        self.line(f"epoch {epoch}, step {step:,}: loss {text}, learning rate {self._lr:.3g}, {seconds:.1f} s{skipped}")
         losses = {"loss" if name == "total" else f"loss_{name}": mean for name, mean in means.items()}
         numbers: Row = {"epoch": epoch, **losses, "lr": self._lr, "seconds": round(seconds, 3)}
-        self._curves.add(step, numbers | {name.replace(" ", "_"): count for name, count in counts.items()})
+        self._curves.add(step, numbers | {"steps_skipped": self._skipped, "images_left_out": left_out})
         if complete:
             self._sums.clear()
             self._steps, self._seconds_before = 0, 0.0
@@ -194,9 +200,17 @@ class RunLog(NoLog):
             self._board.add_image(f"{' | '.join(columns)}/{i}", side_by_side(pictures), step, dataformats="HWC")
 
     def validation(self, step: int, means: dict[str, float], strips: dict[str, np.ndarray], best: bool) -> None:
-        """Record the scores of a validation and its picture strips, blurry | output | sharp."""
-        text = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
-        self.line(f"validation, step {step:,}: {text}{', the best so far' if best else ''}")
+        """Record the scores of a validation and its picture strips, blurry | output | sharp.
+
+        Args:
+            step: after which it was.
+            means: by metric, see `utils.training.validation.Validation`.
+            strips: by name.
+            best: whether it is the best so far.
+        """
+        before = {"psnr": f" (input {means[INPUT]:.4f})"} if INPUT in means else {}
+        scores = (f"{name} {mean:.4f}{before.get(name, '')}" for name, mean in means.items() if name != INPUT)
+        self.line(f"validation, step {step:,}: {', '.join(scores)}{', the best so far' if best else ''}")
         for name, mean in means.items():
             self._board.add_scalar(f"validation/{name}", mean, step)
         for name, strip in strips.items():

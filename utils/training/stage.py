@@ -16,13 +16,20 @@ class StepOutput(NamedTuple):
     image: Tensor
 
 
+def _check_parts(stage: nn.Module, _: object, output: StepOutput) -> None:
+    """Refuse parts of a loss that are not those that the stage names: they are logged by their position."""
+    assert isinstance(stage, Stage)
+    if tuple(output.parts) != stage.parts:
+        raise ValueError(f"stage {stage.name} returned the parts {tuple(output.parts)}, its `parts` are {stage.parts}")
+
+
 class Stage(nn.Module):
     """A stage of training: the network it trains, the frozen one, if any, and its loss.
 
     Attributes:
         name: its file is STAGE_FILES[name].
         lr: default learning rate; the paper gives finetune's only.
-        parts: names of the loss's parts.
+        parts: names of the loss's parts, in the order of `StepOutput.parts`.
         network: which is trained.
     """
 
@@ -30,6 +37,10 @@ class Stage(nn.Module):
     lr = 1e-4
     parts: tuple[str, ...]
     network: DeblurringNet | ReblurringNet
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_hook(_check_parts)
 
     def forward(self, batch: Batch) -> StepOutput:
         """Return the loss of a batch: `blurry` and `sharp`, (N, 3, H, W) in [-1, 1], and `has_sharp`, (N,)."""

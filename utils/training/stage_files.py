@@ -18,7 +18,7 @@ from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
 from utils.training.run_log import NoLog
 from utils.training.step_numbers import StepReader
-from utils.training.validation import Validation
+from utils.training.validation import INPUT, Validation
 
 
 class StageFiles:
@@ -125,13 +125,23 @@ class StageFiles:
                 "free some, or give smaller images as --valset_dir"
             )
         else:
-            best = result.means["psnr"] > progress.best_psnr
-            progress.best_psnr = max(result.means["psnr"], progress.best_psnr)
-            if best:
+            psnr, before = result.means["psnr"], progress.best_psnr
+            progress.best_psnr = max(psnr, before)
+            if psnr > before:
                 self.save_network(progress.epoch, best=True)
-            log.validation(progress.step, result.means, result.strips, best)
+            log.validation(progress.step, result.means, result.strips, psnr > before)
+            if psnr < result.means[INPUT]:
+                log.line(self._worse_than_the_input(result.means[INPUT] - psnr, before > result.means[INPUT]))
         self.save_state(progress, log, again=True)
         return True
+
+    def _worse_than_the_input(self, by: float, was_better: bool) -> str:
+        """Return a warning, which a new network's first validations get, too: its words tell the two apart."""
+        if was_better:
+            advice = f"and was better before: {best_file(self.output)} is the best network; give a lower --lr"
+        else:
+            advice = "as a new network's is at first; if it stays so, lower --lr, or run `python -m tools.check_data`"
+        return f"WARNING: the output is {by:.2f} dB worse than the input, {advice}"
 
     @contextmanager
     def saved_on_error(self, progress: Progress, log: NoLog, steps: StepReader) -> Iterator[None]:

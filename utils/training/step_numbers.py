@@ -100,9 +100,9 @@ class StepReader:
         return not self._guard.has_recent_nonfinite_step
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Counts of problems so far, by name (in log.csv, too)."""
-        return {"steps skipped": self._guard.total, "images left out": len(self._skipped_images)}
+    def images_left_out(self) -> int:
+        """Number of images that could not be read so far."""
+        return len(self._skipped_images)
 
     def _read(self, left: int, log: NoLog) -> bool:
         stopping = False

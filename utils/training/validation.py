@@ -17,6 +17,7 @@ from utils.metrics.scorer import Scorer
 from utils.runtime.distributed import DistributedContext
 
 METRICS = ("psnr", "psnr_float", "ssim")
+INPUT = "psnr_input"  # PSNR of the blurry images against the sharp ones, which is that of the sharp against the blurry
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Validation:
     """The result of a validation.
 
     Attributes:
-        means: over the images of all sets, by metric; empty if an image did not fit into memory.
+        means: over the images of all sets, by metric, with `INPUT`; empty if an image did not fit into memory.
         strips: an image strip of the first image of each set.
         too_large: files that did not fit into memory.
     """
@@ -84,7 +85,8 @@ def validate(
             try:
                 image = decode(image_set, i)
                 output = restorer(image.both if reblurs else image.blurry.pixels)
-                own.append((position, score_both(scorer, image, output, path, reblurs)[1]))
+                before, after = score_both(scorer, image, output, path, reblurs)
+                own.append((position, {**after, INPUT: before["psnr"]}))
             except Exception as error:
                 if not out_of_memory(error):
                     raise
@@ -98,7 +100,7 @@ def validate(
     scores = dict(pair for scored, *_ in gathered for pair in scored)
     if len(scores) < len(images):
         return None
-    means = {name: fmean(scores[position][name] for position in sorted(scores)) for name in METRICS}
+    means = {name: fmean(scores[position][name] for position in sorted(scores)) for name in (*METRICS, INPUT)}
     return Validation(means, {name: strip for _, found, _ in gathered for name, strip in found.items()})
 
 
