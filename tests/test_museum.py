@@ -214,6 +214,12 @@ def test_the_best_network_gives_way_to_a_better_one_alone(museum, best_before):
 def test_a_state_is_not_resumed_by_another_run(museum):
     with pytest.raises(UserError, match=r"architecture was \{'width': 2.* is \{'width': 4"):
         resume_training("deblur", "plain", "--width", "4")
+    reblurring = museum / "plain" / FILES["reblur"]
+    network = content(reblurring)
+    next(iter(weights(network).values())).view(-1)[0] += 1
+    torch.save(network, reblurring)  # which states of then know by its file
+    with pytest.raises(UserError, match=r"reblurring_weights was \w{64}, is \w{64}"):
+        resume_training("finetune", "plain")
     for path in museum.glob("data/pairs/*/c.png"):
         path.unlink()
     with pytest.raises(UserError, match="data was 3 frames, is 2"):

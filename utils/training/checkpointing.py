@@ -13,7 +13,7 @@ from utils.common.files import atomic_write, file_digest, save_tensors
 from utils.common.version import __version__
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
-from utils.training.provenance import describe_changes
+from utils.training.provenance import describe_changes, known_by_tensors
 from utils.training.state_file import checksum_file, load_state, remove_state
 
 _NAME = re.compile(r"step-(\d{9})\.pth")
@@ -111,7 +111,7 @@ class CheckpointManager:
             return Resumed()
 
         def restore(path: Path, state: dict[str, Any]) -> None:
-            _check_must_match(path, state["fixed"], must_match)
+            _check_must_match(path, known_by_tensors(state["fixed"], must_match, may_change), must_match)
             try:
                 training.restore(state)
             except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from datasets import ImageSet
+from models import ReblurringNet
 from utils.common.errors import counted
 from utils.common.files import file_digest
 from utils.common.version import __version__
@@ -26,6 +28,8 @@ _PATHS = (
 )
 _WITHOUT_EFFECT = ("stage", "val_every", "save_every", "keep", "max_bad_steps", "num_workers", "eager")
 _DIGITS = 12  # of a SHA-256 in messages
+# Names in states: of the frozen network, of digests of files, and of the number of threads.
+_FROZEN, _OF_FILE, _THREADS = "reblurring_weights", " SHA-256", "threads"
 
 
 def provenance(
@@ -84,12 +88,42 @@ def resume_settings(
     """
     digests = {name: file_digest(path) for name, path in weights.items()}
     must_match = {"stage": stage.name, "architecture": stage.network.arguments, "data": frame_list(image_sets)}
-    if stage.name == "finetune":  # the reblurring network is part of the loss
-        must_match["reblurring_weights"] = digests["reblurring_weights"]
+    others = [each for each in stage.modules() if isinstance(each, ReblurringNet) and each is not stage.network]
+    for frozen in others:  # at most one, which is part of the loss
+        must_match[_FROZEN] = tensors_digest(frozen)
     may_change = {name: str(value) for name, value in arguments.items() if name not in ("resume", "overwrite")}
     may_change |= {"processes": str(distributed.world_size)}
-    may_change |= {f"{name} SHA-256": each for name, each in digests.items()}
+    if distributed.device.type == "cpu":  # how sums are divided among them changes the last bits
+        may_change[_THREADS] = str(torch.get_num_threads())
+    may_change |= {f"{name}{_OF_FILE}": each for name, each in digests.items()}
     return must_match, may_change, {"lr": str(stage.lr), "max_steps": "no limit", "clip_grad": "no limit"}
+
+
+def known_by_tensors(
+    found: Mapping[str, Any], must_match: Mapping[str, Any], may_change: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what a state says must match, in today's terms.
+
+    States of earlier versions know the frozen network by its file: where that is the file of today, by its tensors.
+
+    Args:
+        found: of the state.
+        must_match: of this run, see `resume_settings`.
+        may_change: the same.
+    """
+    if _FROZEN in must_match and found.get(_FROZEN) == may_change[_FROZEN + _OF_FILE]:
+        return {**found, _FROZEN: must_match[_FROZEN]}
+    return dict(found)
+
+
+def tensors_digest(network: nn.Module) -> str:
+    """Return the SHA-256 of a network's tensors, with their names, types and shapes, whatever file held them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def describe_changes(before: Mapping[str, str], now: Mapping[str, str], defaults: Mapping[str, str]) -> list[str]:
@@ -106,13 +140,17 @@ def describe_changes(before: Mapping[str, str], now: Mapping[str, str], defaults
             return f"{shown(name, defaults[name])} (default)" if name in defaults else "none"
         if name == "lr":
             return np.format_float_scientific(float(value), trim="-", exp_digits=1)
-        return value[:_DIGITS] if name.endswith("SHA-256") else value
+        return value[:_DIGITS] if name.endswith(_OF_FILE) else value
+
+    def group_of(name: str) -> str:
+        # Networks come from the state, and the tensors of a frozen one are those that it was trained with.
+        without_effect = name in _WITHOUT_EFFECT or name.endswith(_OF_FILE)
+        return "paths: " if name in _PATHS else "without effect on the result: " if without_effect else ""
 
     groups: dict[str, list[str]] = {"": [], "without effect on the result: ": [], "paths: ": []}
     for name, value in now.items():
-        if before.get(name) != value:
-            group = "paths: " if name in _PATHS else "without effect on the result: " if name in _WITHOUT_EFFECT else ""
-            groups[group].append(f"{name} {shown(name, before.get(name))} -> {shown(name, value)}")
+        if before.get(name) != value and (name in before or name != _THREADS):  # earlier versions did not record them
+            groups[group_of(name)].append(f"{name} {shown(name, before.get(name))} -> {shown(name, value)}")
     listed = "; ".join(f"{group}{', '.join(changes)}" for group, changes in groups.items() if changes)
     return [f"changed since: {listed}"] if listed else []
 
