@@ -27,7 +27,7 @@ from datasets import BlurSettings, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
 from models.checkpoint import STAGE_FILES
-from utils.common.arguments import HelpFormatter, real, settings_of, whole
+from utils.common.arguments import MOST_WORKERS, ArgumentParser, real, settings_of, whole
 from utils.common.errors import UserError
 from utils.common.files import check_writable, lock_output_dir
 from utils.common.signals import end_signals_as_exceptions, interruption
@@ -72,7 +72,7 @@ WARMUP_STEPS_DISTRIBUTED = 11  # what PyTorch asks for with DistributedDataParal
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments; edit the defaults here."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     # fmt: off
     add("--stage", choices=(*STAGE_FILES, "all"), default="all", help="stage to train; all trains the three in order")
@@ -124,7 +124,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--batch_size", type=whole(1), default=6, help="patches per optimizer step, over all GPUs")
     add("--accumulate", type=whole(1), default=1,
         help="micro-batches per optimizer step (gradient accumulation): less memory, the same --batch_size")
-    add("--patch_size", type=whole(MIN_SIZE), default=256, help="side length of the square patches in px")
+    add("--patch_size", type=whole(MIN_SIZE, limit=4096), default=256, help="side length of the square patches in px")
     add("--n_epochs", type=whole(1), default=1000, help="epochs per stage")
     add("--max_steps", type=whole(1), help="maximum number of optimizer steps per stage (default: no limit)")
     add("--lr", type=real(0, above=True),
@@ -132,7 +132,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--warmup_steps", type=whole(0), default=0,
         help="steps over which the learning rate rises linearly to --lr; useful for trained initial weights, which "
              "Adam's first steps would harm (default: 0, no warmup)")
-    add("--gamma", type=real(0, above=True), default=0.5, help="factor on the learning rate every --n_steps epochs")
+    add("--gamma", type=real(0, above=True, limit=1), default=0.5,
+        help="factor on the learning rate every --n_steps epochs")
     add("--n_steps", type=whole(1), default=200, help="epochs between two halvings (see --gamma) of the learning rate")
     add("--clip_grad", type=real(0, above=True),
         help="maximum norm of the gradient, to which larger ones are clipped (default: no clipping)")
@@ -144,7 +145,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--lambda_B", type=real(0), default=0.1, help="weight of the reblurring consistency loss in finetune")
     add("--width", type=int, default=32,
         help="channels of a new deblurring network, twice those of a new reblurring network; the paper's are 32")
-    add("--num_workers", type=whole(0), default=min(8, os.cpu_count() or 1),
+    add("--num_workers", type=whole(0, limit=MOST_WORKERS), default=min(8, os.cpu_count() or 1),
         help="data loading processes per GPU, or 0 for none (default: the number of CPU cores, at most 8)")
     add("--seed", type=whole(0, 2**32 - 1), default=0, help="seed of initial weights, order of frames and patches")
     add("--deterministic", action="store_true",

@@ -18,7 +18,7 @@ from datasets import parse_source
 from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
-from utils.common.arguments import HelpFormatter, settings_of, whole
+from utils.common.arguments import MOST_WORKERS, ArgumentParser, settings_of, whole
 from utils.common.files import check_writable, lock_output_dir
 from utils.common.signals import Interruption, end_signals_as_exceptions, interruption
 from utils.common.version import __version__
@@ -47,7 +47,7 @@ _FOR_NETWORKS = ("weights", "modulation", "deform_op", "precision", "tile", "til
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments; edit the defaults here."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     # fmt: off
     add("--testset_dir", nargs="+", action="extend", required=True, metavar="[KIND=]PATH",
@@ -83,7 +83,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--resume", action="store_true", help="continue the run whose results are in --save_dir")
     add("--overwrite", action="store_true", help="replace existing results in --save_dir")
     add("--limit", type=whole(1), help="maximum number of images of each set, the first ones (default: no limit)")
-    add("--num_workers", type=whole(1), default=min(16, os.cpu_count() or 1),
+    add("--num_workers", type=whole(1, limit=MOST_WORKERS), default=min(16, os.cpu_count() or 1),
         help="threads that decode images, and as many that score and encode them (default: the number of CPU cores, at "
              "most 16)")
     add("--figures", type=whole(0), nargs="?", const=1, default=0, metavar="N",

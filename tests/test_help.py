@@ -1,33 +1,10 @@
 """The help of every command: each flag has one, with its default."""
 
-import argparse
-import importlib
 import re
 
 import pytest
 
-from tests.support.samples import ROOT
-
-COMMANDS = [
-    *("DR_training", "D_testing"),
-    *(f"tools.{path.stem}" for path in sorted((ROOT / "tools").glob("*.py")) if "__main__" in path.read_text()),
-]
-
-
-@pytest.fixture
-def parser_of(monkeypatch):
-    """Return a function from a command's module to its parser."""
-
-    def parser_of(name):
-        found = []
-        with monkeypatch.context() as changed:
-            changed.setattr(argparse.ArgumentParser, "parse_args", lambda self, *_: found.append(self) or 1 / 0)
-            module = importlib.import_module(name)
-            with pytest.raises(ZeroDivisionError):
-                getattr(module, "parse_args", module.main)([])
-        return found[0]
-
-    return parser_of
+from tests.support.commands import COMMANDS, parser_of
 
 
 def test_all_commands_are_found():
@@ -35,7 +12,7 @@ def test_all_commands_are_found():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_shows_its_default(command, parser_of):
+def test_every_flag_shows_its_default(command):
     parser = parser_of(command)
     for action in parser._actions[1:]:  # --help is the first
         text = parser._get_formatter()._expand_help(action)
@@ -47,12 +24,12 @@ def test_every_flag_shows_its_default(command, parser_of):
             assert not re.search(r"[\[(]|\bPosix|False", shown)  # words, not Python's values
 
 
-def test_the_help_explains_what_skip_bad_images_still_refuses(parser_of):
+def test_the_help_explains_what_skip_bad_images_still_refuses():
     text = " ".join(parser_of("DR_training").format_help().split())
     assert re.search(r"--skip_bad_images .* Refused at the start all the same, since .* header cannot be read", text)
 
 
-def test_standard_terms(parser_of):
+def test_standard_terms():
     text = " ".join(parser_of("DR_training").format_help().split())
     for flag, words in (
         ("--accumulate ACCUMULATE", "micro-batches per optimizer step"),

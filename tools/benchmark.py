@@ -21,7 +21,7 @@ import torch
 from models.blocks import MIN_SIZE
 from models.ops.back_ends import DEFORM_OPS
 from tools.benchmark_work import WORKS, Configuration, baseline_configuration
-from utils.common.arguments import HelpFormatter
+from utils.common.arguments import MAX_SIDE, MOST_WORKERS, ArgumentParser, whole
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
 from utils.runtime.precision import PRECISIONS, set_precision
@@ -45,9 +45,7 @@ class Measurement:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.benchmark", description=__doc__, formatter_class=HelpFormatter
-    )
+    parser = ArgumentParser(__doc__, prog="python -m tools.benchmark")
     add = parser.add_argument
     # fmt: off
     add("--work", choices=WORKS, required=True, help="work to measure")
@@ -56,19 +54,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=PRECISIONS, default="fp32", help="number format of the measured configuration")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
         help="implementation of the deformable convolutions (default: auto, the fastest that the device supports)")
-    add("--size", type=int, nargs=2, default=(720, 1280), metavar=("H", "W"),
+    add("--size", type=whole(MIN_SIZE, limit=MAX_SIDE), nargs=2, default=(720, 1280), metavar=("H", "W"),
         help="height and width of the images or patches in px (default: 720 1280)")
-    add("--batch", type=int, default=1, help="images per run; for data, samples")
+    add("--batch", type=whole(1, limit=4096), default=1, help="images per run; for data, samples")
     add("--frames", type=Path, default=Path("samples/GOPRO"), help="data set of --work data")
-    add("--threads", type=int, help="CPU threads (default: PyTorch's choice, for data always one)")
-    add("--repeats", type=int, default=5, help="number of measurements of each configuration")
+    add("--threads", type=whole(1, limit=MOST_WORKERS),
+        help="CPU threads (default: PyTorch's choice, for data always one)")
+    add("--repeats", type=whole(1), default=5, help="number of measurements of each configuration")
     add("--json", action="store_true", help="print JSON instead of a table")
     # fmt: on
     args = parser.parse_args(argv)
-    if min(args.batch, args.repeats) < 1 or (args.threads is not None and args.threads < 1):
-        parser.error("--batch, --repeats and --threads should be at least 1")
-    if min(args.size) < MIN_SIZE:
-        parser.error(f"--size should be at least {MIN_SIZE} {MIN_SIZE}")
     if args.work == "data" and args.size[0] != args.size[1]:
         parser.error("--work data makes square patches: give --size P P")
     return args

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from datasets.discovery.layout_table import SPLITS
 from datasets.discovery.layouts import find_images
-from utils.common.arguments import HelpFormatter
+from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.common.plotting import Figure
@@ -159,11 +159,7 @@ def draw(sets: Sequence[Statistics], path: Path) -> None:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.blur_statistics",
-        description=__doc__,
-        formatter_class=HelpFormatter,
-    )
+    parser = ArgumentParser(__doc__, prog="python -m tools.blur_statistics")
     add = parser.add_argument
     # fmt: off
     add("sets", nargs="+", metavar="[NAME=]PATH", help="folders of pairs, with names for the figure")

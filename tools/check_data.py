@@ -30,7 +30,7 @@ from datasets.discovery.pixel_checks import (
     measure_pair,
     quick_check,
 )
-from utils.common.arguments import HelpFormatter
+from utils.common.arguments import ArgumentParser
 from utils.common.errors import USAGE_STATUS, UserError
 from utils.images.codecs import read_image
 from utils.runtime.program_end import user_errors_end_the_program
@@ -52,9 +52,7 @@ class Report:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.check_data", description=__doc__, formatter_class=HelpFormatter
-    )
+    parser = ArgumentParser(__doc__, prog="python -m tools.check_data")
     add = parser.add_argument
     # fmt: off
     add("folders", nargs="+", metavar="[KIND=]PATH", help="folders of images in any layout of docs/data.md")

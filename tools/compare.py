@@ -34,7 +34,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from utils.common.arguments import HelpFormatter
+from utils.common.arguments import ArgumentParser, whole
 from utils.common.errors import USAGE_STATUS, UserError
 from utils.common.files import check_writable
 from utils.runtime.device import pick_device
@@ -240,13 +240,12 @@ def clone(commit: str, folder: Path) -> None:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser("python -m tools.compare", description=__doc__)
-    parser.formatter_class = HelpFormatter
+    parser = ArgumentParser(__doc__, prog="python -m tools.compare")
     names = [command.name for command in commands(1, "cpu", Path())]
     add = parser.add_argument
     add("commit", metavar="COMMIT", help="a hash, tag or branch of this repository")
     add("--device", default="cpu", help="device of both: cpu, cuda, cuda:1, ...")
-    add("--steps", type=int, default=20, help="training steps of each stage")
+    add("--steps", type=whole(1), default=20, help="training steps of each stage")
     add(
         "--only",
         nargs="+",
@@ -257,8 +256,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--keep", type=Path, metavar="FOLDER", help="new folder in which to keep both outputs (default: delete them)")
     args = parser.parse_args(argv)
-    if args.steps < 1 or (args.keep and args.keep.exists()):
-        parser.error("--steps should be at least 1, --keep a folder that does not exist yet")
+    if args.keep and args.keep.exists():
+        parser.error("--keep should be a folder that does not exist yet")
     return args
 
 

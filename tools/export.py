@@ -30,7 +30,7 @@ from tools.export_formats import (
     Metadata,
     OperatorMissingError,
 )
-from utils.common.arguments import HelpFormatter
+from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError
 from utils.common.files import atomic_write, check_writable, file_digest
 from utils.common.version import __version__
@@ -45,7 +45,7 @@ _PICTURE = Path(__file__).resolve().parents[1] / "samples/GOPRO/test/GOPR0881_11
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tools.export", description=__doc__, formatter_class=HelpFormatter)
+    parser = ArgumentParser(__doc__, prog="python -m tools.export")
     add = parser.add_argument
     # fmt: off
     add("--format", choices=tuple(FORMATS), required=True, help="file format")
@@ -74,6 +74,8 @@ def _check_packages() -> None:
 
 
 def _choose_output(args: argparse.Namespace) -> Path:
+    if not args.weights.name:
+        raise UserError(f"--weights {args.weights} is a folder; expected a checkpoint of the deblurring network")
     output = args.output or args.weights.with_suffix(FORMATS[args.format].suffix)
     if output.resolve() == args.weights.resolve():
         raise UserError(f"{output} is the file to export; give another --output")

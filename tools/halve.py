@@ -3,14 +3,13 @@
 python -m tools.halve trained/DeblurringNet_FT.pth final_model/DeblurringNet_FT.pth
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 
 from models.checkpoint import check_finite, load_file
 from models.released_names import DEBLURRING_KEY, REBLURRING_KEY
-from utils.common.arguments import HelpFormatter
+from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError
 from utils.common.files import atomic_write, file_digest, save_tensors
 from utils.runtime.program_end import user_errors_end_the_program
@@ -49,7 +48,7 @@ def halve(source: Path, target: Path) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """Halve the file that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m tools.halve", description=__doc__, formatter_class=HelpFormatter)
+    parser = ArgumentParser(__doc__, prog="python -m tools.halve")
     parser.add_argument("source", type=Path, help="checkpoint of a network")
     parser.add_argument("target", type=Path, help="file to write")
     args = parser.parse_args(argv)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models import DeblurringNet, ReblurringNet
 from models.blocks import MIN_SIZE
 from models.ops.back_ends import DEFORM_OPS
-from utils.common.arguments import HelpFormatter
+from utils.common.arguments import MAX_SIDE, ArgumentParser, whole
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
 from utils.runtime.precision import PRECISIONS, autocast, set_precision
@@ -43,13 +43,14 @@ class Cost:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tools.profile", description=__doc__, formatter_class=HelpFormatter)
+    parser = ArgumentParser(__doc__, prog="python -m tools.profile")
     add = parser.add_argument
     # fmt: off
     add("--network", choices=NETWORKS, default="deblur", help="network to measure")
-    add("--size", type=int, nargs=2, metavar=("H", "W"),
+    add("--size", type=whole(MIN_SIZE, limit=MAX_SIDE), nargs=2, metavar=("H", "W"),
         help="height and width of the input in px (default: 256 256, then 720 1280)")
-    add("--width", type=int, help="channels at full resolution (default: the paper's, 32 to deblur and 16 to reblur)")
+    add("--width", type=whole(1, limit=512),
+        help="channels at full resolution (default: the paper's, 32 to deblur and 16 to reblur)")
     add("--device", default="auto",
         help="auto, cpu, cuda, cuda:1, ... (default: auto, which is CUDA if available, else the CPU)")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
@@ -58,12 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--no_time", action="store_true",
         help="only count parameters and multiply-accumulates; measure no time or memory")
     # fmt: on
-    args = parser.parse_args(argv)
-    if args.size and min(args.size) < MIN_SIZE:
-        parser.error(f"--size should be at least {MIN_SIZE} {MIN_SIZE}")
-    if args.width is not None and args.width < 1:
-        parser.error("--width should be at least 1")
-    return args
+    return parser.parse_args(argv)
 
 
 def build(network: str, width: int | None, deform_op: str = "auto") -> nn.Module:

@@ -22,7 +22,7 @@ from datasets.synthesis.blur import BlurSettings, BlurSynthesis
 from datasets.synthesis.sensor import SensorSettings
 from datasets.synthesis.writer import PairFolder, Pictures, from_photographs, from_video
 from models.blocks import MIN_SIZE
-from utils.common.arguments import HelpFormatter
+from utils.common.arguments import ArgumentParser, whole
 from utils.common.errors import UserError
 from utils.common.files import check_writable
 from utils.images.codecs import to_float_image, to_tensor, to_uint8
@@ -40,11 +40,7 @@ _FIXED = (
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.synthesize_blur",
-        description=__doc__,
-        formatter_class=HelpFormatter,
-    )
+    parser = ArgumentParser(__doc__, prog="python -m tools.synthesize_blur")
     add = parser.add_argument
     # fmt: off
     add("sharp_dir", type=Path, nargs="?", metavar="SHARP_DIR",
@@ -53,13 +49,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--from_video", type=Path, action="append", default=[], metavar="PATH",
         help="instead of SHARP_DIR: a video of high frame rate (GoPro: 240 per second), or a folder of its frames "
              "(default: none)")
-    add("--frames", type=int, nargs=2, default=(7, 13), metavar=("LOW", "HIGH"),
+    add("--frames", type=whole(1), nargs=2, default=(7, 13), metavar=("LOW", "HIGH"),
         help="range of the odd number of frames of a video that are averaged (default: GoPro's 7 13)")
     add("--blur", nargs="+", default=[], metavar="NAME=VALUE",
         help="changes to the settings of the synthetic blur of photographs, see datasets/synthesis/ (default: no "
              "changes)")
-    add("--count", type=int, default=1, help="pairs per photograph")
-    add("--long_side", type=int, default=1280, help="longer side in px to which larger photographs are scaled down")
+    add("--count", type=whole(1, limit=1_000_000), default=1, help="pairs per photograph")
+    add("--long_side", type=whole(1), default=1280,
+        help="longer side in px to which larger photographs are scaled down")
     add("--seed", type=int, default=0, help="random seed")
     add("--split", choices=SPLITS, default="train", help="folder in OUT_DIR to write")
     add("--device", default="auto",
@@ -72,8 +69,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("expected SHARP_DIR OUT_DIR, or OUT_DIR --from_video PATH")
     if args.frames[0] < 3 or args.frames[0] | 1 > args.frames[1]:
         parser.error(f"--frames {args.frames[0]} {args.frames[1]} holds no odd number of 3 or more")
-    if args.count < 1 or args.long_side < 1:
-        parser.error("--count and --long_side should be at least 1")
     if args.resume and args.overwrite:
         parser.error("--resume keeps existing pairs, --overwrite replaces them: give one of the two")
     if args.blur and args.from_video:

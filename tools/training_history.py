@@ -16,7 +16,7 @@ from statistics import fmean
 
 from datasets import find_images
 from models.checkpoint import load_deblurring_net, load_reblurring_net
-from utils.common.arguments import HelpFormatter
+from utils.common.arguments import ArgumentParser, whole
 from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.inference.evaluation import JoinedInputs, decode, restore, score_both
@@ -34,11 +34,7 @@ Row = dict[str, str]
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.training_history",
-        description=__doc__,
-        formatter_class=HelpFormatter,
-    )
+    parser = ArgumentParser(__doc__, prog="python -m tools.training_history")
     add = parser.add_argument
     # fmt: off
     add("history", type=Path, metavar="HISTORY", help="CSV table to append to; created if it does not exist")
@@ -47,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--valset_dir", type=Path, nargs="+", required=True, help="folders of pairs, each a set of its own")
     add("--run", type=Path,
         help="--output_dir of the run whose newest state has the number of steps (default: --steps)")
-    add("--steps", type=int, default=0, help="training steps of the network; not needed with --run")
+    add("--steps", type=whole(0), default=0, help="training steps of the network; not needed with --run")
     add("--name", default="", help="name of this part of the training (default: empty)")
     add("--lr", default="", help="learning rate of this part of the training (default: empty)")
     add("--data", default="", help="notes on its training data (default: empty)")
@@ -57,8 +53,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="auto, cpu, cuda, cuda:1, ... (default: auto, which is CUDA if available, else the CPU)")
     # fmt: on
     args = parser.parse_args(argv)
-    if args.steps < 0:
-        parser.error("--steps should be 0 or more")
     names = [folder.resolve().name for folder in args.valset_dir]
     if len(set(names)) < len(names):
         parser.error("--valset_dir: the folders' names, which name the sets in the table, should differ")

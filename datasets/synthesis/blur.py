@@ -1,5 +1,6 @@
 """Synthesising pairs of blurry and sharp images from sharp ones, in batches, as training data."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
@@ -61,7 +62,12 @@ def _parsed(change: str, text: str, present: float | tuple[float, ...]) -> float
         values = []
     share = change.startswith("share_")
     ordered = not pair or (len(values) == 2 and values[0] <= values[1])
-    if len(values) != 1 + pair or not ordered or not all(np.isfinite(values)) or (share and not 0 <= values[0] <= 1):
+    if (
+        len(values) != 1 + pair
+        or not ordered
+        or not all(abs(each) <= sys.float_info.max for each in values)
+        or (share and not 0 <= values[0] <= 1)
+    ):
         what = "a number from 0 to 1" if share else "LOW,HIGH" if pair else "a number"
         example = ",".join(map(str, present)) if isinstance(present, tuple) else present
         raise UserError(f"{change}: expected {what}, such as {example}")

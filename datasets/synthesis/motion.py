@@ -18,6 +18,20 @@ _MOMENTS = 33  # at which the speed is measured
 _SAFETY = 1.1  # the speed between the moments, and of motions that are not quite proportional to their amplitude
 REGIONS = 3  # at most, of an image
 HARMONICS = 4  # of a region's outline
+# Beyond these a picture is one colour, or no longer a number.
+_LIMITS = {
+    **{"exposure": (1e-4, 100.0), "highest_frequency": (0.01, 1e4), "frame": (1, 1e5), "focal_length": (0.01, 1e3)},
+    **{
+        "extent": (0.0, 1e4),
+        "still_extent": (0.0, 1e4),
+        "spread": (0.0, 5.0),
+        "sub_frames": (3, 999),
+        "step": (0.1, 1e3),
+    },
+    **{"roll": (0.0, 100.0), "translation": (0.0, 100.0), "tilt": (0.0, 10.0), "frames": (3, 999)},
+    **{"region_radius": (1e-3, 10.0), "region_edge": (0.0, 1e3), "region_extent": (0.0, 1e4)},
+    **{"region_turn": (0.0, 360.0), "region_growth": (0.0, 5.0)},
+}
 _CAMERA, _OBJECTS, _KIND = 0, 1, 3  # streams of random numbers
 
 
@@ -80,13 +94,15 @@ class MotionSettings:
             low, high = getattr(self, name)
             if not (3 <= low <= high and low % 2 == high % 2 == 1):
                 raise ValueError(f"{name} should be two odd numbers from 3 up, the lower one first, not {low},{high}")
-        for name in ("exposure", "highest_frequency", "frame", "focal_length", "region_radius", "step"):
-            if np.min(getattr(self, name)) <= 0:
-                raise ValueError(f"{name} should be above 0, not {getattr(self, name)}")
-        sizes = ("extent", "still_extent", "spread", "roll", "translation", "tilt")
-        for name in (*sizes, "region_edge", "region_extent", "region_turn", "region_growth"):
-            if np.min(getattr(self, name)) < 0:
-                raise ValueError(f"{name} should be at least 0, not {getattr(self, name)}")
+        for name, limits in _LIMITS.items():
+            check_limits(name, getattr(self, name), *limits)
+
+
+def check_limits(name: str, value: float | Sequence[float], low: float, high: float) -> None:
+    """Raise `ValueError` for a setting, a number or a pair, that is not between its limits."""
+    if np.min(value) < low or np.max(value) > high:
+        least = f"above 0, from {low:g}" if low > 0 else f"at least {low:g},"
+        raise ValueError(f"{name} should be {least} to {high:g}, not {value}")
 
 
 @dataclass(frozen=True)

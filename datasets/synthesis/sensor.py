@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.synthesis.motion import between, draw
+from datasets.synthesis.motion import between, check_limits, draw
 from datasets.synthesis.rendering import send
 
 _SENSOR = 2  # a stream of random numbers
@@ -37,6 +37,11 @@ _CHROMA_TABLE = (
     *4 * ((99,) * 8,),
 )
 _MASK_32 = 0xFFFFFFFF
+# Beyond these a picture is one colour, or no longer a number; quality is libjpeg's.
+_LIMITS = {
+    **{"gamma": (0.1, 10.0), "contrast": (0.1, 10.0), "brightness": (-5.0, 5.0), "highlights": (0.01, 1e3)},
+    **{"shot": (1e-12, 1.0), "read": (1e-12, 1.0), "quality": (1.0, 100.0)},
+}
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,8 @@ class SensorSettings:
     quality: tuple[float, float] = (60.0, 95.0)
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "contrast", "highlights", "shot", "read", "quality"):
-            if min(getattr(self, name)) <= 0:
-                raise ValueError(f"{name} should be above 0, not {getattr(self, name)}")
+        for name, limits in _LIMITS.items():
+            check_limits(name, getattr(self, name), *limits)
 
 
 @dataclass(frozen=True)

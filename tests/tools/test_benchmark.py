@@ -78,8 +78,8 @@ def test_the_module_is_a_command():
     ("arguments", "message"),
     [
         (["--work", "data"], "--work data makes square patches"),
-        (["--work", "deblur", "--size", "4", "8"], "--size should be at least 8 8"),
-        (["--work", "deblur", "--threads", "0"], "--batch, --repeats and --threads should be at least 1"),
+        (["--work", "deblur", "--size", "4", "8"], "argument --size: should be at least 8, got '4'"),
+        (["--work", "deblur", "--threads", "0"], "argument --threads: should be at least 1, got '0'"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, message, capsys):

@@ -2,11 +2,21 @@
 
 import argparse
 import math
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
 Settings = TypeVar("Settings")
+
+
+MOST = 999_999_999  # of what is counted: names of states have nine digits for their step
+MOST_WORKERS = 256  # processes, of which each takes memory, or threads
+MAX_SIDE = 16384  # px, of a network's input
+LARGEST = 1e30  # of other numbers: fp32 holds up to 3e38
+_SHOWN = 40  # characters of a value in a message
+_CONTROL = re.compile(r"[\0-\x08\n-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -20,24 +30,50 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: {default})"
 
 
-def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return a type for whole numbers from `least` to `most`."""
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser of a command line in which no argument has line breaks or other control characters.
+
+    Args:
+        description: of the command, with its line breaks.
+        prog: how it is called, if not by its file.
+    """
+
+    def __init__(self, description: str | None, prog: str | None = None) -> None:
+        super().__init__(prog=prog, description=description, formatter_class=HelpFormatter)
+
+    # argparse has overloads of it; its last one is this.
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Refuse control characters, and values for which Python 3.11 gives empty lists, then parse."""
+        for text in sys.argv[1:] if args is None else args:
+            if text.startswith("-") and text.endswith("=--"):
+                self.error(f"{text[:-3]}: expected a value, got '--'")
+            if _CONTROL.search(text):
+                self.error(f"expected arguments without line breaks and other control characters, got {text!r}")
+        return super().parse_known_args(args, namespace)
+
+
+def whole(least: int, most: int | None = None, limit: int = MOST) -> Callable[[str], int]:
+    """Return a type for whole numbers from `least` to `most`; without that to a limit, named where it is exceeded."""
     expected = f"at least {least}" if most is None else f"from {least} to {most}"
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"should be a whole number, got {text!r}") from error
+            raise argparse.ArgumentTypeError(f"should be a whole number, got {_shown(text)}") from error
         if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"should be {expected}, got {text}")
+            raise argparse.ArgumentTypeError(f"should be {expected}, got {_shown(text)}")
+        if most is None and value > limit:
+            raise argparse.ArgumentTypeError(f"should be at most {limit}, got {_shown(text)}")
         return value
 
     return parse
 
 
-def real(least: float, above: bool = False, below: float = math.inf) -> Callable[[str], float]:
-    """Return a type for numbers from `least`, or `above` it, to what is `below` a limit."""
+def real(least: float, above: bool = False, below: float = math.inf, limit: float = LARGEST) -> Callable[[str], float]:
+    """Return a type for numbers from `least`, or `above` it, to a limit or to what is `below` another."""
     expected = f"above {least:g}" if above else f"from {least:g} up"
     expected += "" if below == math.inf else f" to below {below:g}"
 
@@ -45,12 +81,18 @@ def real(least: float, above: bool = False, below: float = math.inf) -> Callable
         try:
             value = float(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"should be a number, got {text!r}") from error
+            raise argparse.ArgumentTypeError(f"should be a number, got {_shown(text)}") from error
         if not (least < value if above else least <= value) or not value < below:
-            raise argparse.ArgumentTypeError(f"should be a number {expected}, got {text}")
+            raise argparse.ArgumentTypeError(f"should be a number {expected}, got {_shown(text)}")
+        if value > limit:
+            raise argparse.ArgumentTypeError(f"should be at most {limit:g}, got {_shown(text)}")
         return value
 
     return parse
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... of {len(text)} characters"
 
 
 def settings_of(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:

@@ -26,6 +26,7 @@ from utils.runtime.distributed import is_lost_connection
 
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
 _SHARED_MEMORY_FULL = re.compile(r"unable to allocate shared memory|workers are out of shared memory")
+_UNUSABLE_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -66,7 +67,8 @@ ENDS = (
     End("a closed pipe", lambda error: isinstance(error, BrokenPipeError),
         lambda _: "error: the reader of the output has ended; let it read to the end, or use a file",
         PIPE_CLOSED_STATUS, True),
-    End("a file without permission", lambda error: isinstance(error, PermissionError) and bool(error.filename),
+    End("a path that cannot be used", lambda error: isinstance(error, OSError) and error.errno in _UNUSABLE_PATH
+        and bool(error.filename),
         lambda error: f"error: {error.filename} cannot be opened: {error.strerror}", USAGE_STATUS, True),
     End("a full disk", lambda error: isinstance(error, OSError) and error.errno in _DISK_FULL,
         lambda error: f"error: {error.filename or 'a file'} cannot be written: {error.strerror}; make room",

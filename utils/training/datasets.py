@@ -10,10 +10,13 @@ from utils.common.errors import UserError, some
 from utils.images.codecs import inspect_image
 from utils.metrics.numpy_metrics import MIN_SCORED_SIDE
 
-_TIMES = re.compile(r"(?:(\d+)\*)?(.*)", re.DOTALL)
+_TIMES = re.compile(r"(?:([-+\w.]*)\*)?(.*)")
+_MOST_TIMES = 100  # each frame's name stands in the states so often
 
 
-def find_training_sets(sources: Sequence[str], split: str, blur_dir: str, flag: str) -> list[ImageSet]:
+def find_training_sets(
+    sources: Sequence[str], split: str, blur_dir: str, flag: str, most_times: int = 1
+) -> list[ImageSet]:
     """Return the image sets of a flag, N times for N*[KIND=]PATH, and print what was found.
 
     Args:
@@ -21,15 +24,14 @@ def find_training_sets(sources: Sequence[str], split: str, blur_dir: str, flag: 
         split: "train" or "test".
         blur_dir: name of the folders of blurry images next to sharp/.
         flag: for errors.
+        most_times: the largest N.
 
     Raises:
-        UserError: a folder that cannot be used, or one named twice.
+        UserError: a folder that cannot be used, or one named twice; a wrong N.
     """
     image_sets: list[ImageSet] = []
     for source in sources:
-        match = _TIMES.fullmatch(source)
-        assert match is not None  # it matches any text
-        times, text = match.groups()
+        times, text = _times_of(source, flag, most_times)
         kind, root = parse_source(text)
         if any(root.resolve() == image_set.root.resolve() for image_set in image_sets):
             raise UserError(f"{flag} names {root} twice")
@@ -37,8 +39,23 @@ def find_training_sets(sources: Sequence[str], split: str, blur_dir: str, flag: 
         print(image_set.describe())
         for line in quick_check(image_set):
             print(f"  {line}")
-        image_sets += [image_set] * int(times or 1)
+        image_sets += [image_set] * times
     return image_sets
+
+
+def _times_of(source: str, flag: str, most: int) -> tuple[int, str]:
+    """Return N and [KIND=]PATH of N*[KIND=]PATH.
+
+    Raises:
+        UserError: N is not from 1 to `most`.
+    """
+    match = _TIMES.fullmatch(source)
+    if match is None or match[1] is None:
+        return 1, source
+    if not re.fullmatch(f"[1-9][0-9]{{,{len(str(most)) - 1}}}", match[1]) or int(match[1]) > most:
+        expected = f"N*PATH with N from 1 to {most}" if most > 1 else "a path; repeating frames is for training"
+        raise UserError(f"{flag} {source}: expected {expected}; for a path with a * write ./{source}")
+    return int(match[1]), match[2]
 
 
 def find_data(
@@ -51,7 +68,7 @@ def find_data(
     Raises:
         UserError: one cannot be used, or a stage has no sharp images.
     """
-    image_sets = find_training_sets(trainset_dir, "train", blur_dir, "--trainset_dir")
+    image_sets = find_training_sets(trainset_dir, "train", blur_dir, "--trainset_dir", _MOST_TIMES)
     validation_sets = find_training_sets(valset_dir, "test", blur_dir, "--valset_dir")
     if blur and not any(image_set.synthetic for image_set in image_sets):
         raise UserError("--blur applies to sharp=PATH sets, and --trainset_dir has none; add one, or omit --blur")

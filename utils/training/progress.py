@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from utils.common.arguments import MOST
+
 _IN_FILES = {"samples_seen": "position"}
 _EVERY = re.compile(r"(\d+(?:\.\d+)?)\s*(min|epochs?|steps?)")
 
@@ -83,11 +85,13 @@ class SaveEvery:
             ArgumentTypeError: the text has another form.
         """
         match = _EVERY.fullmatch(text.strip())
-        if match is None or float(match[1]) <= 0:
+        amount = float(match[1]) if match else 0.0
+        if match is None or not 0 < amount <= MOST or (match[2] != "min" and not amount.is_integer()):
             raise argparse.ArgumentTypeError(
-                f"expected a number above 0 and a unit such as 10min, 2epochs or 500steps, got {text!r}"
+                "expected a number above 0 and a unit such as 10min, 2epochs or 500steps, of epochs and steps a whole "
+                f"one, got {text!r}"
             )
-        return cls(float(match[1]), match[2].removesuffix("s"))
+        return cls(amount, match[2].removesuffix("s"))
 
     def due(self, progress: Progress) -> bool:
         """Return, after a step or an epoch, whether to save a state."""

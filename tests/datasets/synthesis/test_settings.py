@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 import DR_training
-from datasets import BlurSettings
+from datasets import BlurSettings, BlurSynthesis
+from datasets.synthesis import motion, sensor
 from datasets.synthesis.motion import MotionSettings
 from datasets.synthesis.sensor import SensorSettings
 from utils.common.errors import UserError
@@ -31,6 +33,8 @@ def test_settings_are_changed_by_name():
         ("frame=0,0", "frame=0,0: frame should be above 0"),
         ("spread=-1", "spread=-1: spread should be at least 0"),
         ("region_edge=-3,-1", "region_edge should be at least 0"),
+        ("contrast=1,1e3", "contrast should be above 0, from 0.1 to 10, not "),
+        ("frame=1," + "9" * 400, "frame=1,9"),
         ("shot=0,1e-4", "shot=0,1e-4: shot should be above 0"),
         ("frames=7", "frames=7: expected LOW,HIGH"),
         ("frames=13,7", "frames=13,7: expected LOW,HIGH"),
@@ -44,3 +48,18 @@ def test_a_setting_that_is_none_is_refused(change, message, capsys):
     with pytest.raises(SystemExit):
         DR_training.parse_args(["--blur", change])
     assert "--blur" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "limits"), (motion._LIMITS | sensor._LIMITS).items())
+def test_pictures_at_the_limits_of_a_setting_are_numbers(name, limits):
+    base = ["share_linear=0", "share_gamma=0", "share_highlights=1", "share_jpeg=1", "share_with_regions=1"]
+    settings = BlurSettings().changed(base)
+    owner = settings.motion if hasattr(settings.motion, name) else settings.sensor
+    pair = isinstance(getattr(owner, name), tuple)
+    photograph = torch.rand(1, 3, 76, 80, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for limit in limits:
+        value = f"{limit:g},{limit:g}" if pair else f"{limit:g}"
+        synthesis = BlurSynthesis(settings.changed(["sub_frames=3,31", f"{name}={value}"]))
+        for seed in range(3):
+            for image in synthesis(photograph, torch.tensor([seed])):
+                assert image.abs().max() <= 1 + 1e-6  # and not NaN
