@@ -29,7 +29,6 @@ from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_debl
 from models.checkpoint import STAGE_FILES
 from utils.common.arguments import MOST_WORKERS, ArgumentParser, real, settings_of, whole
 from utils.common.errors import UserError
-from utils.common.files import check_writable, lock_output_dir
 from utils.common.signals import end_signals_as_exceptions, interruption
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.device import Batch, pick_deform_op
@@ -59,8 +58,8 @@ from utils.training import (
     open_log,
     prepare_data,
     provenance,
-    remove_temporary_files,
     resume_settings,
+    run_folders,
     sets_of,
     validate,
 )
@@ -382,10 +381,8 @@ def main(args: argparse.Namespace) -> None:
         set_precision(args.precision, distributed.device)
         set_deterministic(args.deterministic)
         if distributed.is_main:
-            until_the_end.enter_context(lock_output_dir(args.output_dir, "--output_dir"))
+            until_the_end.enter_context(run_folders(args.output_dir, args.log_dir))
             check_no_overwrite(args.output_dir, stages, args.resume, args.overwrite)
-            check_writable(args.log_dir, "--log_dir")
-            remove_temporary_files(args.output_dir, args.log_dir)
         image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, stages)
         check_outputs_outside_inputs(image_sets, args.output_dir, args.log_dir, args.cache_dir)
         prepare_data(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)), distributed)

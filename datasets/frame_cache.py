@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from utils.common.errors import UserError, format_bytes
+from utils.common.errors import UserError, counted, format_bytes
 from utils.common.files import atomic_write, check_writable, remove_stale
 from utils.images.codecs import inspect_image, read_image
 
@@ -54,8 +54,9 @@ class FrameCache:
             free = shutil.disk_usage(self.folder).free
             if needed > free:
                 raise UserError(
-                    f"--cache_dir {self.folder}: {len(missing):,} frames need {format_bytes(needed)}, "
-                    f"{format_bytes(free)} are free; make room, give a folder on another disk, or omit --cache_dir"
+                    f"--cache_dir {self.folder}: {counted(len(missing), 'frame')} need{'s' * (len(missing) == 1)} "
+                    f"{format_bytes(needed)}, {format_bytes(free)} are free; make room, give a folder on another disk, "
+                    "or omit --cache_dir"
                 )
             outdated = self._outdated(missing)
             done = tqdm(

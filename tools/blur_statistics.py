@@ -22,7 +22,7 @@ from tqdm import tqdm
 from datasets.discovery.layout_table import SPLITS
 from datasets.discovery.layouts import find_images
 from utils.common.arguments import ArgumentParser
-from utils.common.errors import UserError
+from utils.common.errors import UserError, counted
 from utils.common.files import atomic_write
 from utils.common.plotting import Figure
 from utils.images.codecs import read_image
@@ -58,7 +58,7 @@ class Statistics:
         percentiles = ", ".join(f"{np.percentile(self.extents, p):.1f}" for p in _PERCENTILES)
         return (
             f"{self.name}: input PSNR {self.image_psnr.mean():.2f} ± {self.image_psnr.std():.2f} dB of "
-            f"{len(self.image_psnr):,} pairs, {self.tile_psnr.mean():.2f} ± {self.tile_psnr.std():.2f} dB of "
+            f"{counted(len(self.image_psnr), 'pair')}, {self.tile_psnr.mean():.2f} ± {self.tile_psnr.std():.2f} dB of "
             f"{len(self.extents):,} tiles; extent {percentiles} px ({', '.join(map(str, _PERCENTILES))} %)"
         )
 
@@ -145,7 +145,7 @@ def draw(sets: Sequence[Statistics], path: Path) -> None:
     }
     for axis, (label, values) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
         for each in sets:
-            axis.ecdf(getattr(each, values), label=f"{each.name} ({len(each.image_psnr):,} pairs)")
+            axis.ecdf(getattr(each, values), label=f"{each.name} ({counted(len(each.image_psnr), 'pair')})")
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
     extents = figure.axes[-1]

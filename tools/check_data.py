@@ -31,7 +31,7 @@ from datasets.discovery.pixel_checks import (
     quick_check,
 )
 from utils.common.arguments import ArgumentParser
-from utils.common.errors import USAGE_STATUS, UserError
+from utils.common.errors import USAGE_STATUS, UserError, counted
 from utils.images.codecs import read_image
 from utils.runtime.program_end import user_errors_end_the_program
 
@@ -91,7 +91,9 @@ def _input_psnr(pairs: Sequence[PairContent]) -> list[str]:
     if mean is None:
         return []
     finite = [pair.psnr for pair in pairs if not pair.equal]
-    return [f"input PSNR {mean:.2f} dB (mean of {len(finite):,} pairs; {min(finite):.2f} to {max(finite):.2f})"]
+    return [
+        f"input PSNR {mean:.2f} dB (mean of {counted(len(finite), 'pair')}; {min(finite):.2f} to {max(finite):.2f})"
+    ]
 
 
 def _inspect(paths: tuple[Path, ...]) -> tuple[list[str], PairContent | None]:
@@ -148,7 +150,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _count(problems: int) -> str:
-    return f"{problems or 'no'} problem{'s' * (problems != 1)}"
+    return counted(problems, "problem") if problems else "no problems"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from datasets.synthesis.sensor import SensorSettings
 from datasets.synthesis.writer import PairFolder, Pictures, from_photographs, from_video
 from models.blocks import MIN_SIZE
 from utils.common.arguments import ArgumentParser, whole
-from utils.common.errors import UserError
+from utils.common.errors import UserError, counted
 from utils.common.files import check_writable
 from utils.images.codecs import to_float_image, to_tensor, to_uint8
 from utils.runtime.device import pick_device
@@ -118,7 +118,7 @@ def main(args: argparse.Namespace) -> None:
     for source in args.from_video:
         check_writable(args.out_dir, "OUT_DIR")
         problems += from_video(source, folder, tuple(args.frames), args.seed)
-    print(f"{folder.written:,} pairs written to {folder.root}")
+    print(f"{counted(folder.written, 'pair')} written to {folder.root}")
     if problems:
         listed = "\n  ".join(problems)
         raise UserError(f"{len(problems)} of the files were skipped:\n  {listed}")

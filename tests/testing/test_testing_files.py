@@ -54,7 +54,7 @@ def test_names_that_are_no_utf_8_are_names(tmp_path, small_networks, photos):
         assert result.returncode == 2, result.stderr
         assert "Traceback" not in result.stderr
         assert f"{left} of the files were skipped" in result.stderr
-        assert r"\udcfcber: 1 images" in result.stdout
+        assert r"\udcfcber: 1 image," in result.stdout
         (row,) = read_table(out / "results.csv")
         assert row["image"] == ODD
         assert (out / row["saved_as"]).exists()

@@ -211,7 +211,7 @@ def test_sets_are_compared_in_a_figure(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     pair = SAMPLES / "test" / "GOPR0881_11_01"
     expected = psnr(load(pair / "blur" / "000203.png"), load(pair / "sharp" / "000203.png"))
-    assert lines[0].startswith(f"GoPro: input PSNR {expected:.2f} ± 0.00 dB of 1 pairs")
+    assert lines[0].startswith(f"GoPro: input PSNR {expected:.2f} ± 0.00 dB of 1 pair,")
     assert lines[1].startswith("train: input PSNR")
     assert load(tmp_path / "figure.png").std() > 5
 

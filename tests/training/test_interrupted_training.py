@@ -194,6 +194,16 @@ def test_a_data_set_given_twice_is_refused(tmp_path):
         train(tmp_path, *STAGE, trainset=(source, f"gopro={source}"))
 
 
+def test_a_start_that_fails_leaves_no_empty_folders(tmp_path):
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        train(tmp_path, *STAGE, trainset=(str(tmp_path / "nowhere"),))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "log").mkdir()  # it was there
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        train(tmp_path, *STAGE, trainset=(str(tmp_path / "nowhere"),))
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [

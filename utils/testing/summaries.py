@@ -5,6 +5,7 @@ from statistics import fmean, median
 from typing import Any
 
 from datasets import ImageSet
+from utils.common.errors import counted
 from utils.metrics.published import published_on
 from utils.metrics.scorer import KNOWN
 from utils.report.rows import Row
@@ -53,7 +54,9 @@ def _number(row: Row, column: str) -> float:
 def print_summary(name: str, summary: dict[str, Any]) -> None:
     """Print a set's table: each metric of the input and the output, and what it may be compared with."""
     seconds = summary["seconds_per_image"]
-    print(f"\n{name}: {summary['images']:,} images" + (f", {seconds:.3g} s an image (median)" if seconds else ""))
+    print(
+        f"\n{name}: {counted(summary['images'], 'image')}" + (f", {seconds:.3g} s an image (median)" if seconds else "")
+    )
     if "output" not in summary:
         print("no ground truth: restored and saved, not scored")
         return

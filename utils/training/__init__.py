@@ -9,7 +9,7 @@ from utils.training.progress import Progress, SaveEvery
 from utils.training.provenance import describe_run, frame_list, list_digest, provenance, resume_settings
 from utils.training.run_log import open_log
 from utils.training.stage import Stage, StepOutput
-from utils.training.stage_files import StageFiles, check_no_overwrite, remove_temporary_files
+from utils.training.stage_files import StageFiles, check_no_overwrite, run_folders
 from utils.training.step_numbers import Step, StepReader
 from utils.training.validation import validate
 
@@ -36,8 +36,8 @@ __all__ = [
     "open_log",
     "prepare_data",
     "provenance",
-    "remove_temporary_files",
     "resume_settings",
+    "run_folders",
     "sets_of",
     "validate",
 ]

@@ -8,8 +8,8 @@ from typing import Any
 
 from models import DeblurringNet, ReblurringNet
 from models.checkpoint import STAGE_FILES
-from utils.common.errors import UserError, some
-from utils.common.files import remove_stale
+from utils.common.errors import UserError, counted, some
+from utils.common.files import check_writable, exists, lock_output_dir, remove_stale
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.program_end import end_of
 from utils.training.checkpointing import CheckpointManager, Resumed, state_name, states_folder
@@ -103,7 +103,8 @@ class StageFiles:
         if trained:
             self.save_state(progress, log)
         self._distributed.barrier()  # before any rank ends, and torchrun ends the others
-        done = f"nothing left to train: {progress.step:,} steps are done, {last_step:,} were requested"
+        verb = "is" if progress.step == 1 else "are"
+        done = f"nothing left to train: {counted(progress.step, 'step')} {verb} done, {last_step:,} were requested"
         if stopping:
             kept = f"; the network so far is {self.output}, continue with --resume auto" if trained else ""
             log.line(f"interrupted after step {progress.step:,}{kept}")
@@ -157,6 +158,28 @@ class StageFiles:
             raise
 
 
+@contextmanager
+def run_folders(output_dir: Path, log_dir: Path) -> Iterator[None]:
+    """Create the folders of a run's files, and lock that of its networks; delete what killed runs left half-written.
+
+    At the end, a folder that was not there before and is empty is removed.
+
+    Raises:
+        UserError: one cannot be created or written in, or another run writes into `output_dir`.
+    """
+    made = not exists(log_dir)
+    with lock_output_dir(output_dir, "--output_dir"):
+        try:
+            check_writable(log_dir, "--log_dir")
+            states = [states_folder(output_dir, stage) for stage in STAGE_FILES]
+            remove_stale((output_dir, *log_dir.glob("*")), locked=states)  # other runs may write logs
+            yield
+        finally:
+            if made:
+                with suppress(OSError):
+                    log_dir.rmdir()
+
+
 def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, overwrite: bool) -> None:
     """Refuse to start if a stage would replace the network or states of another run.
 
@@ -179,13 +202,3 @@ def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, ove
         what = f"{output} exists already" if output.exists() else f"{states[0]} is the state of a stopped run"
         how = ["--resume auto to continue it"] if states else []
         raise UserError(f"{what}; give {', '.join([*how, '--overwrite to replace it', 'or another --output_dir'])}")
-
-
-def remove_temporary_files(output_dir: Path, log_dir: Path) -> None:
-    """Delete what killed runs left of the files that they wrote: networks, states and logs.
-
-    Args:
-        output_dir: folder of the networks, which this run has locked.
-        log_dir: folder of the logs, into which other runs may write now.
-    """
-    remove_stale((output_dir, *log_dir.glob("*")), locked=[states_folder(output_dir, stage) for stage in STAGE_FILES])

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.support.samples import ROOT
+from utils.common.errors import counted
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +47,7 @@ def test_output_that_nobody_reads(monkeypatch):
         (refused, True, [2, ""]),
         ("raise SystemExit(0)", False, [0, ""]),
         (denied, False, [2, "error: a.png cannot be opened: denied"]),
+        ("open('x' * 300)", False, [2, f"error: {'x' * 300} cannot be opened: File name too long"]),
         ("raise PermissionError('no name')", False, [1, "PermissionError: no name"]),
     )
     endings = json.dumps([row[:2] for row in expected])
@@ -54,3 +56,8 @@ def test_output_that_nobody_reads(monkeypatch):
     assert len(found) == len(expected), result.stderr
     for (ending, joined, (status, line)), (ended, text) in zip(expected, found, strict=True):
         assert (ended, (text.splitlines() or [""])[-1]) == (status, line), (ending, joined)
+
+
+def test_a_number_with_its_noun():
+    assert [counted(number, "image") for number in (0, 1, 2103)] == ["0 images", "1 image", "2,103 images"]
+    assert [counted(number, "patch", "patches") for number in (1, 6)] == ["1 patch", "6 patches"]
