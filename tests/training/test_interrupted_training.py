@@ -3,6 +3,7 @@
 import os
 import platform
 import random
+import re
 import shutil
 import signal
 import time
@@ -192,6 +193,19 @@ def test_a_data_set_given_twice_is_refused(tmp_path):
     source = str(ROOT / "samples" / "GOPRO")
     with pytest.raises(UserError, match="--trainset_dir names .*GOPRO twice"):
         train(tmp_path, *STAGE, trainset=(source, f"gopro={source}"))
+
+
+@pytest.mark.parametrize("times", ["0", "1001", "100000000", "1.5", ""])
+def test_a_set_is_repeated_from_once_to_a_thousand_times(tmp_path, times):
+    source = f"{times}*{ROOT / 'samples' / 'GOPRO'}"
+    with pytest.raises(UserError, match=rf"{re.escape(source)}: expected N\*PATH with N from 1 to 1000; for a path"):
+        train(tmp_path, *STAGE, trainset=(source,))
+
+
+def test_a_set_to_validate_on_is_not_repeated(tmp_path):
+    source = f"2*{ROOT / 'samples' / 'GOPRO'}"
+    with pytest.raises(UserError, match=r"--valset_dir 2\*.*: expected a path; repeating frames is for training"):
+        train(tmp_path, *STAGE, "--valset_dir", source)
 
 
 def test_a_start_that_fails_leaves_no_empty_folders(tmp_path):

@@ -11,7 +11,7 @@ from utils.images.codecs import inspect_image
 from utils.metrics.numpy_metrics import MIN_SCORED_SIDE
 
 _TIMES = re.compile(r"(?:([-+\w.]*)\*)?(.*)")
-_MOST_TIMES = 100  # each frame's name stands in the states so often
+_MOST_TIMES, _MOST_FRAMES = 1000, 5_000_000  # each frame's name stands in the states as often as it is used
 
 
 def find_training_sets(
@@ -40,6 +40,8 @@ def find_training_sets(
         for line in quick_check(image_set):
             print(f"  {line}")
         image_sets += [image_set] * times
+        if (frames := sum(map(len, image_sets))) > _MOST_FRAMES:
+            raise UserError(f"{flag}: {frames:,} frames an epoch; expected at most {_MOST_FRAMES:,}, with a smaller N")
     return image_sets
 
 
