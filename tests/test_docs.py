@@ -42,6 +42,7 @@ OTHERS_FLAGS = {
         "signals-to-handle",
     },
     "SLURM": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "signal", "requeue"},
+    "Docker": {"shm-size"},
     "pip and uv": {"no-deps", "upgrade", "upgrade-package", "no-build-isolation"},
     "TensorBoard, py-spy": {"logdir", "gil"},
 }
