@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets.discovery.pairing import Problem
 from models.blocks import MIN_SIZE
-from utils.common.errors import UserError, relative_names, some
+from utils.common.errors import UserError, counted, relative_names, some
 from utils.images.codecs import HEIC, INSTALL_HEIC, RAW, SUFFIXES, ImageInfo, inspect_image
 
 PUBLISHED_COUNTS = {
@@ -51,7 +51,7 @@ def check_files(blurry: Sequence[Path], sharp: Sequence[Path] | None) -> tuple[l
     names = relative_names(files)[1] if files else []
     if converted := [name for name, info in zip(names, infos, strict=True) if info and info.mode != "RGB"]:
         notes = [
-            f"{len(converted)} images are not plain RGB (grey, palette or alpha) and are converted: {some(converted)}"
+            f"converted to RGB: {counted(len(converted), 'image')} in grey, with palette or alpha ({some(converted)})"
         ]
     return [Problem(problem) for problem in problems], notes
 
@@ -97,6 +97,6 @@ def compare_with_published_count(kind: str, split: str, count: int) -> list[str]
         return [f"a part of the {kind} {split} set: {count:,} of {published:,} images"]
     difference = f"{published - count:,} are missing" if count < published else f"{count - published:,} too many"
     return [
-        f"WARNING: {count:,} images, the published {kind} {split} set has {published:,}: {difference}; results are "
-        "not comparable with published ones"
+        f"WARNING: {counted(count, 'image')}, the published {kind} {split} set has {published:,}: {difference}; results "
+        "are not comparable with published ones"
     ]

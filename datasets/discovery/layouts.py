@@ -22,7 +22,7 @@ from datasets.discovery.layout_table import (
 from datasets.discovery.listing import DatasetError, images_among, list_files
 from datasets.discovery.pairing import Match, Problem, find_gt, match_gt, match_sides, match_unpaired
 from datasets.discovery.side_guards import alike_folders_note, check_both_sides, one_sided_note
-from utils.common.errors import some
+from utils.common.errors import counted, some
 from utils.images.codecs import SUFFIXES
 
 KINDS = ("gopro", "hide", "rwbi", "paired", "unpaired", "sharp")
@@ -75,8 +75,13 @@ class ImageSet:
 
     def describe(self) -> str:
         """Return what was found, and every note, for the log."""
-        what = "pairs" if self.sharp else "photographs to blur" if self.synthetic else "images without ground truth"
-        return "\n  ".join([f"{self.root}: {self.kind}, {len(self):,} {what} ({self.layout})", *self.notes])
+        if self.sharp:
+            what = counted(len(self), "pair")
+        elif self.synthetic:
+            what = counted(len(self), "photograph to blur", "photographs to blur")
+        else:
+            what = counted(len(self), "image without ground truth", "images without ground truth")
+        return "\n  ".join([f"{self.root}: {self.kind}, {what} ({self.layout})", *self.notes])
 
 
 def parse_source(text: str) -> tuple[str | None, Path]:
@@ -218,7 +223,7 @@ def _other_split(root: Path, split: str) -> list[str]:
 def _unused(match: Match) -> list[str]:
     """Return a note on images other than the pairs, such as GoPro's blur_gamma."""
     left = [str(file) for file in match.unused]
-    return [f"{len(left):,} images in other folders are not used: {some(left, 2)}"] if left else []
+    return [f"not used: {counted(len(left), 'image')} in other folders ({some(left, 2)})"] if left else []
 
 
 def _images_outside_split(root: Path, base: Path) -> list[str]:
@@ -226,9 +231,8 @@ def _images_outside_split(root: Path, base: Path) -> list[str]:
     if base == root:
         return []
     left = [str(file) for file in images_among(list_files(root, unreadable_dirs={})) if file.parts[0] not in SPLITS]
-    message = (
-        f"{len(left):,} images outside {base.name}/ are not used: {some(left, 2)}; to use all, give unpaired={root}"
-    )
+    count = counted(len(left), "image")
+    message = f"not used: {count} outside {base.name}/ ({some(left, 2)}); to use all, give unpaired={root}"
     return [message] if left else []
 
 

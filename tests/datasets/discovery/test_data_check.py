@@ -175,7 +175,7 @@ def test_hide_keeps_the_images_that_have_partners(tmp_path):
     report = check_folder(tmp_path, "test")
     (problem,) = report.problems
     assert problem.startswith(f"{tmp_path}/test/test-close-ups/2.png has no partner in {tmp_path}/GT;")
-    assert "hide, 1 pairs" in report.description
+    assert "hide, 1 pair " in report.description
     assert "input PSNR 22.50 dB" in report.description
     (tmp_path / "GT" / "1.png").rename(tmp_path / "GT" / "3.png")
     assert len(check_folder(tmp_path, "test").problems) == 2

@@ -82,7 +82,7 @@ def test_the_other_split_given_by_name_is_noted(tmp_path):
 def test_images_other_than_the_pairs_are_noted(tmp_path):
     save_all(tmp_path, "S/blur/1.png", "S/sharp/1.png", "S/blur_gamma/1.png", "stray.png")
     (note,) = find_images(tmp_path, "test").notes
-    assert note == "2 images in other folders are not used: S/blur_gamma/1.png, stray.png"
+    assert note == "not used: 2 images in other folders (S/blur_gamma/1.png, stray.png)"
 
 
 def test_images_deeper_in_gt_are_no_partners(tmp_path):
@@ -123,7 +123,7 @@ def test_photographs_outside_a_split_are_counted_with_advice(tmp_path):
     image_set = find_images(tmp_path / "home", "test")
     assert len(image_set) == 1
     (note,) = (note for note in image_set.notes if "outside" in note)
-    assert note.startswith("2 images outside test/ are not used: 2022/3.jpg, 4.jpg; to use all, give unpaired=")
+    assert note.startswith("not used: 2 images outside test/ (2022/3.jpg, 4.jpg); to use all, give unpaired=")
     assert len(find_images(tmp_path / "home", "test", "unpaired")) == 4
 
 

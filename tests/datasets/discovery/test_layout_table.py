@@ -30,7 +30,7 @@ def test_reds(tmp_path):
         images, pairs = found(tmp_path, split)
         assert pairs == [(f"{name}_blur/00{i}/0.png", f"{name}_sharp/00{i}/0.png", f"00{i}/0.png")]
         assert images.kind == "paired"
-        assert [note.partition(":")[0] for note in images.notes] == ["2 images in other folders are not used"]
+        assert [note.partition(" (")[0] for note in images.notes] == ["not used: 2 images in other folders"]
     save_all(tmp_path / "apart", "train/train_{blur,sharp}/0/0.png", "val/val_{blur,sharp}/0/1.png")
     assert found(tmp_path / "apart", "test")[1] == [("val/val_blur/0/1.png", "val/val_sharp/0/1.png", "0/1.png")]
 
@@ -66,7 +66,7 @@ def test_masks_of_hide_are_no_images(tmp_path):
     save_all(tmp_path, *HIDE, "test/masks/{3,4,5}.png")
     images = find_images(tmp_path, "test")
     assert (images.kind, len(images)) == ("hide", 2)
-    assert "3 images in other folders are not used: masks/3.png, masks/4.png and 1 more" in str(images.notes)
+    assert "not used: 3 images in other folders (masks/3.png, masks/4.png and 1 more)" in str(images.notes)
 
 
 @pytest.mark.parametrize(

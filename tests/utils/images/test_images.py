@@ -63,14 +63,14 @@ def test_grey_palette_and_alpha_are_converted_with_a_note(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), colours[np.asarray(palette)])
     assert read_image(tmp_path / "cmyk.jpg").shape == (12, 16, 3)
     (note,) = find_images(tmp_path, "test").notes
-    assert note.startswith("5 images are not plain RGB (grey, palette or alpha) and are converted: cmyk.jpg, grey.png")
+    assert note.startswith("converted to RGB: 5 images in grey, with palette or alpha (cmyk.jpg, grey.png")
     assert "plain.png" not in note
 
 
 def test_converted_partner_is_noted(tmp_path):
     save(tmp_path / "blur" / "1.png", picture())
     save(tmp_path / "sharp" / "1.png", picture(channels=1))
-    note = "1 images are not plain RGB (grey, palette or alpha) and are converted: sharp/1.png"
+    note = "converted to RGB: 1 image in grey, with palette or alpha (sharp/1.png)"
     assert note in find_images(tmp_path, "test").describe()
 
 
