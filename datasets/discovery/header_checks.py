@@ -97,6 +97,6 @@ def compare_with_published_count(kind: str, split: str, count: int) -> list[str]
         return [f"a part of the {kind} {split} set: {count:,} of {published:,} images"]
     difference = f"{published - count:,} are missing" if count < published else f"{count - published:,} too many"
     return [
-        f"WARNING: {counted(count, 'image')}, the published {kind} {split} set has {published:,}: {difference}; results "
-        "are not comparable with published ones"
+        f"WARNING: {counted(count, 'image')}, the published {kind} {split} set has {published:,}: {difference}; "
+        "results are not comparable with published ones"
     ]
