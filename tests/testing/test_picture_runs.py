@@ -10,9 +10,14 @@ import subprocess
 import sys
 import time
 
+import imagecodecs
+import numpy as np
 import pytest
+import tifffile
 
 import D_testing
+from tests.support.networks import identity_file
+from tests.support.pictures import VALUES
 from tests.support.processes import Script, run_script
 from tests.support.samples import ROOT
 from utils.common.errors import UserError
@@ -50,6 +55,27 @@ def test_what_a_picture_loses_is_a_line(tmp_path, small_networks, photo, capsys)
     photo.save(tmp_path / "a.jpg", icc_profile=b"no profile at all")
     run(tmp_path, tmp_path / "a.jpg")
     assert f"{tmp_path / 'a.jpg'}: its colour profile is damaged and was dropped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_network_that_returns_its_input_leaves_every_pixel(tmp_path, suffix, dtype):
+    """Grey, grey with alpha, RGB, RGBA: what is in the file is what tifffile and libpng find in the result."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for channels in range(1, 5):
+        stored = VALUES[..., :channels].astype(dtype)
+        if suffix == "png":
+            (folder / f"{channels}.png").write_bytes(imagecodecs.png_encode(stored))
+        else:
+            kind = {"photometric": "rgb" if channels > 2 else "minisblack", "compression": "lzw"}
+            kind |= {} if channels % 2 else {"extrasamples": ["unassalpha"]}
+            tifffile.imwrite(folder / f"{channels}.tif", stored.squeeze(), **kind)
+    arguments = ["--testset_dir", str(folder), "--weights", str(identity_file(tmp_path / "identity.pth"))]
+    D_testing.main(D_testing.parse_args([*arguments, "--save_dir", str(tmp_path / "out"), "--device", "cpu"]))
+    for channels in range(1, 5):
+        result = imagecodecs.png_decode((tmp_path / "out" / "photos" / f"{channels}.png").read_bytes())
+        np.testing.assert_array_equal(np.atleast_3d(result), VALUES[..., :channels].astype(dtype))
 
 
 def test_one_broken_file_among_many_is_listed_at_the_end(tmp_path, small_networks, photo, capsys):

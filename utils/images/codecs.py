@@ -22,8 +22,8 @@ from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.images.decoding import (
     TIFF_SIGNATURES,
-    decode_deep_tiff,
     decode_png,
+    decode_tiff,
     decode_with_pillow,
     read_tiff_header,
     upright,
@@ -51,7 +51,7 @@ def optional_formats() -> tuple[str, ...]:
 
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", *optional_formats())
-_MODES_8_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_MODES_8_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", ""}
 Image.MAX_IMAGE_PIXELS = 10**9  # a photograph of 100 megapixels is no attack
 _PNG_DEPTH_BYTE = 24  # of the IHDR chunk, which always comes first
 _TURNED_ORIENTATIONS = (5, 6, 7, 8)  # swap height and width
@@ -70,7 +70,7 @@ class ImageInfo:
     Attributes:
         height: in px, as displayed.
         width: likewise.
-        mode: Pillow's colour mode.
+        mode: Pillow's colour mode; empty for a TIFF that Pillow does not know.
         bits: a channel, 8 at least.
         orientation: of EXIF, 1 to 8; 1 is upright.
     """
@@ -148,11 +148,9 @@ def decode(opened: OpenedImage) -> np.ndarray:
         content = peek(file)
         show_late_exif(image, content)  # the header does not tell of it
         return upright(decode_png(content), orientation_of(image))
-    if info.bits == 16:
-        return upright(decode_deep_tiff(file), info.orientation)
-    if image is None:
-        raise ValueError("its kind of TIFF is not known")
-    return upright(decode_with_pillow(image), 1 if image.format == "TIFF" else info.orientation)  # Pillow turns TIFFs
+    if image is None or image.format == "TIFF":
+        return upright(decode_tiff(file), info.orientation)
+    return upright(decode_with_pillow(image), info.orientation)
 
 
 def peek(file: BinaryIO, size: int = -1) -> bytes:

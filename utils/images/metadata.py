@@ -16,11 +16,14 @@ _EXIF_PREFIX, _XMP_KEY, _IPTC_KEY = b"Exif\x00\x00", b"XML:com.adobe.xmp", b"Raw
 _KEPT = (b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"tEXt", b"zTXt", b"iTXt")
 _EXIF_AS_TEXT = (b"Raw profile type exif", b"Raw profile type APP1")
 _EXIF_KEYS = {"exif", "Raw profile type exif"}  # where Pillow finds it before it has decoded a PNG
-_JPEG_IPTC, _TIFF_IPTC = 0x0404, 33723
+_JPEG_IPTC = 0x0404
+_TIFF_XMP, _TIFF_IPTC, _TIFF_PROFILE = 700, 33723, 34675
+_PER_CM = 3  # TIFF's ResolutionUnit
 # What of a TIFF's tags is about the picture; the others are about how the file stores it.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
 _METRES_PER_INCH = 0.0254
 _SRGB, _UNSPECIFIED = (1, 13), 2  # colour primaries and transfer function (ITU-T H.273)
+_HDR = {16: "PQ", 18: "HLG"}  # transfer functions
 
 Chunk = tuple[bytes, bytes]
 
@@ -65,15 +68,20 @@ def with_chunks(png: bytes, metadata: Metadata) -> bytes:
     return png[:_HEADER_END] + b"".join(added) + png[_HEADER_END:]
 
 
-def read_metadata(image: Image.Image, content: bytes, grey: bool) -> Metadata:
-    """Return what belongs to an image that Pillow has opened; what is damaged is dropped, with a note.
+def read_metadata(image: Image.Image | None, content: bytes, grey: bool) -> Metadata:
+    """Return what belongs to an image; what is damaged is dropped, with a note.
 
     Args:
-        image: of any format.
+        image: that Pillow has opened, of any format; None for a TIFF that it does not know.
         content: of its file.
         grey: whether its pixels have one colour channel.
     """
     notes: list[str] = []
+    if image is None:
+        try:
+            image = _with_tags(content)
+        except Exception as error:
+            return Metadata(notes=(f"its metadata is damaged and was dropped ({error})",))
     profile = _profile(image, grey, notes)
     if image.format == "PNG":
         chunks = [chunk for chunk in map(_upright_text, png_chunks(content)) if chunk[0] in _KEPT]
@@ -83,8 +91,22 @@ def read_metadata(image: Image.Image, content: bytes, grey: bool) -> Metadata:
     if exif := _exif(image, notes):
         chunks.append((b"eXIf", exif))
     if (bits := _bits(content)) > 8:
-        notes.append(f"it has {bits} bits per channel, of which 8 are kept")
+        transfers = [_HDR[data[1]] for kind, data in chunks if kind == b"cICP" and data[1] in _HDR]
+        of = f" of high dynamic range ({transfers[0]})" if transfers else ""
+        notes.append(f"it has {bits} bits per channel{of}, of which 8 are kept")
     return Metadata(profile, tuple(chunks), tuple(notes))
+
+
+def _with_tags(content: bytes) -> Image.Image:
+    """Return an image without pixels that has the tags of a TIFF as one that Pillow has opened would have them."""
+    image = Image.new("L", (0, 0))
+    image.format = "TIFF"
+    tags = image.getexif()
+    tags.load(content)
+    inches = 2.54 if tags.get(ExifTags.Base.ResolutionUnit) == _PER_CM else 1
+    density = [float(tags.get(tag, 0)) * inches for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution)]
+    image.info |= {"icc_profile": tags.get(_TIFF_PROFILE), "xmp": tags.get(_TIFF_XMP), "dpi": density}
+    return image
 
 
 def show_late_exif(image: Image.Image, content: bytes) -> None:
@@ -142,7 +164,7 @@ def _texts(image: Image.Image) -> Iterator[Chunk]:
         xmp = xmp.encode() if isinstance(xmp, str) else xmp
         yield _upright_text((b"iTXt", _XMP_KEY + bytes(5) + xmp))
     resources = image.info.get("photoshop", {})
-    iptc = resources.get(_JPEG_IPTC) if image.format == "JPEG" else getattr(image, "tag_v2", {}).get(_TIFF_IPTC)
+    iptc = resources.get(_JPEG_IPTC) if image.format == "JPEG" else image.getexif().get(_TIFF_IPTC)
     if isinstance(iptc, bytes):
         lines = re.sub(r"(.{72})", r"\1\n", iptc.hex())
         yield b"zTXt", _IPTC_KEY + b"\0\0" + zlib.compress(f"\niptc\n{len(iptc):8}\n{lines}\n".encode())
@@ -172,7 +194,11 @@ def _colours(content: bytes) -> Iterator[Chunk]:
 
 
 def _bits(content: bytes) -> int:
-    """Return the bits per channel of AVIF, of which Pillow keeps 8; 8 of all else."""
-    found = re.search(rb"av1C..(.)", content[: 2**16], re.DOTALL) if content[4:8] == b"ftyp" else None
-    flags = found[1][0] if found else 0
-    return 8 + 2 * bool(flags & 0x40) + 2 * bool(flags & 0x20)
+    """Return the bits per channel of AVIF and HEIC, of which Pillow keeps 8; 8 of all else."""
+    if content[4:8] != b"ftyp":
+        return 8
+    boxes = content[: 2**16]  # several where there are tiles, a thumbnail or transparency
+    avif = [flags[0] for flags in re.findall(rb"av1C..(.)", boxes, re.DOTALL)]
+    heic = [depth[0] for depth in re.findall(rb"hvcC.{17}(.)", boxes, re.DOTALL)]
+    more = [2 * bool(each & 0x40) + 2 * bool(each & 0x20) for each in avif] + [each & 7 for each in heic]
+    return 8 + max(more, default=0)

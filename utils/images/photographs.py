@@ -45,10 +45,10 @@ def read_picture(path: Path) -> Picture:
         pixels = values[..., :1].repeat(3, axis=2) if grey else np.ascontiguousarray(values[..., :3])
         image = opened.image
         if image is None:
-            note = "metadata of this kind of TIFF, such as a colour profile, is not read and was dropped"
-            return Picture(pixels, alpha, grey, Metadata(notes=(note,)), read_tiff_header(opened.file).pages)
-        # The further images of a phone's JPEG (MPO) are previews and depth, no pages.
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            frames = read_tiff_header(opened.file).pages
+        else:
+            # The further images of a phone's JPEG (MPO) are previews and depth, no pages.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         return Picture(pixels, alpha, grey, read_metadata(image, peek(opened.file), grey), frames)
 
 

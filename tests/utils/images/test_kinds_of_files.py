@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from tests.support.pictures import VALUES, png
 from utils.images.codecs import UnreadableError, inspect_image, read_image
@@ -52,25 +52,64 @@ def test_grey_whose_lowest_value_is_white(tmp_path, dtype):
 
 @pytest.mark.parametrize(("channels", "photometric"), [(2, "minisblack"), (4, "rgb")])
 @pytest.mark.parametrize("kind", ["assocalpha", "unassalpha", "unspecified"])
-def test_alpha_of_deep_tiffs(tmp_path, channels, photometric, kind):
-    stored = VALUES[..., :channels].copy()
-    stored[..., -1] |= 0x8000
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_of_tiffs(tmp_path, channels, photometric, kind, dtype):
+    stored, peak = VALUES[..., :channels].astype(dtype), np.iinfo(dtype).max
+    stored[..., -1] |= peak // 2 + 1
     original = stored.copy()
     if kind == "assocalpha":
-        stored[..., :-1] = np.rint(stored[..., :-1] * (stored[..., -1:] / 65535.0))
+        stored[..., :-1] = np.rint(stored[..., :-1] * (stored[..., -1:] / peak))
     tifffile.imwrite(tmp_path / "a.tif", stored, photometric=photometric, extrasamples=[kind])
     picture = read_picture(tmp_path / "a.tif")
     assert np.abs(picture.pixels.astype(int) - original[..., : channels - 1]).max() <= 1
-    if kind != "unspecified" or channels == 4:
+    if kind == "unspecified" and (channels == 2 or dtype == np.uint8):
+        assert picture.alpha is None
+    else:
         np.testing.assert_array_equal(picture.alpha, original[..., -1])
 
 
-def test_a_tiff_that_pillow_does_not_know_says_what_it_loses(tmp_path):
+def test_a_tiff_that_pillow_does_not_know_keeps_its_metadata(tmp_path):
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[16:20] = b"GRAY"
+    xmp, iptc = b'<x:xmpmeta dc:title="Title"/>', b"\x1c\x02\x78\x00\x05words"
+    tags = [(34675, 7, len(profile), bytes(profile)), (700, 1, len(xmp), xmp), (33723, 7, len(iptc), iptc)]
+    tags += [(271, 2, 0, "Maker"), (274, 3, 1, 6)]
+    alpha = {"photometric": "minisblack", "extrasamples": [2], "resolution": (50, 40), "resolutionunit": "CENTIMETER"}
     for _ in range(2):
-        tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :2], photometric="minisblack", extrasamples=[2], append=True)
+        tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :2], **alpha, extratags=tags, append=True)
     picture = read_picture(tmp_path / "a.tif")
-    assert picture.frames == 2
-    assert "was dropped" in picture.metadata.notes[0]
+    assert (picture.frames, picture.metadata.notes, picture.metadata.profile) == (2, (), bytes(profile))
+    write_picture(tmp_path / "b.png", picture.pixels.astype(np.float32) / 65535, picture)
+    with Image.open(tmp_path / "b.png") as image:
+        image.load()
+        assert (image.getexif()[271], image.getexif().get(274)) == ("Maker", None)
+        assert b"Title" in image.info["xmp"]
+        assert iptc.hex() in image.info["Raw profile type iptc"].replace("\n", "")
+        assert [round(value) for value in image.info["dpi"]] == [127, 102]
+
+
+KINDS = {"1": ["packbits", "group4"], "P": ["packbits"], "CMYK": ["tiff_lzw", "jpeg"], "YCbCr": ["tiff_lzw", "jpeg"]}
+
+
+@pytest.mark.parametrize(("mode", "compression"), [(mode, each) for mode, several in KINDS.items() for each in several])
+def test_other_tiffs_of_8_bits_are_what_pillow_reads(tmp_path, photo, mode, compression):
+    path = tmp_path / "a.tif"
+    photo.convert(mode).save(path, compression=compression)
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(read_picture(path).pixels - expected).max() <= (mode == "YCbCr")
+
+
+def test_what_is_not_read_of_8_bits_is_named(tmp_path):
+    grey = VALUES[..., 0].astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", grey, photometric="minisblack")
+    for tag, value, found in ((262, 8, "8 bits per channel of CIELAB"), (259, 34676, "SGILOG compression")):
+        content = bytearray((tmp_path / "a.tif").read_bytes())
+        content[content.index(struct.pack("<HHI", tag, 3, 1)) + 8] = value & 255
+        content[content.index(struct.pack("<HHI", tag, 3, 1)) + 9] = value >> 8
+        (tmp_path / "b.tif").write_bytes(content)
+        with pytest.raises(UnreadableError, match=f"b.tif is not supported: {found}; convert it"):
+            read_picture(tmp_path / "b.tif")
 
 
 def test_a_tiff_of_too_many_pixels_is_refused_before_they_are_allocated(tmp_path):

@@ -93,11 +93,29 @@ def test_cmyk_is_converted_by_its_profile(tmp_path, photo):
     assert (picture.metadata.profile, picture.metadata.notes) == (None, ())
 
 
-@pytest.mark.parametrize(("flags", "bits"), [(0x0C, 8), (0x4C, 10), (0x6C, 12)])
-def test_bits_that_an_avif_loses_are_reported(photo, flags, bits):
-    content = b"\0\0\0\x20ftypavif" + bytes(40) + b"av1C" + bytes((0x81, 0x20, flags, 0))
-    notes = read_metadata(photo, content, grey=False).notes
-    assert notes == ((f"it has {bits} bits per channel, of which 8 are kept",) if bits > 8 else ())
+@pytest.mark.parametrize(
+    ("box", "bits"),
+    [
+        *((b"av1C" + bytes((0x81, 0x20, flags, 0)), bits) for flags, bits in ((0x0C, 8), (0x4C, 10), (0x6C, 12))),
+        *((b"hvcC" + bytes(17) + bytes((0xF8 + bits - 8, 0)), bits) for bits in (8, 10, 12)),
+    ],
+)
+@pytest.mark.parametrize(("transfer", "named"), [(16, "PQ"), (18, "HLG"), (1, "")])
+def test_bits_that_an_avif_or_heic_loses_are_reported(photo, box, bits, transfer, named):
+    content = b"\0\0\0\x20ftypheic" + bytes(40) + b"colrnclx" + struct.pack(">HH", 9, transfer) + bytes(40) + box
+    notes = read_metadata(photo, content + box[:4] + bytes(30), grey=False).notes  # and a thumbnail's, of 8 bits
+    of = f" of high dynamic range ({named})" if named else ""
+    assert notes == ((f"it has {bits} bits per channel{of}, of which 8 are kept",) if bits > 8 else ())
+
+
+def test_a_heic_of_10_bits_keeps_its_colour_space_and_says_what_it_loses(tmp_path):
+    heif = pytest.importorskip("pillow_heif", reason="HEIC needs pillow-heif")
+    values = np.ascontiguousarray(VALUES[..., :3])
+    encoded = heif.from_bytes("RGB;16", (64, 48), values.tobytes())
+    encoded.save(tmp_path / "a.heic", color_primaries=9, transfer_characteristics=16, matrix_coefficients=9)
+    picture, _ = through(tmp_path / "a.heic", tmp_path / "b.png")
+    assert picture.metadata.notes == ("it has 10 bits per channel of high dynamic range (PQ), of which 8 are kept",)
+    assert (b"cICP", bytes((9, 16, 0, 1))) in picture.metadata.chunks
 
 
 def test_a_profile_of_colours_is_not_used_for_cmyk(tmp_path, photo):
