@@ -19,8 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from datasets import BlurSettings, ImageSet
@@ -66,7 +65,6 @@ from utils.training import (
 
 MAX_WIDTH = 512  # 3.8 billion parameters
 WARMUP_STEPS = 3  # before a step is recorded: allocations, optimizer state, compilation of kernels
-WARMUP_STEPS_DISTRIBUTED = 11  # what PyTorch asks for with DistributedDataParallel
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -249,13 +247,11 @@ def weight_files(stage: str, args: argparse.Namespace) -> dict[str, Path]:
     return {name: args.output_dir / file for name, file in of_stages.items() if stage == "finetune"} | given
 
 
-def training_step(
-    model: nn.Module, training: TrainingState, *, weight: Tensor, **batch: Tensor
-) -> tuple[Tensor, Tensor]:
+def training_step(stage: Stage, training: TrainingState, *, weight: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
     """Take a step on this rank's images of a batch; if it is not finite, the weights stay unchanged.
 
     Args:
-        model: the stage, or its DistributedDataParallel wrapper.
+        stage: whose loss is minimised.
         training: the network and its optimizer.
         weight: weight of each image, see `SharedBatches.weight`.
         batch: see `Stage.forward`.
@@ -269,15 +265,14 @@ def training_step(
     split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
     images, losses = [], []
     for i in range(count):
-        if isinstance(model, DistributedDataParallel):
-            model.require_backward_grad_sync = i == count - 1  # gradients are exchanged once
         with autocast(settings.precision, weight.device):
-            output: StepOutput = model({name: parts[i] for name, parts in split.items()})
+            output: StepOutput = stage({name: parts[i] for name, parts in split.items()})
         share = weight * len(output.image)
         loss = output.loss * share
         # An infinite loss can have a finite gradient.
         finite = torch.where(loss.detach().isfinite(), 1.0, torch.nan)
-        training.scaler.scale(loss * finite).backward()
+        with training.gradient_mean() if i == count - 1 else nullcontext():  # ranks exchange gradients once
+            training.scaler.scale(loss * finite).backward()
         images.append(output.image.detach())
         losses.append(torch.stack([each.detach() for each in (output.loss, *output.parts.values())]) * share)
     training.scaler.unscale_(training.optimizer)
@@ -305,8 +300,8 @@ def train_stage(
 ) -> None:
     """Train a stage from its first step, or that of the state it resumes, to the last, or until a signal."""
     data = TrainingData(image_sets, settings_of(DataSettings, vars(args)), distributed)
-    model, base_lr = distributed.wrap(stage), stage.lr if args.lr is None else args.lr
-    training = TrainingState(stage.network, base_lr, settings_of(OptimizationSettings, vars(args)))
+    base_lr, mean = stage.lr if args.lr is None else args.lr, distributed.gradient_mean(stage.network)
+    training = TrainingState(stage.network, base_lr, settings_of(OptimizationSettings, vars(args)), mean)
     validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
     files = StageFiles(args.output_dir, stage.name, args.keep, training, validated_on, distributed)
     weights = weight_files(stage.name, args)
@@ -314,15 +309,14 @@ def train_stage(
     progress, first_step = resumed.progress, resumed.progress.step
     last_step = min(progress.last_step(data.frames, args.batch_size, args.n_epochs), args.max_steps or sys.maxsize)
 
-    step = partial(training_step, model, training)
+    step = partial(training_step, stage, training)
     recorded = distributed.device.type == "cuda" and stage.network.deform_op == "fused" and not args.eager
-    warmup = WARMUP_STEPS_DISTRIBUTED if distributed.is_distributed else WARMUP_STEPS
     steps = StepReader(("total", *stage.parts), NonFiniteGuard(args.max_bad_steps), distributed)
     record = provenance(vars(args), [*image_sets, *validation_sets], distributed, stage.network.deform_op)
     stopping = False
     with (
         interruption() as stop,
-        CudaGraph(step, warmup)
+        CudaGraph(step, WARMUP_STEPS)
         if recorded
         else nullcontext(step) as run_step,  # a recorded graph is released before the process group
         open_log(args.log_dir, stage.name, record, last_step, resumed, distributed.is_main) as log,

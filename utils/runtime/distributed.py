@@ -4,8 +4,8 @@ import builtins
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,11 +15,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
-from torch.nn.parallel import DistributedDataParallel
 
 from models.checkpoint import CheckpointError
 from utils.common.errors import USAGE_STATUS, Terminated, UserError, message_of
 from utils.runtime.device import pick_device
+from utils.runtime.gradients import GradientMean
 
 _FAILURE = "aspdc/failure"  # the store's key under which the first rank to fail leaves its message
 _POLL = 0.5  # s
@@ -52,15 +52,9 @@ class DistributedContext:
         """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
-    def wrap(self, stage: nn.Module) -> nn.Module:
-        """Wrap a stage in DistributedDataParallel if torchrun started the run."""
-        if not self.is_distributed:
-            return stage
-        if self.device.type == "cpu":
-            return DistributedDataParallel(stage, broadcast_buffers=False)
-        # On a side stream: DDP must not tie work to the default stream, or it could not be recorded.
-        with torch.cuda.stream(torch.cuda.Stream(self.device)):
-            return DistributedDataParallel(stage, device_ids=[self.device.index], broadcast_buffers=False)
+    def gradient_mean(self, network: nn.Module) -> Callable[[], AbstractContextManager]:
+        """Return what makes a scope in which backward leaves the mean gradients over all ranks in the network."""
+        return GradientMean(network, self.world_size) if self.is_distributed else nullcontext
 
     def sum_over_ranks(self, numbers: Tensor) -> Tensor:
         """Sum a tensor over all ranks, in place and without synchronization, and return it."""

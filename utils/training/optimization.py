@@ -1,6 +1,8 @@
 """What changes in training: the weights, their average, the optimizer, the scale of the loss."""
 
 import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,12 +65,19 @@ class TrainingState:
         network: on its device.
         lr: learning rate.
         settings: how steps are taken.
+        gradient_mean: makes the scope of the backward pass whose gradients the ranks share.
     """
 
-    def __init__(self, network: nn.Module, lr: float, settings: OptimizationSettings = OptimizationSettings()) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        lr: float,
+        settings: OptimizationSettings = OptimizationSettings(),
+        gradient_mean: Callable[[], AbstractContextManager] = nullcontext,
+    ) -> None:
         device = next(network.parameters()).device
         on_cuda = device.type == "cuda"
-        self.network, self.settings = network, settings
+        self.network, self.settings, self.gradient_mean = network, settings, gradient_mean
         self.average = WeightAverage(network, settings.ema_decay) if settings.ema_decay else None
         rate = torch.tensor(lr, device=device) if on_cuda else lr  # a recorded step reads it from the GPU
         self.optimizer = torch.optim.Adam(network.parameters(), rate, fused=on_cuda, capturable=on_cuda)
