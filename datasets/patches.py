@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -17,7 +18,7 @@ from datasets.frame_cache import FrameCache
 from datasets.sampler import Draw, SharedBatches
 from utils.common.errors import UserError
 from utils.common.signals import STOP_SIGNALS
-from utils.images.codecs import read_image, to_tensor
+from utils.images.codecs import read_image
 
 # Of photographs. Scaled down, as they are in most collections, they are sharper than a camera's frames at full size:
 # those of the recipe have twice the Laplacian variance of GoPro's sharp frames, enlarged by 1.25 the same spectrum.
@@ -31,10 +32,10 @@ LoadedBatch = dict[str, Tensor | list[str]]  # see `collate`
 class TrainingPatches(Dataset):
     """Augmented patches; `patches[frame, seed]` is always the same patch.
 
-    Each item is a dict of `blurry` and `sharp`, (3, P, P) float32 in [-1, 1]; `has_sharp`, 1.0 or, where the frame has
-    no ground truth and `sharp` is all zeros, 0.0; `name`, the blurry file; and `broken`, what is wrong with a frame
-    that this one replaces, or nothing. For a photograph to be blurred, `photograph`, (3, P + 2 margin, P + 2 margin),
-    and the `seed` of its blur replace the first three.
+    Each item is a dict of `blurry` and `sharp`, (P, P, 3) uint8; `has_sharp`, 1.0 or, where the frame has no ground
+    truth and `sharp` is all zeros, 0.0; `name`, the blurry file; and `broken`, what is wrong with a frame that this one
+    replaces, or nothing. For a photograph to be blurred, `photograph`, (P + 2 margin, P + 2 margin, 3) uint8, and the
+    `seed` of its blur replace the first three.
 
     Args:
         image_sets: whose frames are concatenated.
@@ -79,15 +80,15 @@ class TrainingPatches(Dataset):
                 broken.append(str(error))
 
     def _photograph(self, path: Path, seed: int) -> Item:
-        return {"photograph": to_tensor(self.augment_photograph(self.read(path), None, seed)[0]), "seed": seed}
+        patch, _ = self.augment_photograph(self.read(path), None, seed)
+        return {"photograph": torch.from_numpy(patch), "seed": seed}
 
     def _patch(self, blurry_path: Path, sharp_path: Path | None, seed: int) -> Item:
         sharp_frame = None if sharp_path is None else self.read(sharp_path)
         blurry, sharp = self.augment(self.read(blurry_path), sharp_frame, seed)
-        blurry_patch = to_tensor(blurry)
         return {
-            "blurry": blurry_patch,
-            "sharp": torch.zeros_like(blurry_patch) if sharp is None else to_tensor(sharp),
+            "blurry": torch.from_numpy(blurry),
+            "sharp": torch.from_numpy(np.zeros_like(blurry) if sharp is None else sharp),
             "has_sharp": torch.tensor(float(sharp_path is not None)),
         }
 

@@ -14,6 +14,8 @@ from datasets.patches import TrainingPatches, training_loader
 from datasets.sampler import SharedBatches
 from tests.support.samples import ROOT, SAMPLES, load, save
 from utils.common.errors import UserError
+from utils.runtime.distributed import DistributedContext
+from utils.training.data import DataSettings, TrainingData
 
 PATCH = 32
 
@@ -50,24 +52,22 @@ def assert_equal(first, second) -> None:
             assert torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key], key
 
 
-def test_patch_is_the_augmented_file_between_minus_1_and_1(sets):
+def test_patch_is_the_augmented_file(sets):
     patches = TrainingPatches(sets, PATCH)
     item, image_set = patches[2, 11], sets[0]
     frames = load(image_set.blurry[2]), load(image_set.sharp[2])
     expected = PairAugmentation(PATCH)(*frames, 11)
     for key, patch in zip(("blurry", "sharp"), expected, strict=True):
-        assert item[key].dtype == torch.float32
-        np.testing.assert_allclose(item[key].numpy(), patch.transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
+        np.testing.assert_array_equal(item[key].numpy(), patch)
     assert item["has_sharp"] == 1
 
 
-def test_batches_have_the_documented_shapes_and_range(sets):
+def test_batches_have_the_documented_shapes(sets):
     result = batches(sets)
     assert [len(batch["has_sharp"]) for batch in result] == [4, 4, 2]
     for batch in result:
-        assert batch["blurry"].shape == batch["sharp"].shape == (len(batch["has_sharp"]), 3, PATCH, PATCH)
-        assert batch["blurry"].min() >= -1
-        assert batch["blurry"].max() <= 1
+        assert batch["blurry"].shape == batch["sharp"].shape == (len(batch["has_sharp"]), PATCH, PATCH, 3)
+        assert batch["blurry"].dtype == batch["sharp"].dtype == torch.uint8
 
 
 def test_paired_and_unpaired_mixed(sets):
@@ -76,9 +76,21 @@ def test_paired_and_unpaired_mixed(sets):
     paired = torch.cat([batch["has_sharp"] for batch in batches(sets)])
     assert sorted(paired.tolist()) == [0] * 3 + [1] * 7
     for batch in batches(sets):
-        has_sharp = batch["sharp"].abs().flatten(1).sum(1) > 0
+        has_sharp = batch["sharp"].flatten(1).sum(1) > 0
         assert torch.equal(has_sharp.float(), batch["has_sharp"])
-        assert (batch["blurry"].flatten(1).std(1) > 0).all()
+        assert (batch["blurry"].flatten(1).float().std(1) > 0).all()
+
+
+def test_images_on_the_device_lie_between_minus_1_and_1_and_are_0_where_there_is_none(sets):
+    data = TrainingData(sets, DataSettings(10, PATCH, seed=0, num_workers=0), DistributedContext(torch.device("cpu")))
+    (batch,) = data.epoch(0, 0)
+    (loaded,) = batches(sets, seed=0, batch_size=10)
+    assert batch.images["blurry"].is_contiguous(memory_format=torch.channels_last)
+    for name in ("blurry", "sharp"):
+        expected = loaded[name].permute(0, 3, 1, 2) / 127.5 - 1
+        if name == "sharp":
+            expected[loaded["has_sharp"] == 0] = 0
+        torch.testing.assert_close(batch.images[name], expected)
 
 
 def test_both_sides_get_the_same_map(sets):

@@ -9,6 +9,7 @@ from datasets.sampler import SharedBatches
 from tests.support.samples import SAMPLES, load, save
 from tests.support.training import same, train, values, weights
 from utils.common.errors import UserError
+from utils.images.codecs import to_network_range
 from utils.testing.inputs import find_inputs
 
 
@@ -25,12 +26,12 @@ def test_a_photographs_patch_has_the_margin_of_its_blur(photographs):
     assert [len(each) for each in sets] == [2, 3]
     assert sets[1].paired
     patches = TrainingPatches(sets, 32, margin=16)
-    assert patches[0, 5]["blurry"].shape == (3, 32, 32)
+    assert patches[0, 5]["blurry"].shape == (32, 32, 3)
     item = patches[3, 5]
-    assert item["photograph"].shape == (3, 64, 64)
+    assert item["photograph"].shape == (64, 64, 3)
     assert torch.equal(item["photograph"], patches[3, 5]["photograph"])
     (batch,) = training_loader(patches, SharedBatches(5, 5, seed=0), 0, pin_memory=False)
-    assert (batch["blurry"].shape, batch["photograph"].shape) == ((2, 3, 32, 32), (3, 3, 64, 64))
+    assert (batch["blurry"].shape, batch["photograph"].shape) == ((2, 32, 32, 3), (3, 64, 64, 3))
     assert len(set(batch["seed"].tolist())) == 3
     assert ["photos" in name for name in batch["name"]] == [False, False, True, True, True]
 
@@ -57,7 +58,7 @@ def test_blurred_photographs_are_blurrier_than_their_partners(photographs):
         [find_images(parse_source(photographs)[1], "train", "sharp")], 64, margin=BlurSynthesis().margin
     )
     photos = torch.stack([patches[0, seed]["photograph"] for seed in range(8)])
-    blurry, sharp = BlurSynthesis()(photos, torch.arange(8))
+    blurry, sharp = BlurSynthesis()(to_network_range(photos), torch.arange(8))
     energy = [image.diff(dim=-1).square().mean() + image.diff(dim=-2).square().mean() for image in (blurry, sharp)]
     assert energy[0] < 0.7 * energy[1]
 

@@ -251,11 +251,15 @@ def to_tensor(image: np.ndarray, device: torch.device | None = None) -> Tensor:
     Returns:
         (3, H, W), contiguous; or (N, 3, H, W), channels last.
     """
-    half = np.iinfo(image.dtype).max / 2
     values = torch.from_numpy(np.ascontiguousarray(image))
     values = values.to(device) if image.dtype == np.uint8 else values.float().to(device)
-    values = values.movedim(-1, -3)
-    return (values.contiguous() if values.ndim == 3 else values).float().div_(half).sub_(1.0)
+    scaled = to_network_range(values, np.iinfo(image.dtype).max)
+    return scaled.contiguous() if scaled.ndim == 3 else scaled
+
+
+def to_network_range(values: Tensor, peak: int = 255) -> Tensor:
+    """Return pixels from 0 to `peak`, (..., H, W, 3), as float32 in [-1, 1], (..., 3, H, W), as they lie in memory."""
+    return values.movedim(-1, -3).float().div_(peak / 2).sub_(1.0)
 
 
 def to_float_image(tensor: Tensor) -> np.ndarray:

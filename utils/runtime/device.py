@@ -70,13 +70,3 @@ def _print_once(line: str) -> None:
 
 
 _failure_of = cache(fused_kernels_fail)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch on the device, images in the memory layout that convolutions are fastest in."""
-    return {
-        name: tensor.to(device, non_blocking=True, memory_format=torch.channels_last)
-        if tensor.dim() == 4
-        else tensor.to(device, non_blocking=True)
-        for name, tensor in batch.items()
-    }

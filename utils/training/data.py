@@ -11,13 +11,12 @@ from torch import Tensor
 from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
 from datasets.patches import LoadedBatch, TrainingPatches, batches_of, training_loader
 from datasets.sampler import SharedBatches
-from utils.runtime.device import Batch, to_device
+from utils.images.codecs import to_network_range
+from utils.runtime.device import Batch
 from utils.runtime.distributed import DistributedContext
 from utils.training.datasets import warn_of_small_frames
 from utils.training.prefetch import Prefetch
 from utils.training.shared_memory import check_shared_memory
-
-_IMAGES = ("blurry", "sharp", "has_sharp")  # the tensors of a batch on the device
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,8 @@ class TrainingData:
     """
 
     def __init__(self, image_sets: Sequence[ImageSet], settings: DataSettings, distributed: DistributedContext) -> None:
-        self._device = distributed.device
+        self._device, on_cuda = distributed.device, distributed.device.type == "cuda"
+        self._stream = torch.cuda.Stream(self._device) if on_cuda else None
         self._synthesis = BlurSynthesis(BlurSettings().changed(list(settings.blur)))
         cache = FrameCache(settings.cache_dir) if settings.cache_dir else None
         patches = TrainingPatches(
@@ -100,7 +100,6 @@ class TrainingData:
         self.batches = SharedBatches(
             self.frames, settings.batch_size, settings.seed, distributed.rank, distributed.world_size
         )
-        on_cuda = distributed.device.type == "cuda"
         self._loader = training_loader(patches, self.batches, settings.num_workers, pin_memory=on_cuda)
 
     def epoch(self, epoch: int, start: int) -> Prefetch[LoadedBatch, TrainingBatch]:
@@ -114,16 +113,35 @@ class TrainingData:
         return Prefetch(batches_of(self._loader), self._on_device)
 
     def _on_device(self, loaded: LoadedBatch) -> TrainingBatch:
-        found = {name: each for name in _IMAGES if isinstance(each := loaded.get(name), Tensor)}
-        images = to_device(found, self._device)
-        photographs, seeds = loaded.get("photograph"), loaded.get("seed")
-        if isinstance(photographs, Tensor) and isinstance(seeds, Tensor):
-            blurry, sharp = self._synthesis(photographs.to(self._device, non_blocking=True), seeds)
-            pairs = {"blurry": blurry, "sharp": sharp, "has_sharp": blurry.new_ones(len(blurry))}
-            images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
-        layout = torch.channels_last
-        images = {n: i.contiguous(memory_format=layout) if i.dim() == 4 else i for n, i in images.items()}
         names, broken = loaded["name"], loaded["broken"]
         assert isinstance(names, list)
         assert isinstance(broken, list)
+        if self._stream is None:
+            images = self._images(loaded)
+        else:  # while the step before computes
+            current = torch.cuda.current_stream(self._device)
+            with torch.cuda.stream(self._stream):
+                images = self._images(loaded)
+            current.wait_stream(self._stream)
+            for image in images.values():
+                image.record_stream(current)  # until then its memory is not taken for the next batch
         return TrainingBatch(images, names, [text for text in broken if text])
+
+    def _images(self, loaded: LoadedBatch) -> Batch:
+        moved = {
+            name: each.to(self._device, non_blocking=True)
+            for name, each in loaded.items()
+            if isinstance(each, Tensor) and name != "seed"
+        }
+        images: Batch = {}
+        if "blurry" in moved:
+            has_sharp = moved["has_sharp"]
+            sharp = to_network_range(moved["sharp"]) * has_sharp.view(-1, 1, 1, 1)
+            images = {"blurry": to_network_range(moved["blurry"]), "sharp": sharp, "has_sharp": has_sharp}
+        seeds = loaded.get("seed")
+        if isinstance(seeds, Tensor):
+            blurry, sharp = self._synthesis(to_network_range(moved["photograph"]).contiguous(), seeds)
+            pairs = {"blurry": blurry, "sharp": sharp, "has_sharp": blurry.new_ones(len(blurry))}
+            images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
+        layout = torch.channels_last
+        return {n: i.contiguous(memory_format=layout) if i.dim() == 4 else i for n, i in images.items()}
