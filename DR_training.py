@@ -11,6 +11,7 @@ Defaults are the paper's unless the help states otherwise. Each stage writes one
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from utils.common.signals import end_signals_as_exceptions, interruption
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.device import Batch, pick_deform_op
 from utils.runtime.distributed import DistributedContext, init_distributed
+from utils.runtime.kernels import compile_kernels
 from utils.runtime.precision import PRECISIONS, autocast, set_deterministic, set_precision
 from utils.runtime.program_end import user_errors_end_the_program
 from utils.training import (
@@ -324,6 +326,9 @@ def train_stage(
     ):
         for line in describe_run(vars(args), data.frames, last_step, base_lr, distributed, stage.network.deform_op):
             log.line(line)
+        if recorded:
+            share = math.ceil(args.batch_size / distributed.world_size / args.accumulate)
+            compile_kernels(partial(stage.dry_run, share, args.patch_size, args.precision), distributed, log.line)
         if first_step == 0:
             files.save_state(progress, log)  # --resume auto finds the run from now on, however it ends
         while True:

@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from models import DeblurringNet, ReblurringNet
 from utils.runtime.device import Batch
+from utils.runtime.precision import autocast
 
 
 class StepOutput(NamedTuple):
@@ -45,3 +47,12 @@ class Stage(nn.Module):
     def forward(self, batch: Batch) -> StepOutput:
         """Return the loss of a batch: `blurry` and `sharp`, (N, 3, H, W) in [-1, 1], and `has_sharp`, (N,)."""
         raise NotImplementedError
+
+    def dry_run(self, images: int, size: int, precision: str) -> None:
+        """Compute the loss of a number of black squares of `size` px, and its gradients, for the kernels' sake."""
+        device = next(self.parameters()).device
+        black = torch.zeros(images, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+        with autocast(precision, device):
+            output = self({"blurry": black, "sharp": black, "has_sharp": black.new_ones(images)})
+        output.loss.backward()
+        self.zero_grad(set_to_none=True)

@@ -2,13 +2,16 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
 INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
+_only_compiles = False
 
 
 class Kernel(Protocol):
@@ -18,13 +21,48 @@ class Kernel(Protocol):
     numbers where the function has a `constexpr`.
     """
 
+    warmup: Callable[..., object]
+
     def __getitem__(self, grid: tuple[object, ...], /) -> Callable[..., object]: ...
 
 
 def launcher(kernel: Callable[..., object], grid: tuple[object, ...]) -> Callable[..., object]:
     """Return what launches a kernel on a grid."""
     # Where Triton is not installed, a kernel is a plain function to those who check types.
-    return cast(Kernel, kernel)[grid]
+    launched = cast(Kernel, kernel)
+    return partial(launched.warmup, grid=grid) if _only_compiles else launched[grid]
+
+
+@contextlib.contextmanager
+def only_compiling(threads: int, compiled: Callable[[], object]) -> Iterator[None]:
+    """Compile the kernels that are launched inside on the current device, and run none: all results are undefined.
+
+    Processes that launch them later find them on disk, in Triton's cache.
+
+    Args:
+        threads: that compile.
+        compiled: called after each kernel that was not there yet, by any of the threads.
+    """
+    from triton import AsyncCompileMode, knobs  # pyright: ignore[reportMissingImports] (optional)
+
+    global _only_compiles
+
+    def listen(*, cache_hit: bool, **_: object) -> None:
+        if not cache_hit:
+            compiled()
+
+    before, knobs.compilation.listener = knobs.compilation.listener, listen
+    _only_compiles = True
+    try:
+        with ThreadPoolExecutor(threads, "", torch.cuda.set_device, (torch.cuda.current_device(),)) as pool:
+            # It is this thread's mode, so that backward passes have to run in it, too.
+            with AsyncCompileMode(pool) as mode, torch.autograd.set_multithreading_enabled(False):
+                yield
+            # Where Triton has a launcher for each kernel, it is compiled now.
+            list(pool.map(lambda kernel: kernel.result().run, mode.future_kernels.values()))
+    finally:
+        _only_compiles = False
+        knobs.compilation.listener = before
 
 
 def device_of(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
