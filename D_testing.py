@@ -147,8 +147,8 @@ def restore_set(
         for batch, loaded in pipeline.read(images.batches(share), images.load):
             if stop.requested:
                 break
-            restored, seconds = images.restore(loaded)
-            pipeline.write(batch, partial(images.score_and_save, loaded, restored, seconds))
+            restored = images.restore(loaded)
+            pipeline.write(batch, partial(images.score_and_save, loaded, restored))
             del loaded, restored  # the writing thread releases them
             add_written()
         add_written(everything=True)
@@ -171,7 +171,7 @@ def main(args: argparse.Namespace) -> None:
         sources, settings = find_sources(settings_of(NetworkSettings, vars(args)), distributed.device)
         for source in sources:
             if isinstance(source.restorer, Restorer):
-                until_the_end.enter_context(source.restorer)
+                until_the_end.enter_context(source.restorer).compile_kernels(distributed)
         inputs, videos = find_inputs(args.testset_dir, args.blur_dir, args.save_dir, args.limit)
         # Rows are identified by the names of sets and images, which other folders may share.
         read = {

@@ -73,7 +73,7 @@ def test_a_file_is_opened_once_to_learn_what_it_is_and_once_to_decode_it(tmp_pat
 def test_few_functions_stand_between_the_testing_script_and_the_network(tmp_path, small_networks, frames):
     save(tmp_path / "photos" / "a.png", size=(48, 32))
     restore(tmp_path / "photos", tmp_path / "out", small_networks)
-    assert frames == [["restore_set", "restore", "__call__", "_restore", "restore"]]
+    assert frames == [["restore_set", "restore", "start", "_restore", "start_restoring"]]
 
 
 def test_few_functions_stand_between_the_training_script_and_the_network(tmp_path, frames):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from datasets import ImageSet
 from models.blocks import MIN_SIZE
-from utils.images.codecs import UnreadableError, read_image, to_float_image, to_tensor, to_uint8
+from utils.images.codecs import UnreadableError, float_image_of, read_image, to_tensor, to_uint8
 from utils.images.photographs import Picture, read_picture
 from utils.metrics.scorer import Scorer
 from utils.runtime.precision import autocast
@@ -64,9 +64,16 @@ def check_min_size(path: Path, image: np.ndarray) -> None:
         raise UnreadableError(f"{path} is {width}×{height} px; the networks need at least {MIN_SIZE}×{MIN_SIZE}")
 
 
-@torch.inference_mode()
 def restore(network: Network, images: np.ndarray, device: torch.device, precision: str = "fp32") -> np.ndarray:
-    """Return what a network makes of images as float32 in [0, 1].
+    """Return what a network makes of images, see `start_restoring`."""
+    return start_restoring(network, images, device, precision)()
+
+
+@torch.inference_mode()
+def start_restoring(
+    network: Network, images: np.ndarray, device: torch.device, precision: str = "fp32"
+) -> Callable[[], np.ndarray]:
+    """Return a function that returns what a network makes of images as float32 in [0, 1], and waits for the GPU.
 
     Args:
         network: on the device.
@@ -75,12 +82,12 @@ def restore(network: Network, images: np.ndarray, device: torch.device, precisio
         precision: one of `utils.runtime.precision.PRECISIONS`.
 
     Returns:
-        H×W×3, or N×H×W×3.
+        of H×W×3, or N×H×W×3.
     """
     single = images.ndim == 3
     with autocast(precision, device):
-        restored = to_float_image(network(to_tensor(images[None] if single else images, device)))
-    return restored[0] if single else restored
+        restored = float_image_of(network(to_tensor(images[None] if single else images, device)))
+    return (lambda: restored()[0]) if single else restored
 
 
 def score_both(

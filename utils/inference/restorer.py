@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,10 +12,13 @@ from torch import Tensor, nn
 from models import cached_kernel_weights
 from utils.common.errors import UserError
 from utils.common.memory import out_of_memory
-from utils.inference.evaluation import restore
+from utils.inference.evaluation import restore, start_restoring
 from utils.inference.tiling import MIN_TILE, Tiling, largest_tile
 from utils.runtime.cuda_graph import CudaGraph
+from utils.runtime.distributed import DistributedContext
+from utils.runtime.kernels import compile_kernels
 
+_ANY_SIZE = 64  # px, for which the kernels are those of all sizes
 _BATCH_PIXELS = 1280 * 720  # larger batches were not faster on an H200
 
 
@@ -74,6 +78,19 @@ class Restorer:
         if weights is not None:
             weights.close()
 
+    def compile_kernels(self, distributed: DistributedContext, channels: int = 3) -> None:
+        """Compile the network's kernels, see `utils.runtime.kernels.compile_kernels`.
+
+        Args:
+            distributed: the processes, which all have to call this.
+            channels: of the images.
+        """
+        if self.recorded:
+            image = np.zeros((_ANY_SIZE, _ANY_SIZE, channels), np.uint8)
+            run = partial(restore, self.network, image, self.device, self.precision)
+            compile_kernels(run, distributed, self.log)
+            run()  # loads them
+
     def _release(self) -> None:
         if isinstance(self._forward, CudaGraph):
             self._forward.release()
@@ -83,12 +100,19 @@ class Restorer:
         return CudaGraph(self.network, warmup=1) if self.recorded and self._weights else self.network
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return one image, H×W×3, or several of one size, N×H×W×3, restored as float32 in [0, 1].
+        """Return images restored, see `start`."""
+        return self.start(images)()
+
+    def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
+        """Start restoring one image, H×W×3, or several of one size, N×H×W×3.
 
         Several are restored at once if they fit into memory, without tiles and self-ensemble.
 
         Args:
             images: uint8 or uint16.
+
+        Returns:
+            a function that waits for the GPU, and returns them restored, as float32 in [0, 1].
 
         Raises:
             UserError: not enough memory, with --tile off or a size, or for the smallest tiles.
@@ -102,15 +126,19 @@ class Restorer:
                 reason = str(error).partition("\n")[0]
             # After the error is released, which keeps memory alive.
             if images.ndim == 4:
-                return np.stack([self(image) for image in images])
+                return self._one_by_one(images)
             height, width = images.shape[:2]
             self._shrink(height, width, reason)
 
-    def _restore(self, images: np.ndarray) -> np.ndarray:
+    def _one_by_one(self, images: np.ndarray) -> Callable[[], np.ndarray]:
+        restored = [self(image) for image in images]
+        return lambda: np.stack(restored)
+
+    def _restore(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         if not self.self_ensemble and self.tiling.is_whole(*images.shape[-3:-1]):
-            return restore(self._forward, images, self.device, self.precision)
+            return start_restoring(self._forward, images, self.device, self.precision)
         if images.ndim == 4:
-            return np.stack([self(image) for image in images])
+            return self._one_by_one(images)
         total: np.ndarray | None = None
         views = list(_flips_and_rotations()) if self.self_ensemble else [(np.asarray, np.asarray)]
         for there, back in views:
@@ -121,7 +149,8 @@ class Restorer:
             restored = back(np.clip(restored, 0.0, 1.0, out=restored))
             total = restored if total is None else np.add(total, restored, out=total)
         assert total is not None  # there is a view
-        return np.divide(total, len(views), out=total)
+        mean = np.divide(total, len(views), out=total)
+        return lambda: mean
 
     def _shrink(self, height: int, width: int, reason: str) -> None:
         whole = Tiling(-(-max(height, width) // 4) * 4, self.tiling.overlap)

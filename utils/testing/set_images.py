@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
@@ -46,6 +46,19 @@ class LoadedImage:
     saved: np.ndarray | None
 
 
+@dataclass
+class Restored:
+    """Images that the GPU may still be at.
+
+    Attributes:
+        images: waits for them, and returns each as H×W×3 float32 in [0, 1].
+        started: when they were the next, by `time.perf_counter`; 0 for those that another method restored.
+    """
+
+    images: Callable[[], list[np.ndarray]]
+    started: float = 0.0
+
+
 class SetImages:
     """The images of a set, on which several threads may work.
 
@@ -60,6 +73,7 @@ class SetImages:
         self._inputs, self._images, self._source = inputs, inputs.images, source
         self._outputs, self._scorer, self._results = source.outputs(inputs), scorer, results
         self._gpu = Lock()  # one thread at a time computes there
+        self._before = Restored(list)
 
     def pipeline(
         self, threads: int
@@ -106,26 +120,34 @@ class SetImages:
             )
         return LoadedImage(index, pair, saved)
 
-    def restore(self, loaded: Iterable[LoadedImage | UnreadableError]) -> tuple[list[np.ndarray], float]:
-        """Return those of the images that could be read restored, H×W×3 float32 in [0, 1], and the seconds for each."""
+    def restore(self, loaded: Iterable[LoadedImage | UnreadableError]) -> Restored:
+        """Start restoring those of the images that could be read, while the GPU is still at those before."""
         good = [each for each in loaded if not isinstance(each, UnreadableError)]
         if not good or not isinstance(self._source.restorer, Restorer):
-            return [image.saved for image in good if image.saved is not None], 0.0
-        start = time.perf_counter()
+            saved = [image.saved for image in good if image.saved is not None]
+            return Restored(lambda: saved)
+        started = time.perf_counter()
         pixels = [image.pair.blurry.pixels for image in good]
         alike = len({(each.shape, each.dtype) for each in pixels}) == 1  # a header does not describe all of an image
         with self._gpu:
             if alike and len(pixels) > 1:
-                restored = list(self._source.restorer(np.stack(pixels)))
+                parts = [self._source.restorer.start(np.stack(pixels))]
+                restored = Restored(lambda: list(parts[0]()), started)
             else:
-                restored = list(map(self._source.restorer, pixels))
-        return restored, (time.perf_counter() - start) / len(good)
+                parts = list(map(self._source.restorer.start, pixels))
+                restored = Restored(lambda: [part() for part in parts], started)
+        waiting, before, self._before = time.perf_counter(), self._before, restored
+        before.images()  # no more than two at a time take memory
+        restored.started += time.perf_counter() - waiting
+        return restored
 
     def score_and_save(
-        self, loaded: Iterable[LoadedImage | UnreadableError], restored: Iterable[np.ndarray], seconds: float
+        self, loaded: Sequence[LoadedImage | UnreadableError], restored: Restored
     ) -> list[Row | UnreadableError]:
         """Score and save what `restore` returned; return a row of results, or the error, for each image."""
-        outputs = iter(restored)
+        images = restored.images()
+        seconds = (time.perf_counter() - restored.started) / max(len(images), 1) if restored.started else 0.0
+        outputs = iter(images)
         return [
             each if isinstance(each, UnreadableError) else self._score_and_save(each, next(outputs), seconds)
             for each in loaded

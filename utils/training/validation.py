@@ -77,6 +77,7 @@ def validate(
         recorded=recorded,
         log=log,
     ) as restorer:
+        restorer.compile_kernels(distributed, 6 if reblurs else 3)
         for position in range(distributed.rank, len(images), distributed.world_size):
             if stop.requested is not None:
                 break
