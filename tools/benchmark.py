@@ -3,9 +3,11 @@
     python -m tools.benchmark --work deblur --size 720 1280 --precision bf16
     python -m tools.benchmark --work finetune_step --device cuda --batch 6 --size 256 256 --precision bf16
     python -m tools.benchmark --work data --frames data/GOPRO_Large --size 256 256
+    python -m tools.benchmark --work training_run --device cuda --batch 6 --size 256 256 --precision bf16
 
 The baseline is a direct transcription of the published networks: torchvision's deformable convolution, NCHW,
 eager, fp32 and PyTorch's default flags; for data, decode both frames, warp them whole with albumentations, then crop.
+training_run has none: it runs DR_training.py, and prints the step of each stage in the run and the recorded step alone.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import torch
 
 from models.blocks import MIN_SIZE
 from models.ops.back_ends import DEFORM_OPS
+from tools.benchmark_training import print_runs, run_training
 from tools.benchmark_work import WORKS, Configuration, baseline_configuration
 from utils.common.arguments import MAX_SIDE, MOST_WORKERS, ArgumentParser, whole
 from utils.common.memory import peak_bytes, reset_peak
@@ -27,6 +30,7 @@ from utils.runtime.device import pick_deform_op, pick_device
 from utils.runtime.precision import PRECISIONS, set_precision
 from utils.runtime.program_end import user_errors_end_the_program
 
+TRAINING_RUN = "training_run"
 WIDTH = 32  # of the deblurring network
 WARMUP_RUNS = 3  # of each configuration: compilation, choice of algorithms, recording
 
@@ -48,7 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(__doc__, prog="python -m tools.benchmark")
     add = parser.add_argument
     # fmt: off
-    add("--work", choices=WORKS, required=True, help="work to measure")
+    add("--work", choices=(*WORKS, TRAINING_RUN), required=True, help="work to measure")
     add("--device", default="auto",
         help="auto, cpu, cuda, cuda:1, ... (default: auto, which is CUDA if available, else the CPU)")
     add("--precision", choices=PRECISIONS, default="fp32", help="number format of the measured configuration")
@@ -57,15 +61,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--size", type=whole(MIN_SIZE, limit=MAX_SIDE), nargs=2, default=(720, 1280), metavar=("H", "W"),
         help="height and width of the images or patches in px (default: 720 1280)")
     add("--batch", type=whole(1, limit=4096), default=1, help="images per run; for data, samples")
-    add("--frames", type=Path, default=Path("samples/GOPRO"), help="data set of --work data")
+    add("--frames", type=Path, default=Path("samples/GOPRO"), help="data set of --work data and training_run")
+    add("--steps", type=whole(8), default=400, help="steps of each stage of --work training_run")
+    add("--processes", type=whole(1, limit=MOST_WORKERS), default=1,
+        help="processes of --work training_run, with --batch patches each")
     add("--threads", type=whole(1, limit=MOST_WORKERS),
         help="CPU threads (default: PyTorch's choice, for data always one)")
     add("--repeats", type=whole(1), default=5, help="number of measurements of each configuration")
     add("--json", action="store_true", help="print JSON instead of a table")
     # fmt: on
     args = parser.parse_args(argv)
-    if args.work == "data" and args.size[0] != args.size[1]:
-        parser.error("--work data makes square patches: give --size P P")
+    if args.work in ("data", TRAINING_RUN) and args.size[0] != args.size[1]:
+        parser.error(f"--work {args.work} makes square patches: give --size P P")
     return args
 
 
@@ -127,6 +134,20 @@ def _named(work: str, deform_op: str, precision: str, device: torch.device) -> s
     return f"channels_last, {precision}" if plain else f"{deform_op}, {precision}"
 
 
+def measure_training(args: argparse.Namespace, configuration: Configuration, device: torch.device, what: str) -> None:
+    """Run the script, then each stage's step alone, and print both."""
+    size = tuple(args.size)
+    runs = run_training(args.frames, args.batch, size[0], args.precision, device, args.steps, args.processes)
+    steps = {run.stage: WORKS[f"{run.stage}_step"] for run in runs}
+    alone = {
+        stage: measure(
+            {stage: (configuration, work(configuration, args.batch, size, device, args.frames))}, device, args.repeats
+        )[0].median
+        for stage, work in steps.items()
+    }
+    print_runs(runs, alone, what)
+
+
 def main(args: argparse.Namespace) -> None:
     """Measure and print."""
     device = pick_device("cpu" if args.work == "data" else args.device)
@@ -134,18 +155,21 @@ def main(args: argparse.Namespace) -> None:
     set_precision(args.precision, device)
     if args.threads or args.work == "data":
         torch.set_num_threads(1 if args.work == "data" else args.threads)
+    named = Configuration(deform_op, args.precision, channels_last=True)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    work = f"{args.work} {args.batch}×3×{args.size[0]}×{args.size[1]}, torch {torch.__version__}"
+    if args.work == TRAINING_RUN:
+        measure_training(args, named, device, f"{work}, {args.precision}, {args.processes} of {where}")
+        return
     configurations = {"baseline": baseline_configuration()}
     if device.type == "cuda" and args.precision == "fp32":  # the default flags allow TF32 in convolutions
         configurations["baseline, no TF32"] = baseline_configuration("fp32")
-    named = Configuration(deform_op, args.precision, channels_last=True)
     configurations[_named(args.work, deform_op, args.precision, device)] = named
     runs = {
         name: (configuration, WORKS[args.work](configuration, args.batch, tuple(args.size), device, args.frames))
         for name, configuration in configurations.items()
     }
     measurements = measure(runs, device, args.repeats)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    work = f"{args.work} {args.batch}×3×{args.size[0]}×{args.size[1]}, torch {torch.__version__}"
     if args.json:
         print(json.dumps({"work": work, "device": where, "results": [asdict(each) for each in measurements]}, indent=2))
     else:

@@ -12,12 +12,13 @@ from torch import nn
 
 from datasets import FrameCache, find_images
 from datasets.patches import TrainingPatches
-from DR_training import Deblur, Finetune, training_step
+from DR_training import Deblur, Finetune, Reblur, training_step
 from models import DeblurringNet, ReblurringNet, cached_kernel_weights
 from utils.images.codecs import read_image, to_tensor
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.precision import autocast, set_precision
 from utils.training.optimization import OptimizationSettings, TrainingState
+from utils.training.stage import Stage
 
 Size = tuple[int, int]
 Run = Callable[[], object]
@@ -99,11 +100,17 @@ def reblur(configuration: Configuration, batch: int, size: Size, device: torch.d
     return _forward(configuration, network, _images(configuration, 2, batch, size, device), device)
 
 
-def _training_step(configuration: Configuration, batch: int, size: Size, device: torch.device, finetune: bool) -> Run:
-    network = DeblurringNet(deform_op=configuration.deform_op)
+def _training_step(configuration: Configuration, batch: int, size: Size, device: torch.device, name: str) -> Run:
+    deblurring = DeblurringNet(deform_op=configuration.deform_op)
     reblurring = ReblurringNet(deform_op=configuration.deform_op)
-    stage = Finetune(network, reblurring, 1.0, 0.1) if finetune else Deblur(network)
-    model = configuration.prepare(stage, device)
+    stages = {
+        "reblur": lambda: Reblur(reblurring),
+        "deblur": lambda: Deblur(deblurring),
+        "finetune": lambda: Finetune(deblurring, reblurring, 1.0, 0.1),
+    }
+    stage: Stage = stages[name]()
+    configuration.prepare(stage, device)
+    network = stage.network
     precision = configuration.precision or "fp32"
     blurry, sharp = _images(configuration, 2, batch, size, device)
     has_sharp, weight = torch.ones(batch, device=device), torch.full((), 1 / batch, device=device)
@@ -114,27 +121,32 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
         def step(**images: torch.Tensor) -> object:
             optimizer.zero_grad(set_to_none=True)
             with autocast(precision, device):
-                loss = model(images).loss
+                loss = stage(images).loss
             loss.backward()
             optimizer.step()
     else:
         training = TrainingState(network, 1e-5, OptimizationSettings(precision))
 
         def step(**images: torch.Tensor) -> object:
-            return training_step(model, training, weight=weight, **images)
+            return training_step(stage, training, weight=weight, **images)
 
     run_step = configuration.recorded(step, device)
     return lambda: run_step(blurry=blurry, sharp=sharp, has_sharp=has_sharp)
 
 
+def reblur_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
+    """Train the reblurring network for one step."""
+    return _training_step(configuration, batch, size, device, "reblur")
+
+
 def deblur_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
     """Train the deblurring network for one step."""
-    return _training_step(configuration, batch, size, device, finetune=False)
+    return _training_step(configuration, batch, size, device, "deblur")
 
 
 def finetune_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
     """Fine-tune the deblurring network for one step with both losses."""
-    return _training_step(configuration, batch, size, device, finetune=True)
+    return _training_step(configuration, batch, size, device, "finetune")
 
 
 def data(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
@@ -179,5 +191,5 @@ def data(configuration: Configuration, batch: int, size: Size, device: torch.dev
 
 
 WORKS: dict[str, Callable[[Configuration, int, Size, torch.device, Path], Run]] = {
-    work.__name__: work for work in (deblur, reblur, finetune_step, deblur_step, data)
+    work.__name__: work for work in (deblur, reblur, finetune_step, deblur_step, reblur_step, data)
 }

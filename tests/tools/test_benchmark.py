@@ -66,6 +66,22 @@ def test_the_baseline_uses_torchvisions_operator_and_the_named_one_does_not(work
 
 
 @pytest.mark.slow
+def test_a_training_run_is_measured_beside_its_steps(capsys):
+    benchmark.main(
+        benchmark.parse_args(["--work", "training_run", "--device", "cpu", "--size", "16", "16", "--steps", "8",
+                              "--repeats", "1", "--frames", str(SAMPLES)])
+    )  # fmt: skip
+    title, header, *stages = capsys.readouterr().out.splitlines()
+    assert title.startswith("training_run 1×3×16×16")
+    assert header.split()[-2:] == ["GPU", "busy"]
+    assert [line.split()[0] for line in stages] == ["reblur", "deblur", "finetune"]
+    for line in stages:
+        _, step, _, alone, _, ratio, busy = line.split()
+        assert float(ratio) == pytest.approx(float(step) / float(alone), rel=0.02)
+        assert busy == "unknown"
+
+
+@pytest.mark.slow
 def test_the_module_is_a_command():
     result = run_script("-m", "tools.benchmark", "--work", "reblur", "--size", "16", "16", "--repeats", "1",
                         "--device", "cpu")  # fmt: skip
