@@ -1,9 +1,12 @@
 """DR_training.py on the bundled pairs with small networks, and what it leaves: networks, states, logs, curves."""
 
 import shutil
+import subprocess
 from argparse import Namespace
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -36,6 +39,19 @@ def pairs(folder: Path) -> Path:
         for side in ("blur", "sharp"):
             shutil.copy(data / side / "000047.png", data / side / "000048.png")
     return data
+
+
+@contextmanager
+def small_disk(folder: Path, size: int):
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+                             capture_output=True)  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("this user cannot mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def weights(folder: Path, name: str = NETWORK) -> dict[str, torch.Tensor]:

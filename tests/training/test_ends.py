@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import torch
 from models.checkpoint import load_file
 from tests.support.processes import Script, finished, run_script
 from tests.support.samples import SAMPLES, save
-from tests.support.training import STAGE, arguments, log_lines, pairs, states
+from tests.support.training import STAGE, arguments, log_lines, pairs, small_disk, states
 from utils.runtime.program_end import ENDS, end_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="faults are made as Linux has them")]
@@ -208,19 +207,6 @@ def test_nothing_is_saved_after_a_lost_rank():
     assert end_of(torch.distributed.DistNetworkError("Connection reset")).cause == "a lost rank"
     assert end_of(RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")).cause == "a lost rank"
     assert end_of(ZeroDivisionError()) is None
-
-
-@contextmanager
-def small_disk(folder: Path, size: int):
-    folder.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
-                             capture_output=True)  # fmt: skip
-    if mounted.returncode:
-        pytest.skip("this user cannot mount a small disk")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(("full", "size"), [("nets", 2**22), ("log", 2**22), ("cache", 2**17)])
