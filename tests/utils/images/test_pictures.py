@@ -264,6 +264,9 @@ def test_too_little_memory_to_decode_is_that_pictures_problem(tmp_path, photo, m
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rounding_is_the_same_with_less_memory(dtype):
     image = np.random.default_rng(0).random((700, 900, 3)).astype(dtype)
+    halves = ((np.arange(255) + 0.5) / 255).astype(dtype)
+    for row, direction in enumerate((0, halves, 1)):
+        image[row, :255] = np.nextafter(halves, direction, dtype=dtype)[:, None]
     tracemalloc.start()
     rounded = codecs.to_uint8(image), codecs.to_uint16(image)
     _, peak = tracemalloc.get_traced_memory()
