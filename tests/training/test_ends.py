@@ -184,7 +184,7 @@ subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "/dev/shm
 """
 
 
-TOO_SMALL = "has 16 KiB free, and 2 data .* 72 KiB of .*; start docker with --shm-size 1g, or give --num_workers 0$"
+TOO_SMALL = "has 16 KiB free, and 2 data .* 18 KiB of .*; start docker with --shm-size 1g, or give --num_workers 0$"
 FULL = "is full, .*: start docker with a larger --shm-size, or give a smaller --num_workers"
 
 

@@ -68,11 +68,11 @@ def prepare_data(image_sets: Sequence[ImageSet], settings: DataSettings, distrib
 
 
 def _item_bytes(image_set: ImageSet, settings: DataSettings) -> int:
-    """Return the size of what `TrainingPatches` makes of a frame: one or two images of three float32 channels."""
+    """Return the size of what `TrainingPatches` makes of a frame: one or two images of three bytes a pixel."""
     if not image_set.synthetic:
-        return 2 * 12 * settings.patch_size**2
+        return 2 * 3 * settings.patch_size**2
     margin = BlurSynthesis(BlurSettings().changed(list(settings.blur))).margin
-    return 12 * (settings.patch_size + 2 * margin) ** 2
+    return 3 * (settings.patch_size + 2 * margin) ** 2
 
 
 class TrainingData:
