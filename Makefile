@@ -1,5 +1,5 @@
-# make demo | make test | make quick | make bench | make mmcv | make perceptual | make lint | make lock; each works on a
-# fresh clone. PYTHON=python3.13 chooses the interpreter of a new environment; `make clean` removes an old one.
+# make demo | make test | make quick | make bench | make video | make mmcv | make perceptual | make lint | make lock; each
+# works on a fresh clone. PYTHON=python3.13 chooses the interpreter of a new environment; `make clean` removes an old one.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 # Waiting threads should not spin: on a busy machine that costs more than half of the time.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test quick bench mmcv perceptual lint lock clean
+.PHONY: demo test quick bench video mmcv perceptual lint lock clean
 .DELETE_ON_ERROR:
 
 # Restores and scores the bundled test picture; then trains every stage for a few steps, and tests the result.
@@ -48,6 +48,11 @@ lint: $(VENV)/.installed-tests
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/shellcheck recipes/*.sh .ci/run
+
+# Videos, by PyAV. Its wheels carry FFmpeg with x264 and x265.
+video: $(VENV)/.installed
+	@echo "PyAV's wheels hold x264 and x265: GPL-2.0 or later, as is whatever they are passed on in (docs/install.md)"
+	$(BIN)/pip install --quiet --no-deps --constraint tests/requirements.lock av
 
 # Compiles mmcv's ops against the installed torch: 13 minutes on two cores. Nothing else depends on it.
 # Without its dependencies, because it would bring a second cv2 (see requirements.txt).

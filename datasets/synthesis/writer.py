@@ -14,7 +14,7 @@ from datasets.discovery.listing import list_images
 from utils.common.errors import UserError, some
 from utils.common.files import atomic_write
 from utils.images.codecs import UnreadableError, read_image, write_png
-from utils.video.reader import VideoFile, is_video
+from utils.video import check_pyav, is_video
 
 SIDES = ("blur", GAMMA_DIR, SHARP_DIR)
 _SETTINGS = "settings.json"
@@ -227,10 +227,14 @@ def _frames(source: Path) -> Iterator[np.ndarray | UnreadableError]:
     if not source.is_dir():
         if not source.exists():
             raise UserError(f"--from_video {source} does not exist; expected a video or a folder of frames")
+        check_pyav(source)
+        from utils.video.reader import VideoFile  # needs it
+
         video = VideoFile(source)
         if video.rate < _SLOW:
             print(f"{source}: {float(video.rate):.0f} frames a second; below {_SLOW}, fast motion leaves visible steps")
-        yield from tqdm(video, desc=str(source), total=video.count or None, unit="frame", dynamic_ncols=True)
+        for frame in tqdm(video, desc=str(source), total=video.count or None, unit="frame", dynamic_ncols=True):
+            yield frame.pixels
         return
     for file in tqdm(list_images(source), desc=str(source), unit="frame", dynamic_ncols=True):
         try:

@@ -125,6 +125,7 @@ def test_what_only_networks_use_is_refused_with_results_of_others(capsys, more):
 
 @pytest.mark.slow
 def test_videos_alone_leave_no_table_and_what_failed_is_in_the_summary(tmp_path, small_networks, capsys, monkeypatch):
+    pytest.importorskip("av", reason="videos need PyAV")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "12:30.mp4").write_bytes(b"no video")
     with pytest.raises(UserError, match=r"1 of the files .*:\n.*12:30\.mp4 cannot be read as a video"):

@@ -7,12 +7,12 @@ import pytest
 from datasets import DatasetError, find_images
 from datasets.synthesis.writer import average_frames
 from tests.support.samples import SAMPLES, load, save
+from tests.support.videos import frames_of
 from tools import blur_statistics, synthesize_blur
 from tools import check_data as data_check
 from tools.blur_statistics import TILE, blur_extent
 from utils.common.errors import UserError
 from utils.metrics.numpy_metrics import psnr
-from utils.video.reader import VideoFile
 
 SHARP = SAMPLES / "train" / "GOPR0372_07_00" / "sharp" / "000047.png"
 
@@ -164,6 +164,7 @@ def test_the_mean_of_dark_frames_is_darker_in_values_than_in_light():
 
 @pytest.mark.slow
 def test_a_video_file_gives_its_own_frames(tmp_path, capsys):
+    pytest.importorskip("av", reason="videos need PyAV")
     path = tmp_path / "slow.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, (32, 24))
     for frame in frames(11):
@@ -171,7 +172,7 @@ def test_a_video_file_gives_its_own_frames(tmp_path, capsys):
     writer.release()
     run(tmp_path / "out", "--from_video", path, "--frames", 5, 5)
     assert "30 frames a second; below 100" in capsys.readouterr().out
-    decoded = list(VideoFile(path))
+    decoded = frames_of(path)
     pairs = find_images(tmp_path / "out", "train")
     assert pairs.names == ("slow/000002.png", "slow/000007.png")
     for k, (blurry, sharp) in enumerate(zip(pairs.blurry, pairs.sharp, strict=True)):

@@ -80,22 +80,25 @@ def write_report(
     """
     folder = _absolute(folder)
     pictures = [_pictures(folder, row, sources) for row in rows]
-    made = _make_files(folder / FILES, pictures)
+    stills = {name: _stills(folder, summary) for name, summary in sets.items()}
+    made = _make_files(folder / FILES, [*pictures, *stills.values()])
+
+    def shown(each: dict[str, Path]) -> dict[str, Any]:
+        return {
+            "thumbnail": _url(made.get((_thumbnail, each["restored"])) if "restored" in each else None, folder),
+            "pictures": {side: _url(made.get((_preview, path), path), folder) for side, path in each.items()},
+        }
+
     content = {
         "home": f"{folder.as_uri()}/",
         "settings": settings,
         "comparable_with": {name: metric.comparable_with for name, metric in KNOWN.items()},
-        "sets": {name: {**summary, "file": _video(folder, name, summary)} for name, summary in sets.items()},
+        "sets": {
+            name: {**summary, **_files(folder, name, summary), **shown(stills[name])} for name, summary in sets.items()
+        },
         "problems": [text for text in problems if not any(text in each.get("problems", ()) for each in sets.values())],
         "columns": _columns(rows),
-        "rows": [
-            {
-                "values": row,
-                "thumbnail": _url(made.get((_thumbnail, each["restored"])) if "restored" in each else None, folder),
-                "pictures": {side: _url(made.get((_preview, path), path), folder) for side, path in each.items()},
-            }
-            for row, each in zip(rows, pictures, strict=True)
-        ],
+        "rows": [{"values": row, **shown(each)} for row, each in zip(rows, pictures, strict=True)],
     }
     # Neither a tag nor a comment can begin inside the script element that holds it.
     data = json.dumps(_plain(content), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -131,8 +134,18 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-def _video(folder: Path, name: str, summary: dict[str, Any]) -> str | None:
-    return _url(folder / name, folder) if summary.get("kind") == "video" and (folder / name).is_file() else None
+def _files(folder: Path, name: str, summary: dict[str, Any]) -> dict[str, str | None]:
+    """Return where a video and its source are, as the page refers to them."""
+    files = (
+        {"file": folder / name, "original": Path(summary.get("source", name))} if summary.get("kind") == "video" else {}
+    )
+    return {key: _url(path, folder) for key, path in files.items() if path.is_file()}
+
+
+def _stills(folder: Path, summary: dict[str, Any]) -> dict[str, Path]:
+    """Return the pictures of a frame of a video, before and after."""
+    paths = {side: folder / name for side, name in summary.get("stills", {}).items()}
+    return {side: path for side, path in paths.items() if path.is_file()}
 
 
 def _url(path: Path | None, folder: Path) -> str | None:

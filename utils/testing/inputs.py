@@ -10,8 +10,7 @@ from datasets import SPLITS, DatasetError, ImageSet, list_files, parse_source, p
 from datasets.discovery.header_checks import combine_problems
 from datasets.discovery.listing import images_among
 from utils.common.errors import UserError, some
-from utils.video.encoder import output_name
-from utils.video.reader import is_video
+from utils.video import is_video, output_name
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from tests.support.browser import PHONE, headless_chromium
-from tests.support.reports import ODD_NAMES, SETTINGS, photograph_rows, photographs, sample_report
+from tests.support.reports import ODD_NAMES, SETTINGS, SHOWN, photograph_rows, photographs, sample_report
 from tests.support.samples import SAMPLE, load, save
-from utils.report.page import Source, write_report
+from utils.report.page import FILES, Source, write_report
 
 VISIBLE = "#body .open"
 
@@ -129,14 +129,39 @@ def test_networks_whose_files_share_a_name_are_distinguished(browser, tmp_path):
 @pytest.mark.slow
 def test_photographs_and_videos_are_listed_without_scores(browser, tmp_path):
     (tmp_path / "shaky #1.mp4").write_bytes(b"")
-    video = {"kind": "video", "height": 720, "width": 1280, "frames": 250, "frames_per_second": 29.97002997}
-    sets = photographs(["one.jpg"]) | {"shaky #1.mp4": video}
+    (tmp_path / "source.mp4").write_bytes(b"")
+    stills = {side: f"{FILES}/video-{side}.png" for side in ("blurry", "restored")}
+    for name in stills.values():
+        save(tmp_path / name, load(SAMPLE))
+    video = {"kind": "video", "height": 384, "width": 640, "frames": 250, "frames_per_second": 29.97002997}
+    video |= {"source": str(tmp_path / "source.mp4"), "stills": stills, "notes": ["a note"], "problems": ["ends early"]}
+    old = {
+        "kind": "video",
+        "height": 720,
+        "width": 1280,
+        "frames": 2,
+        "frames_per_second": 25.0,
+    }  # of an earlier version
+    sets = photographs(["one.jpg"]) | {"shaky #1.mp4": video, "old.mp4": old}
     browser.open(write_report(tmp_path, photograph_rows(["one.jpg"]), sets, SETTINGS, {}))
-    assert browser["#extent"].text == "1 image · 1 set · 1 video"
-    photos, shaky = (card.text for card in browser.all(".card"))
+    assert browser["#extent"].text == "1 image · 1 set · 2 videos"
+    photos, shaky, older = (card.text for card in browser.all(".card"))
     assert "No ground truth: restored and saved, not scored." in photos
-    assert "video · 1280×720 px · 250 frames · 29.97 a second" in shaky
-    assert browser[".card a"].get_attribute("href") == (tmp_path / "shaky #1.mp4").as_uri()
+    assert "video · 640×384 px · 250 frames · 29.97 a second" in shaky
+    assert "video · 1280×720 px · 2 frames · 25 a second" in older
+    links = [link.get_attribute("href") for link in browser.all(".card a")]
+    assert links == [(tmp_path / name).as_uri() for name in ("shaky #1.mp4", "source.mp4")]
+    assert "Problems (1)\nends early" in shaky
+    assert "Notes (1)" in shaky
+    (still,) = browser.all(".still")
+    assert browser.run("return document.querySelector('.still img').naturalWidth") > 0
+    still.click()
+    browser.wait(SHOWN)
+    assert browser["#name"].text == "shaky #1.mp4 (1 of 1)"
+    assert browser.texts("#left option") == ["blurry", "restored"]
+    assert not browser["#next"].is_enabled()
+    browser["#close"].click()
+    assert browser.run("return document.activeElement.className") == "still"
     assert browser.texts("#key option") == ["order of the run", "name", "size in px", "seconds"]
     assert browser.messages() == []
 

@@ -1,133 +1,98 @@
-"""Videos: every frame, the same size and rate, the sound where ffmpeg is installed."""
+"""Videos: every frame once, the same size and rate; what is no video, or cannot be read without PyAV, is skipped."""
 
-import shutil
-import subprocess
-
-import cv2
 import numpy as np
 import pytest
 
 import D_testing
-from tests.support.samples import SAMPLE, load
+import utils.video
+from tests.support.networks import identity_file
+from tests.support.processes import run_script
+from tests.support.samples import save
+from tests.support.videos import H264, PICTURE, TONE, clip, ffmpeg, frames_of, luma, needs_ffmpeg, restored, times
 from utils.common.errors import UserError
 from utils.images.codecs import UnreadableError
 from utils.metrics.numpy_metrics import psnr
-from utils.testing.video_restoring import restore_video
-from utils.video.encoder import output_name
-from utils.video.reader import VideoFile
 
 FRAMES, RATE = 7, 24000 / 1001
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-
-
-def frames(height=72, width=96):
-    picture = load(SAMPLE)
-    return [np.ascontiguousarray(picture[4 * i : 4 * i + height, 6 * i : 6 * i + width]) for i in range(FRAMES)]
-
-
-@pytest.fixture
-def silent(tmp_path):
-    path = tmp_path / "shaky.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), RATE, (96, 72))
-    for frame in frames():
-        writer.write(frame[..., ::-1])
-    writer.release()
-    return path
-
-
-def same(image):
-    """Restore nothing."""
-    return image.astype(np.float32) / 255
 
 
 def check(path, original, at_least):
-    restored = VideoFile(path)
-    assert restored.rate == VideoFile(original).rate
-    pictures = list(restored)
-    assert len(pictures) == FRAMES
-    for picture, expected in zip(pictures, VideoFile(original), strict=True):
-        assert picture.shape == expected.shape
-        assert psnr(picture, expected) > at_least
+    from utils.video.reader import VideoFile
+
+    assert VideoFile(path).rate == VideoFile(original).rate
+    pictures, expected = frames_of(path), frames_of(original)
+    assert len(pictures) == len(expected) == FRAMES
+    for picture, before in zip(pictures, expected, strict=True):
+        assert picture.shape == before.shape
+        assert psnr(picture, before) > at_least
 
 
-def test_without_ffmpeg_there_is_a_line_and_no_sound(tmp_path, silent, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    lines = []
-    output = tmp_path / "out" / output_name(silent)
-    info = restore_video(same, silent, output, lines.append)
-    assert (info["frames"], info["height"], info["width"]) == (FRAMES, 72, 96)
-    assert len(lines) == 1
-    assert (
-        "ffmpeg (with ffprobe) is not installed, so the restored video is MPEG-4 at a constant frame rate" in lines[0]
-    )
-    assert "and sound is omitted" in lines[0]
-    check(output, silent, 28)
+def test_without_pyav_pictures_are_restored_and_videos_listed(tmp_path, monkeypatch, small_networks):
+    monkeypatch.setattr(utils.video, "find_spec", lambda name: None)
+    save(tmp_path / "in" / "a.png", size=(16, 16))
+    video = clip(tmp_path / "in" / "b.mp4")
+    arguments = ["--testset_dir", str(tmp_path / "in"), "--weights", str(small_networks / "DeblurringNet_FT.pth")]
+    listed = f"1 of the files were skipped:\n  {video} is a video, which needs PyAV; run `make video`"
+    with pytest.raises(UserError, match=listed):
+        D_testing.main(D_testing.parse_args([*arguments, "--save_dir", str(tmp_path / "out"), "--device", "cpu"]))
+    assert sorted(path.name for path in (tmp_path / "out" / "in").iterdir()) == ["a.png"]
 
 
-@pytest.mark.slow
-@needs_ffmpeg
-def test_without_ffmpeg_odd_sizes_are_padded_with_a_message(tmp_path, monkeypatch):
-    source = tmp_path / "odd.avi"
-    for i, frame in enumerate(frames(71, 95)):
-        cv2.imwrite(str(tmp_path / f"{i}.png"), frame[..., ::-1])
-    pictures = ["-i", str(tmp_path / "%d.png"), "-c:v", "png", str(source)]  # OpenCV writes no odd sizes
-    subprocess.run(["ffmpeg", "-loglevel", "error", *pictures], check=True)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    lines = []
-    restore_video(same, source, tmp_path / "out" / "odd.mp4", lines.append)
-    assert [line for line in lines if "95×71 px become 96×72" in line]
-    (picture, *_), (expected, *_) = VideoFile(tmp_path / "out" / "odd.mp4"), VideoFile(source)
-    assert picture.shape == (72, 96, 3)
-    assert psnr(picture[:71, :95], expected) > 28
-
-
-def test_without_ffmpeg_a_video_that_ends_early_is_reported(tmp_path, silent, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    whole = silent.read_bytes()
-    silent.write_bytes(whole[: len(whole) // 2])
-    info = restore_video(same, silent, tmp_path / "out" / "shaky.mp4", print)
-    assert 0 < info["frames"] < FRAMES - 2
-    assert "ends early, or was cut" in info["problems"][0]
-    assert f" {info['frames']} of {FRAMES} frames" in info["problems"][0]
-    longer = silent.rename(tmp_path / "guessed.mkv")  # of these OpenCV has no count, but the length of all tracks
-    assert restore_video(same, longer, tmp_path / "out" / "guessed.mp4", print)["problems"] == []
-
-
-@pytest.mark.slow
-@needs_ffmpeg
-@pytest.mark.parametrize("size", [(72, 96), (71, 95)])
-def test_with_ffmpeg_the_sound_stays_to_the_bit(tmp_path, size):
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    for i, frame in enumerate(frames(*size)):
-        cv2.imwrite(str(folder / f"{i}.png"), frame[..., ::-1])
-    source = tmp_path / "shaky.mp4"
-    pictures = ["-framerate", "24000/1001", "-i", str(folder / "%d.png")]
-    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=0.29", "-c:a", "aac"]
-    coded = ["-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv444p"]
-    subprocess.run(["ffmpeg", "-loglevel", "error", *pictures, *tone, *coded, str(source)], check=True)
-    output = tmp_path / "out" / output_name(source)
-    restore_video(same, source, output, print)
+def test_every_frame_stays(tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV")
+    source = clip(tmp_path / "shaky.avi", FRAMES, RATE)
+    output, info, notes = restored(tmp_path, source)
+    assert (info["frames"], info["height"], info["width"], output.name) == (FRAMES, 48, 64, "shaky.mkv")
+    assert (notes, info["problems"]) == ([], [])  # the source is YUV of 4:2:0
     check(output, source, 35)
 
-    def sound(path):
-        copy = ["ffmpeg", "-loglevel", "error", "-i", str(path), "-map", "0:a", "-c", "copy", "-f", "adts", "-"]
-        return subprocess.run(copy, capture_output=True, check=True).stdout
 
-    assert len(sound(source)) > 1000
-    assert sound(output) == sound(source)
+@pytest.mark.slow
+@needs_ffmpeg
+def test_a_network_that_returns_its_input_leaves_the_luma(tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV")
+    source = clip(tmp_path / "shaky.avi", FRAMES, RATE)
+    arguments = ["--testset_dir", str(source), "--weights", str(identity_file(tmp_path / "identity.pth"))]
+    D_testing.main(D_testing.parse_args([*arguments, "--save_dir", str(tmp_path / "out"), "--device", "cpu"]))
+    difference = luma(tmp_path / "out" / "shaky.mkv") - luma(source)
+    assert np.square(difference).mean() < 255**2 / 10**4.5  # 45 dB
+    assert abs(difference.mean()) < 0.25
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no video", b"\x00\x00\x00\x18ftypmp42" + bytes(200)], ids=["empty", "text", "cut"]
+)
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.mov"])
+def test_what_is_no_video_is_named(tmp_path, name, content):
+    pytest.importorskip("av", reason="videos need PyAV")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableError, match=f"{name} cannot be read as a video .*; replace or remove it"):
+        restored(tmp_path, tmp_path / name)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
-def test_the_script_restores_a_video_and_lists_a_broken_one(tmp_path, small_networks, silent):
-    broken = tmp_path / "broken.mp4"
+@needs_ffmpeg
+def test_sound_alone_and_a_picture_are_no_videos(tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV")
+    ffmpeg(*TONE, tmp_path / "sound.m4v")
+    save(tmp_path / "picture.png").rename(tmp_path / "picture.mp4")
+    for name in ("sound.m4v", "picture.mp4"):
+        with pytest.raises(UnreadableError, match="cannot be read as a video .nothing moves in it"):
+            restored(tmp_path, tmp_path / name)
+
+
+@pytest.mark.slow
+def test_the_script_restores_a_video_and_lists_a_broken_one(tmp_path, small_networks):
+    pytest.importorskip("av", reason="videos need PyAV")
+    silent, broken = clip(tmp_path / "shaky.avi", FRAMES, RATE), tmp_path / "broken.mp4"
     broken.write_bytes(silent.read_bytes()[:100])
     arguments = ["--testset_dir", str(silent), "--testset_dir", str(broken), "--save_dir", str(tmp_path / "out")]
     arguments += ["--weights", str(small_networks / "DeblurringNet_FT.pth"), "--device", "cpu"]
     with pytest.raises(UserError, match=r"1 of the files were skipped:\n .*broken.mp4 cannot be read as a video"):
         D_testing.main(D_testing.parse_args(arguments))
-    output = tmp_path / "out" / output_name(silent)
-    assert len(list(VideoFile(output))) == FRAMES
+    output = tmp_path / "out" / "shaky.mkv"
+    assert len(frames_of(output)) == FRAMES
     with pytest.raises(UserError, match="exists already; give --resume"):
         D_testing.main(D_testing.parse_args(arguments))
     before = output.stat().st_mtime_ns
@@ -136,10 +101,60 @@ def test_the_script_restores_a_video_and_lists_a_broken_one(tmp_path, small_netw
     assert output.stat().st_mtime_ns == before
 
 
-def test_a_failed_video_leaves_nothing_behind(tmp_path, silent):
+def test_a_failed_video_leaves_nothing_behind(tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV")
+
     def fails(image):
         raise UnreadableError("broken")
 
-    with pytest.raises(UnreadableError):
-        restore_video(fails, silent, tmp_path / "out" / "a.mp4", print)
+    with pytest.raises(UnreadableError, match="broken"):
+        restored(tmp_path, clip(tmp_path / "a.mp4"), fails)
     assert not list((tmp_path / "out").iterdir())
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from tests.support.videos import restored
+restored(Path(sys.argv[1]), Path(sys.argv[2]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@needs_ffmpeg
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV")
+    peaks = []
+    for seconds in (10, 60):
+        source = tmp_path / f"{seconds}.mp4"
+        ffmpeg(
+            "-f", "lavfi", "-i", f"testsrc2=s=320x240:r=10:d={seconds}", *TONE[:3], f"sine=d={seconds}", *H264, source
+        )
+        result = run_script("-c", PEAK, str(tmp_path), str(source))
+        peaks.append(int(result.stdout))
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+@pytest.mark.slow
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["a.m2ts", "a.ts", "a.wmv", "a.3gp", "a.flv", "a.ogv", "a.vob", "a.mts", "a.webm"])
+def test_videos_of_many_kinds_are_restored(tmp_path, name):
+    pytest.importorskip("av", reason="videos need PyAV")
+    source = tmp_path / name
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=0.2", source)  # H.263, of .3gp, has few sizes
+    output, summary, _ = restored(tmp_path, source)
+    assert (summary["frames"], summary["height"], summary["width"], summary["problems"]) == (5, 144, 176, [])
+    assert np.allclose(np.diff(times(output)), 0.04, atol=0.0011)
+    assert len(frames_of(output)) == 5
+
+
+@pytest.mark.slow
+@needs_ffmpeg
+def test_frames_that_are_decoded_in_another_order_keep_theirs_in_avi(tmp_path):
+    """AVI holds no times of its own: with B-frames those that FFmpeg guesses are out of order."""
+    pytest.importorskip("av", reason="videos need PyAV")
+    ffmpeg(*PICTURE, *TONE, *H264, "-bf", "3", "-c:a", "mp3", tmp_path / "a.avi")
+    output, summary, _ = restored(tmp_path, tmp_path / "a.avi")
+    assert summary["frames"] == 75
+    assert np.allclose(times(output), np.arange(75) / 25, atol=0.0011)

@@ -76,7 +76,9 @@ function setCard(name, summary, first) {
   const card = el("section", { class: "card" }, el("h2", {}, ...breakable(name)));
   const facts = summary.kind === "video" ? videoFacts(summary) : setFacts(summary);
   card.append(el("p", { class: "muted" }, facts.filter(Boolean).join(" · ")));
-  if (summary.file) card.append(el("a", { href: summary.file }, "Open"));
+  if (summary.thumbnail) card.append(stillButton(name, summary));
+  const places = [[summary.file, "Open"], [summary.original, "Open the original"]].filter(([place]) => place);
+  if (places.length) card.append(el("p", { class: "links" }, ...places.map(([href, text]) => el("a", { href }, text))));
   const incomplete = "Incomplete: not all images that were asked for are here.";
   if (summary.complete === false) card.append(el("p", { class: "warn" }, incomplete));
   if (summary.kind !== "video" && !summary.published) {
@@ -89,7 +91,7 @@ function setCard(name, summary, first) {
     const drawn = gains.some((gain) => !Number.isNaN(gain)) ? histogram(gains, primary) : "";
     card.append(el("div", { class: "halves" }, metricsTable(summary), drawn), publishedTable(summary, first) ?? "");
   }
-  const wrong = summary.kind === "video" ? "Incomplete" : "Left out";
+  const wrong = summary.kind === "video" ? "Problems" : "Left out";
   if (summary.problems?.length) card.append(foldedList(wrong, summary.problems, { open: "", class: "warn" }));
   if (summary.notes?.length) card.append(foldedList("Notes", summary.notes));
   return card;
@@ -97,6 +99,16 @@ function setCard(name, summary, first) {
 
 function videoFacts({ width, height, frames, frames_per_second: rate }) {
   return ["video", `${width}×${height} px`, counted(frames, "frame"), `${Number(rate.toFixed(3))} a second`];
+}
+
+/** A frame of a video, which opens it before and after. */
+function stillButton(name, { width, height, pictures, thumbnail }) {
+  const row = { values: { set: "", image: name, width, height }, pictures, video: true };
+  const image = el("img", { loading: "lazy", decoding: "async", alt: "", src: thumbnail });
+  row.button = el("button", { type: "button", class: "still", "aria-haspopup": "dialog" }, image, "Compare a frame");
+  row.button.addEventListener("click", () => openViewer(row));
+  videoRows.push(row);
+  return row.button;
 }
 
 function setFacts({ kind, images, images_in_set: whole, seconds_per_image: seconds, root }) {

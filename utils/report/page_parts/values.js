@@ -43,3 +43,4 @@ const gainWord = (metric) => (metric.better === "lower" ? "change" : "gain"); //
 const hasGain = (metric) => data.rows.some((row) => row.values[`input_${metric.name}`] !== undefined);
 const setNames = [...new Set(data.rows.map((row) => row.values.set))];
 data.rows.forEach((row, index) => { row.index = index; });
+const videoRows = []; // a frame of each video, in the order of their cards

@@ -9,6 +9,9 @@ const view = {
 const pointers = new Map();
 let grip = null; // what the pointers do: "divide", "pan" or "pinch"
 
+/** The rows among which the viewer steps: of images those in the table, of videos all. */
+const stepped = (row) => (row.video ? videoRows : visible);
+
 /** The pictures of a row by name; where several networks restored one image, theirs, too. */
 function choices(row) {
   const { blurry } = row.pictures, own = SIDES.filter((side) => row.pictures[side]);
@@ -34,9 +37,9 @@ function show(row) {
   const given = choices(row), names = [...given.keys()];
   // Another choice of what to compare keeps the place looked at; another image does not.
   Object.assign(view, { row, fitted: view.fitted || row !== view.row });
-  const set = setNames.length > 1 ? `${row.values.set}: ` : "";
-  const at = visible.indexOf(row);
-  $("name").replaceChildren(...breakable(`${set}${row.values.image} (${at + 1} of ${visible.length})`));
+  const set = setNames.length > 1 && row.values.set ? `${row.values.set}: ` : "";
+  const among = stepped(row), at = among.indexOf(row);
+  $("name").replaceChildren(...breakable(`${set}${row.values.image} (${at + 1} of ${among.length})`));
   $("scores").replaceChildren(...scoreLines(row));
   view.shown = view.chosen.map((name, i) => (given.has(name) ? name : names[Math.min(i, names.length - 1)]));
   ["left", "right"].forEach((id, i) => {
@@ -45,7 +48,7 @@ function show(row) {
     setPicture(panes[i], view.shown[i], given.get(view.shown[i]));
   });
   $("previous").disabled = at <= 0;
-  $("next").disabled = at >= visible.length - 1;
+  $("next").disabled = at >= among.length - 1;
   place();
 }
 
@@ -136,7 +139,7 @@ const exactPicture = () => zoomTo(exactScale());
 const zoomIn = () => zoomTo(view.scale * 1.25), zoomOut = () => zoomTo(view.scale / 1.25);
 
 function step(by) {
-  const row = visible[visible.indexOf(view.row) + by];
+  const among = stepped(view.row), row = among[among.indexOf(view.row) + by];
   if (row) show(row);
 }
 
@@ -242,7 +245,8 @@ function buildViewer() {
   $("viewer").addEventListener("keydown", viewerKey);
   $("viewer").addEventListener("close", () => {
     pointers.clear();
-    focusRow(view.row);
+    if (view.row.video) view.row.button.focus();
+    else focusRow(view.row);
   });
   new ResizeObserver(place).observe(stage);
 }
