@@ -15,7 +15,7 @@ from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.common.pipeline import Pipeline
 from utils.common.signals import Interruption
-from utils.images.codecs import to_uint8, write_png
+from utils.images.codecs import UnreadableError, to_uint8, write_png
 from utils.inference.evaluation import check_min_size
 from utils.report.page import FILES
 from utils.testing.results import Results
@@ -91,7 +91,16 @@ def restore_video(
         UserError: the video cannot be written.
     """
     check_pyav(path)
-    from utils.video.reader import VideoFile  # these two need it
+    from av.error import FFmpegError  # not before: it is optional
+
+    try:
+        return _restore(restorer, path, output, stills)
+    except FFmpegError as error:  # one of the disk is none any more
+        raise UnreadableError(f"{path} cannot be restored ({error.strerror}); replace or remove it") from error
+
+
+def _restore(restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: Path, stills: Path) -> dict[str, Any]:
+    from utils.video.reader import VideoFile  # these need PyAV
     from utils.video.writer import video_writer
 
     video = VideoFile(path)

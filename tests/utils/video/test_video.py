@@ -1,5 +1,10 @@
 """Videos: every frame once, the same size and rate; what is no video, or cannot be read without PyAV, is skipped."""
 
+import os
+import signal
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,6 +18,7 @@ from utils.common.errors import UserError
 from utils.images.codecs import UnreadableError
 from utils.metrics.numpy_metrics import psnr
 
+resource = pytest.importorskip("resource", reason="POSIX only")
 FRAMES, RATE = 7, 24000 / 1001
 
 
@@ -110,6 +116,29 @@ def test_a_failed_video_leaves_nothing_behind(tmp_path):
     with pytest.raises(UnreadableError, match="broken"):
         restored(tmp_path, clip(tmp_path / "a.mp4"), fails)
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="limits the size of files")
+def test_a_full_disk_is_a_line_and_leaves_nothing(tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV")
+    source, noise = clip(tmp_path / "a.mp4", 30), np.random.default_rng(0).random((30, 48, 64, 3), np.float32)
+    frames = iter(noise)  # which do not get small
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (32_000, before[1]))
+        with pytest.raises(UserError, match=r"a\.mp4 cannot be written: .*"):
+            restored(tmp_path, source, lambda image: next(frames))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_are_no_utf8_are_restored(tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV")
+    source = clip(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff 100%d.mp4")))
+    assert len(frames_of(restored(tmp_path, source)[0])) == 3
 
 
 PEAK = """
