@@ -142,7 +142,7 @@ def video_writer(
 
         def add(frame: Frame) -> None:
             nonlocal last
-            copy(float(frame.time))
+            copy(float(frame.time) - shift)
             rows_of(video.canvas.planes[0])[:, : 3 * video.width] = frame.pixels.reshape(video.height, -1)
             coded = convert(video.canvas, size, kind, video.matrix, (FULL, video.range))
             coded.pict_type = 0  # not that of the frame of which the canvas was made

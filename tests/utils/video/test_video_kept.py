@@ -301,6 +301,18 @@ def test_pictures_that_begin_after_the_sound_still_do(tmp_path):
         assert np.allclose(times(output, stream), times(source, stream), atol=0.0011)
 
 
+def test_a_broadcast_begins_at_0_and_keeps_sound_and_pictures_together(tmp_path):
+    source = tmp_path / "a.ts"
+    ffmpeg(*PICTURE, *TONE, *H264, "-c:a", "aac", "-output_ts_offset", "5000", source)
+    output, info, _ = restored(tmp_path, source)
+    assert (info["frames"], info["problems"]) == (75, [])
+    for stream in ("v:0", "a:0"):
+        assert np.allclose(
+            times(output, stream), np.array(times(source, stream)) - times(source)[0] + times(output)[0], atol=0.0011
+        )
+    assert 0 <= min(times(output)[0], times(output, "a:0")[0]) < 0.002
+
+
 def test_names_that_look_like_addresses_are_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = Path("12:30 100%d.mp4")
