@@ -20,6 +20,7 @@ from utils.video.reader import FULL, Frame, VideoFile, convert, open_video, rows
 _X264 = {"crf": "14", "a53cc": "0"}  # no loss that is seen; not the captions of the frame of which the canvas was made
 _AAC_BITS = 160_000  # a second and channel: as much as is of use
 _OF_THE_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder")  # metadata of the source alone
+_OF_A_TRACK = ("language", "title", "handler_name")  # of the pictures' metadata; the others count their bytes
 _TRIED = 8  # packets of a track
 
 
@@ -120,6 +121,9 @@ def video_writer(
         context.colorspace, context.color_range, context.color_primaries, context.color_trc = video.tags
         context.sample_aspect_ratio = video.aspect
         context.flags |= Flags.frame_duration  # or the last frame would get that of the rate
+        pictures = source.streams[video.stream]
+        out.metadata.update({key: text for key, text in pictures.metadata.items() if key in _OF_A_TRACK})
+        out.disposition = pictures.disposition
         target.metadata.update({key: text for key, text in source.metadata.items() if key not in _OF_THE_FILE})
         target.set_chapters(source.chapters())
         # Players begin at 0: what is shown before it would be cut off.
