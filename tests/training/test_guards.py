@@ -5,12 +5,11 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
 
-from datasets.patches import TrainingPatches
 from tests.support.samples import SAMPLES
 from tests.support.training import log_lines, pairs, same, states, train, values, weights
 from utils.common.errors import UserError
+from utils.training.data import TrainingData
 
 STAGE = ("--stage", "deblur", "--n_epochs", "3")
 MANY_BAD_STEPS = r"4 consecutive steps\. Lower --lr, give --clip_grad, .* in .*blur:(\n  0000\d\d\.png)+$"
@@ -22,13 +21,16 @@ def run(folder: Path, *more: str, data: Path | None = None):
 
 def break_a_frame(monkeypatch, name: str) -> None:
     """Let every patch of a frame be NaN."""
-    whole = TrainingPatches._patch
+    whole = TrainingData._on_device
 
-    def broken(self, blurry_path, *rest):
-        patch = whole(self, blurry_path, *rest)
-        return patch | {"blurry": torch.full_like(patch["blurry"], math.nan)} if blurry_path.name == name else patch
+    def broken(self, loaded):
+        batch = whole(self, loaded)
+        for image, path in zip(batch.images["blurry"], batch.names, strict=True):
+            if Path(path).name == name:
+                image.fill_(math.nan)
+        return batch
 
-    monkeypatch.setattr(TrainingPatches, "_patch", broken)
+    monkeypatch.setattr(TrainingData, "_on_device", broken)
 
 
 @pytest.mark.slow
