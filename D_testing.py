@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from datasets import parse_source
@@ -163,6 +164,8 @@ def main(args: argparse.Namespace) -> None:
     """Find the images and check all inputs, then restore and score; torchrun calls this once per GPU."""
     run = settings_of(RunSettings, vars(args))
     with init_distributed(args.device, "--resume") as distributed, ExitStack() as until_the_end:
+        if distributed.device.type == "cuda":
+            torch.set_num_threads(1)  # more would compete with the threads that read and write images
         previous = PreviousRun(args.save_dir)
         if distributed.is_main:
             until_the_end.enter_context(lock_output_dir(args.save_dir, "--save_dir"))
