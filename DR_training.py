@@ -83,7 +83,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="changes to the settings of the synthetic blur of sharp= photographs, such as share_still=0.2 extent=12 "
              "frames=7,13; datasets/synthesis/motion.py and sensor.py explain them (default: no changes)")
     add("--blur_dir", default="blur",
-        help="name of the folders of blurry images next to sharp/; published results use GoPro's blur, not blur_gamma")
+        help="name of the folders of blurry images; published results use GoPro's blur, not blur_gamma")
+    add("--sharp_dir", default="sharp", help="name of the folders of their sharp partners, beside those of --blur_dir")
     add("--valset_dir", nargs="+", default=[], metavar="[KIND=]PATH",
         help="data sets with ground truth to validate on, such as a few held-out sequences; of a folder with test/ "
              "only that split is used (default: no validation)")
@@ -382,7 +383,8 @@ def main(args: argparse.Namespace) -> None:
         if distributed.is_main:
             until_the_end.enter_context(run_folders(args.output_dir, args.log_dir))
             check_no_overwrite(args.output_dir, stages, args.resume, args.overwrite)
-        image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, args.blur_dir, args.blur, stages)
+        sides = args.blur_dir, args.sharp_dir
+        image_sets, validation_sets = find_data(args.trainset_dir, args.valset_dir, sides, args.blur, stages)
         check_outputs_outside_inputs(image_sets, args.output_dir, args.log_dir, args.cache_dir)
         prepare_data(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)), distributed)
         if args.stage == "all" and args.resume == "auto":

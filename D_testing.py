@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from datasets import parse_source
+from datasets import SIDES, parse_source
 from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
@@ -56,7 +56,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--from_results", type=parse_folder, metavar="DIR",
         help="score the images in this folder, which any method restored from the test images (default: restore)")
     add("--blur_dir", default="blur",
-        help="name of the folders of blurry images next to sharp/; published results use GoPro's blur, not blur_gamma")
+        help="name of the folders of blurry images; published results use GoPro's blur, not blur_gamma")
+    add("--sharp_dir", default="sharp", help="name of the folders of their sharp partners, beside those of --blur_dir")
     add("--weights", type=Path, nargs="+", default=[BUNDLED], metavar="FILE",
         help="checkpoints of the deblurring network, ours or the authors'; several are compared, each with its own "
              "folder of results (default: final_model/DeblurringNet_NF.pth)")
@@ -175,11 +176,12 @@ def main(args: argparse.Namespace) -> None:
         for source in sources:
             if isinstance(source.restorer, Restorer):
                 until_the_end.enter_context(source.restorer).compile_kernels(distributed)
-        inputs, videos = find_inputs(args.testset_dir, args.blur_dir, args.save_dir, args.limit)
+        inputs, videos = find_inputs(args.testset_dir, (args.blur_dir, args.sharp_dir), args.save_dir, args.limit)
         # Rows are identified by the names of sets and images, which other folders may share.
         read = {
             "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
             "blur_dir": args.blur_dir,
+            "sharp_dir": None if args.sharp_dir == SIDES[1] else args.sharp_dir,  # None in earlier versions
             "metrics": list(args.metrics),
         }
         results = Results(args.save_dir, {"version": __version__, **settings, **read}, distributed)

@@ -4,7 +4,7 @@ The training patches made from them are in `datasets.patches`, apart: their augm
 takes a second to import, and testing has no use for it.
 """
 
-from datasets.discovery.layout_table import SPLITS
+from datasets.discovery.layout_table import SIDES, SPLITS, Sides
 from datasets.discovery.layouts import KINDS, ImageSet, find_images, parse_source, pictures, scan_dataset
 from datasets.discovery.listing import DatasetError, list_files
 from datasets.discovery.pixel_checks import quick_check
@@ -13,12 +13,14 @@ from datasets.synthesis.blur import BlurSettings, BlurSynthesis
 
 __all__ = [
     "KINDS",
+    "SIDES",
     "SPLITS",
     "BlurSettings",
     "BlurSynthesis",
     "DatasetError",
     "FrameCache",
     "ImageSet",
+    "Sides",
     "find_images",
     "list_files",
     "parse_source",

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.discovery.layout_table import SPLITS
+from datasets.discovery.layout_table import SIDES, SPLITS, Sides
 from datasets.discovery.layouts import find_images
 from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError, counted
@@ -93,19 +93,19 @@ def tiles(image: np.ndarray) -> Iterator[np.ndarray]:
             yield image[top : top + TILE, left : left + TILE]
 
 
-def measure(name: str, root: Path, blur_dir: str = "blur") -> Statistics:
+def measure(name: str, root: Path, sides: Sides = SIDES) -> Statistics:
     """Measure all pairs of a data set in one of the layouts that `datasets.find_images` knows.
 
     Args:
         name: of the set.
         root: its folder.
-        blur_dir: name of the folders of blurry images.
+        sides: names of the folders of blurry and of sharp images.
 
     Raises:
         UserError: no pairs, or none large enough with texture and blur.
     """
     splits = [split for split in SPLITS if (root / split).is_dir()] or SPLITS[:1]
-    found = [find_images(root, split, blur_dir=blur_dir) for split in splits]
+    found = [find_images(root, split, sides=sides) for split in splits]
     pairs: list[tuple[Path, Path]] = []
     for each in found:
         if each.sharp is None:
@@ -163,7 +163,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("sets", nargs="+", metavar="[NAME=]PATH", help="folders of pairs, with names for the figure")
-    add("--blur_dir", default="blur", help="name of the folders of blurry images next to sharp/")
+    add("--blur_dir", default="blur", help="name of the folders of blurry images")
+    add("--sharp_dir", default="sharp", help="name of the folders of their sharp partners, beside those of --blur_dir")
     add("--output", type=Path, default=Path("blur_statistics.png"), help="figure to write")
     # fmt: on
     return parser.parse_args(argv)
@@ -176,7 +177,7 @@ def main(args: argparse.Namespace) -> None:
         name, separator, path = text.partition("=")
         if not separator or os.sep in name:
             name, path = Path(text).resolve().name, text
-        measured.append(measure(name, Path(path).expanduser(), args.blur_dir))
+        measured.append(measure(name, Path(path).expanduser(), (args.blur_dir, args.sharp_dir)))
         print(measured[-1].describe())
     draw(measured, args.output)
     print(f"the figure is {args.output}")

@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from datasets.discovery.layout_table import SPLITS
+from datasets.discovery.layout_table import SIDES, SPLITS, Sides
 from datasets.discovery.layouts import parse_source, scan_dataset, splits_in
 from datasets.discovery.pixel_checks import (
     PairContent,
@@ -58,16 +58,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("folders", nargs="+", metavar="[KIND=]PATH", help="folders of images in any layout of docs/data.md")
     add("--split", choices=(*SPLITS, "both"), help="splits to check (default: those that the folder has)")
     add("--blur_dir", default="blur",
-        help="name of the folders of blurry images next to sharp/; published results use GoPro's blur, not blur_gamma")
+        help="name of the folders of blurry images; published results use GoPro's blur, not blur_gamma")
+    add("--sharp_dir", default="sharp", help="name of the folders of their sharp partners, beside those of --blur_dir")
     # fmt: on
     return parser.parse_args(argv)
 
 
-def check_folder(root: Path, split: str, kind: str | None = None, blur_dir: str = "blur") -> Report:
+def check_folder(root: Path, split: str, kind: str | None = None, sides: Sides = SIDES) -> Report:
     """Decode every image of one split, compare every pair, and report all problems; arguments of `find_images`."""
     where = f"{root} ({split})"
     try:
-        image_set, found = scan_dataset(root, split, kind, blur_dir)
+        image_set, found = scan_dataset(root, split, kind, sides)
     except UserError as error:
         return Report(where, (str(error),))
     warnings = [note.removeprefix(_WARNING) for note in image_set.notes if note.startswith(_WARNING)]
@@ -137,7 +138,7 @@ def main(args: argparse.Namespace) -> int:
     reports = []
     for kind, root in sources:
         for split in _splits(root, kind, args.split):
-            report = check_folder(root, split, kind, args.blur_dir)
+            report = check_folder(root, split, kind, (args.blur_dir, args.sharp_dir))
             print(report.description)
             for problem in report.problems:
                 print(f"  error: {problem}")

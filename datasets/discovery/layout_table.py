@@ -50,11 +50,15 @@ SHARP_NAMES = {*(layout.sharp for layout in LAYOUTS), "ground_truth", "groundtru
 BLURRY_NAMES = {*(layout.blurry for layout in LAYOUTS), GAMMA_DIR}
 
 
-def layouts_for(blur_dir: str, kind: str | None) -> list[Layout]:
-    """Return the rows to try, the first of them for `--blur_dir`; those that are not sure only for kind "paired"."""
-    wanted = Layout(_plain(blur_dir), SHARP_DIR)
-    # Another blurry folder was asked for: blur must not take its place.
-    others = [each for each in LAYOUTS if each.blurry != "blur" or wanted.blurry == "blur"]
+Sides = tuple[str, str]  # names of the folders of blurry and of sharp images: --blur_dir and --sharp_dir
+SIDES: Sides = ("blur", SHARP_DIR)
+
+
+def layouts_for(sides: Sides, kind: str | None) -> list[Layout]:
+    """Return the rows to try, that of `sides` first; those that are not sure only for kind "paired"."""
+    wanted = Layout(*map(_plain, sides))
+    # If other folders were asked for, blur must not take their place.
+    others = [each for each in LAYOUTS if each.blurry != "blur" or wanted == LAYOUTS[0]]
     return [wanted, *(each for each in others if each != wanted and (each.sure or kind == "paired"))]
 
 

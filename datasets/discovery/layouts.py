@@ -12,16 +12,17 @@ from datasets.discovery.layout_table import (
     GAMMA_DIR,
     GT_DIR,
     HIDE_TEST_DIRS,
-    SHARP_NAMES,
+    SIDES,
     SPLIT_NAMES,
     SPLITS,
+    Sides,
     known_pairs,
     layouts_for,
     side_split,
 )
 from datasets.discovery.listing import DatasetError, images_among, list_files
 from datasets.discovery.pairing import Match, Problem, find_gt, match_gt, match_sides, match_unpaired
-from datasets.discovery.side_guards import alike_folders_note, check_both_sides, one_sided_note
+from datasets.discovery.side_guards import alike_folders_note, check_both_sides, check_sides, one_sided_note
 from utils.common.errors import counted, some
 from utils.images.codecs import SUFFIXES
 
@@ -105,20 +106,20 @@ def parse_source(text: str) -> tuple[str | None, Path]:
     return kind, Path(path).expanduser()
 
 
-def find_images(root: Path, split: str, kind: str | None = None, blur_dir: str = "blur") -> ImageSet:
+def find_images(root: Path, split: str, kind: str | None = None, sides: Sides = SIDES) -> ImageSet:
     """Find the images of one split of a data set, paired with their ground truth where there is any.
 
     Args:
         root: the folder that holds train/ and test/, one of these two, or a plain folder.
         split: "train" or "test": which of the two is used where the folder holds them.
         kind: one of `KINDS`, or None to recognise it.
-        blur_dir: name of the folders of blurry images next to sharp/; GoPro also has blur_gamma.
+        sides: names of the folders of blurry and of sharp images, tried first; GoPro also has blur_gamma.
 
     Raises:
         DatasetError: no such folder, no images, another layout; or, all of them in one message: files without
             partner, pairs of unequal size, files that cannot be read or do not have 8 bits a channel.
     """
-    image_set, problems = scan_dataset(root, split, kind, blur_dir)
+    image_set, problems = scan_dataset(root, split, kind, sides)
     if problems:
         raise DatasetError(combine_problems(problems))
     return image_set
@@ -133,15 +134,15 @@ def pictures(paths: Sequence[Path]) -> ImageSet:
 
 
 def scan_dataset(
-    root: Path, split: str, kind: str | None = None, blur_dir: str = "blur", look_at_unpaired: bool = True
+    root: Path, split: str, kind: str | None = None, sides: Sides = SIDES, look_at_unpaired: bool = True
 ) -> tuple[ImageSet, list[Problem]]:
     """Find the images as `find_images` does; return the set of those that are valid, and all problems.
 
     Args:
-        root: see `find_images`, as `split`, `kind` and `blur_dir`.
+        root: see `find_images`, as `split`, `kind` and `sides`.
         split: see there.
         kind: see there.
-        blur_dir: see there.
+        sides: see there.
         look_at_unpaired: read the headers of images without ground truth, too, and refuse folders among them that
             cannot be opened.
 
@@ -151,12 +152,7 @@ def scan_dataset(
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise DatasetError(f"{root} {found}; expected the folder of a data set")
-    if not blur_dir:
-        raise DatasetError("--blur_dir is empty; expected the blurry folders' name, such as blur")
-    if blur_dir.lower() in SHARP_NAMES:
-        raise DatasetError(
-            f"--blur_dir {blur_dir} names the sharp side; expected the blurry folders' name, such as blur"
-        )
+    check_sides(sides)
     notes: list[str] = []
     unreadable_dirs: dict[Path, str] = {}
     if kind in ("rwbi", "unpaired", "sharp"):
@@ -168,11 +164,11 @@ def scan_dataset(
         base = _split_folder(root, split)
         everything = list_files(base, unreadable_dirs)
         files = images_among(everything)
-        match = match_sides(base, files, split, layouts_for(blur_dir, kind))
+        match = match_sides(base, files, split, layouts_for(sides, kind))
         if match is None and kind in (None, "hide", "paired") and (gt := find_gt(root)) is not None:
             match = match_gt(base, files, gt)
         if match is None and kind is None:
-            check_both_sides(base, files, blur_dir, unreadable_dirs)
+            check_both_sides(base, files, sides, unreadable_dirs)
             match, notes = match_unpaired(base, files), alike_folders_note(files)
     if unreadable_dirs and (match is None or match.sharp is not None or look_at_unpaired):
         raise DatasetError(next(iter(unreadable_dirs.values())))

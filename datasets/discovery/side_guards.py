@@ -6,13 +6,26 @@ from pathlib import Path
 from datasets.discovery.layout_table import (
     BLURRY_NAMES,
     LAYOUTS,
-    SHARP_DIR,
+    SHARP_NAMES,
+    SIDES,
+    Sides,
     known_pairs,
     names_a_side,
     names_the_sharp_side,
 )
 from datasets.discovery.listing import DatasetError
 from utils.common.errors import some
+
+
+def check_sides(sides: Sides) -> None:
+    """Raise `DatasetError` for names of --blur_dir and --sharp_dir that cannot be meant."""
+    for flag, side, example in zip(("--blur_dir", "--sharp_dir"), sides, SIDES, strict=True):
+        if not side or "/" in side:
+            raise DatasetError(f"{flag} {side!r}: expected a folder's name alone, such as {example}")
+    if sides[0] == sides[1] or sides[0].lower() in SHARP_NAMES:
+        raise DatasetError(
+            f"--blur_dir {sides[0]} names the sharp side; expected the blurry folders' name, such as {SIDES[0]}"
+        )
 
 
 def one_sided_note(files: list[Path]) -> list[str]:
@@ -35,12 +48,12 @@ def alike_folders_note(files: list[Path]) -> list[str]:
                 one, other = sorted(sides)
                 return [
                     f"WARNING: {above / one}/ and {above / other}/ hold files of the same names, like the two sides of "
-                    f"pairs, and all are taken as blurry; if they are pairs, rename the folders: blur/ and {SHARP_DIR}/"
+                    f"pairs, and all are taken as blurry; if they are pairs, name the folders: --blur_dir {one} --sharp_dir {other}"
                 ]
     return []
 
 
-def check_both_sides(base: Path, files: list[Path], blur_dir: str, unreadable_dirs: dict[Path, str]) -> None:
+def check_both_sides(base: Path, files: list[Path], wanted: Sides, unreadable_dirs: dict[Path, str]) -> None:
     """Do not take one side of a paired set, or both sides in a heap, for unpaired images.
 
     Raises:
@@ -49,7 +62,7 @@ def check_both_sides(base: Path, files: list[Path], blur_dir: str, unreadable_di
     """
 
     def is_side(folder: str) -> bool:
-        return names_a_side(folder, (*BLURRY_NAMES, blur_dir.lower())) or names_the_sharp_side(folder)
+        return names_a_side(folder, (*BLURRY_NAMES, *map(str.lower, wanted))) or names_the_sharp_side(folder)
 
     for path, problem in unreadable_dirs.items():
         if any(map(is_side, path.parts)):
@@ -61,10 +74,10 @@ def check_both_sides(base: Path, files: list[Path], blur_dir: str, unreadable_di
         found |= neighbours if len(neighbours) > 1 else set()
     if not found:
         return
-    variant = " (or name another blurry folder with --blur_dir)" if blur_dir not in found else ""
+    variant = " (or name others with --blur_dir and --sharp_dir)" if wanted[0] not in found else ""
     raise DatasetError(
         f"{base} holds, or is one of, {', '.join(f'{name}/' for name in sorted(found))}, but these are not both "
-        f"sides of pairs here: expected a folder with {blur_dir}/ and {SHARP_DIR}/, or {known_pairs()}{variant}."
+        f"sides of pairs here: expected a folder with {wanted[0]}/ and {wanted[1]}/, or {known_pairs()}{variant}."
         f"{_advice_if_unsure(base, found)} For images without ground truth write unpaired={base}"
     )
 

@@ -119,13 +119,13 @@ pairs = pathlib.Path({str(pairs)!r})
 for closed in (pairs / "locked", pairs / "sharp"):
     closed.chmod(0)
     try:
-        find_inputs([str(pairs)], "blur", pathlib.Path("out"), None)
+        find_inputs([str(pairs)], ("blur", "sharp"), pathlib.Path("out"), None)
     except Exception as error:
         print(type(error).__name__, error)
     closed.chmod(0o700)
 with user_errors_end_the_program():
     try:
-        find_inputs([{str(locked / "a.png")!r}], "blur", pathlib.Path("out"), None)
+        find_inputs([{str(locked / "a.png")!r}], ("blur", "sharp"), pathlib.Path("out"), None)
     except PermissionError as error:
         print("PermissionError", error.filename)
     D_testing.main(D_testing.parse_args())

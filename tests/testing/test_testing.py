@@ -136,7 +136,7 @@ def test_images_that_differ_in_their_suffix_alone_both_stay(tmp_path, small_netw
 def test_names_that_end_in_numbers_keep_sets_apart(tmp_path, small_networks):
     folders = [crops(tmp_path / "s" / name, "a.png") for name in ("a-2", "a")]
     sources = [*folders, folders[1], tmp_path / "s" / "a" / ".." / "a"]
-    inputs, _ = find_inputs([str(source) for source in sources], "blur", tmp_path / "out", None)
+    inputs, _ = find_inputs([str(source) for source in sources], ("blur", "sharp"), tmp_path / "out", None)
     assert [each.name for each in inputs] == ["a-2", "a", "a-3", "a-4"]
 
 

@@ -41,7 +41,7 @@ def test_photographs_become_gopro_s_layout(tmp_path, photographs, capsys):
     assert pairs.names == ("b/000000.png", "b/000001.png", "trip_a/000000.png", "trip_a/000001.png")
     assert load(pairs.sharp[0]).shape == (160 - 64, 320 - 64, 3)
     assert load(pairs.sharp[2]).shape == (284 - 64, 300 - 64, 3)
-    assert len(find_images(out, "train", blur_dir="blur_gamma")) == 4
+    assert len(find_images(out, "train", sides=("blur_gamma", "sharp"))) == 4
     assert data_check.main(data_check.parse_args([str(out)])) == 0
     assert all(np.any(load(pairs.blurry[i]) != load(pairs.blurry[i + 1])) for i in (0, 2))
 

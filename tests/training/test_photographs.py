@@ -65,4 +65,4 @@ def test_blurred_photographs_are_blurrier_than_their_partners(photographs):
 
 def test_photographs_are_for_training_alone(photographs):
     with pytest.raises(UserError, match=r"is for training; to restore such photographs give unpaired="):
-        find_inputs([photographs], "blur", SAMPLES, None)
+        find_inputs([photographs], ("blur", "sharp"), SAMPLES, None)

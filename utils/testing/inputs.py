@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasets import SPLITS, DatasetError, ImageSet, list_files, parse_source, pictures, scan_dataset
+from datasets import SPLITS, DatasetError, ImageSet, Sides, list_files, parse_source, pictures, scan_dataset
 from datasets.discovery.header_checks import combine_problems
 from datasets.discovery.listing import images_among
 from utils.common.errors import UserError, some
@@ -44,7 +44,7 @@ class InputSet:
 
 
 def find_inputs(
-    sources: Sequence[str], blur_dir: str, save_dir: Path, limit: int | None
+    sources: Sequence[str], sides: Sides, save_dir: Path, limit: int | None
 ) -> tuple[list[InputSet], dict[Path, Path]]:
     """Return the image sets and pictures that --testset_dir names, and the videos with their output paths.
 
@@ -55,7 +55,7 @@ def find_inputs(
             restored into one file.
     """
     found: list[InputSet] = []
-    image_sets = _find_sets(sources, blur_dir)
+    image_sets = _find_sets(sources, sides)
     single = any(image_set.root.is_file() for image_set in image_sets)
     taken = {save_dir.name} if single else set()  # results of single files have the name of `save_dir`
     for image_set in image_sets:
@@ -67,7 +67,7 @@ def find_inputs(
     return found, _find_videos(sources, found)
 
 
-def _find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
+def _find_sets(sources: Sequence[str], sides: Sides) -> list[ImageSet]:
     """Return the image sets and pictures that --testset_dir names; files of photographs are not opened yet.
 
     A folder with only videos is a set without images.
@@ -81,13 +81,13 @@ def _find_sets(sources: Sequence[str], blur_dir: str) -> list[ImageSet]:
     image_sets = [pictures(list(dict.fromkeys(files)))] if files else []
     for kind, path in parsed:
         if not path.is_file():
-            image_sets.append(_find_set(path, kind, blur_dir))
+            image_sets.append(_find_set(path, kind, sides))
     return image_sets
 
 
-def _find_set(folder: Path, kind: str | None, blur_dir: str) -> ImageSet:
+def _find_set(folder: Path, kind: str | None, sides: Sides) -> ImageSet:
     try:
-        image_set, problems = scan_dataset(folder, "test", kind, blur_dir, look_at_unpaired=False)
+        image_set, problems = scan_dataset(folder, "test", kind, sides, look_at_unpaired=False)
     except DatasetError:
         unreadable_dirs: dict[Path, str] = {}
         files = list_files(folder, unreadable_dirs) if kind in (None, "unpaired") and folder.is_dir() else []

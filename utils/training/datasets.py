@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from datasets import ImageSet, find_images, parse_source, quick_check
+from datasets import ImageSet, Sides, find_images, parse_source, quick_check
 from utils.common.errors import UserError, some
 from utils.images.codecs import inspect_image
 from utils.metrics.numpy_metrics import MIN_SCORED_SIDE
@@ -15,14 +15,14 @@ _MOST_TIMES, _MOST_FRAMES = 1000, 5_000_000  # each frame's name stands in the s
 
 
 def find_training_sets(
-    sources: Sequence[str], split: str, blur_dir: str, flag: str, most_times: int = 1
+    sources: Sequence[str], split: str, sides: Sides, flag: str, most_times: int = 1
 ) -> list[ImageSet]:
     """Return the image sets of a flag, N times for N*[KIND=]PATH, and print what was found.
 
     Args:
         sources: the flag's arguments.
         split: "train" or "test".
-        blur_dir: name of the folders of blurry images next to sharp/.
+        sides: names of the folders of blurry and of sharp images, tried first.
         flag: for errors.
         most_times: the largest N.
 
@@ -35,7 +35,7 @@ def find_training_sets(
         kind, root = parse_source(text)
         if any(root.resolve() == image_set.root.resolve() for image_set in image_sets):
             raise UserError(f"{flag} names {root} twice")
-        image_set = find_images(root, split, kind, blur_dir)
+        image_set = find_images(root, split, kind, sides)
         print(image_set.describe())
         for line in quick_check(image_set):
             print(f"  {line}")
@@ -61,7 +61,7 @@ def _times_of(source: str, flag: str, most: int) -> tuple[int, str]:
 
 
 def find_data(
-    trainset_dir: Sequence[str], valset_dir: Sequence[str], blur_dir: str, blur: Sequence[str], stages: Sequence[str]
+    trainset_dir: Sequence[str], valset_dir: Sequence[str], sides: Sides, blur: Sequence[str], stages: Sequence[str]
 ) -> tuple[list[ImageSet], list[ImageSet]]:
     """Return the sets to train some stages on and to validate on; see the flags of DR_training.py of these names.
 
@@ -70,8 +70,8 @@ def find_data(
     Raises:
         UserError: one cannot be used, or a stage has no sharp images.
     """
-    image_sets = find_training_sets(trainset_dir, "train", blur_dir, "--trainset_dir", _MOST_TIMES)
-    validation_sets = find_training_sets(valset_dir, "test", blur_dir, "--valset_dir")
+    image_sets = find_training_sets(trainset_dir, "train", sides, "--trainset_dir", _MOST_TIMES)
+    validation_sets = find_training_sets(valset_dir, "test", sides, "--valset_dir")
     if blur and not any(image_set.synthetic for image_set in image_sets):
         raise UserError("--blur applies to sharp=PATH sets, and --trainset_dir has none; add one, or omit --blur")
     if list(stages) != ["finetune"] and not any(image_set.paired for image_set in image_sets):

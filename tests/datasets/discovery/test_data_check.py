@@ -93,11 +93,11 @@ def test_real_blur_gamma_under_another_name_and_under_its_own(tmp_path, shared):
     (warning,) = quick_check(find_images(tmp_path, "test"))
     assert warning.startswith(f"WARNING: {tmp_path}: expected GoPro's blur and found")
     (tmp_path / "GOPR0396_11_00" / "blur").rename(tmp_path / "GOPR0396_11_00" / "blur_gamma")
-    report = check_folder(tmp_path, "test", blur_dir="blur_gamma")
+    report = check_folder(tmp_path, "test", sides=("blur_gamma", "sharp"))
     assert report.problems == ()
     assert "note: the blurry images are those of blur_gamma/; the published numbers are for blur/" in report.description
     shutil.copy(sequence / "blur" / "000001.png", tmp_path / "GOPR0396_11_00" / "blur_gamma" / "000001.png")
-    (problem,) = check_folder(tmp_path, "test", blur_dir="blur_gamma").problems
+    (problem,) = check_folder(tmp_path, "test", sides=("blur_gamma", "sharp")).problems
     assert "expected GoPro's blur_gamma and found" in problem
 
 

@@ -60,16 +60,16 @@ def test_a_folder_called_blur_without_neighbours_is_just_a_folder(tmp_path):
 
 def test_only_another_variant_names_the_flag(tmp_path):
     save_all(tmp_path, "S/blur_gamma/1.png", "S/sharp/1.png")
-    with pytest.raises(DatasetError, match=r"\(or name another blurry folder with --blur_dir\)"):
+    with pytest.raises(DatasetError, match=r"\(or name others with --blur_dir and --sharp_dir\)"):
         find_images(tmp_path, "test")
-    assert find_images(tmp_path, "test", blur_dir="blur_gamma").paired
+    assert find_images(tmp_path, "test", sides=("blur_gamma", "sharp")).paired
 
 
 @pytest.mark.parametrize("side", ["sharp", "target"])
 def test_the_sharp_side_is_no_blur_dir(tmp_path, side):
     save_all(tmp_path, "blur/1.png", "sharp/1.png")
     with pytest.raises(DatasetError, match=f"--blur_dir {side} names the sharp side"):
-        find_images(tmp_path, "test", blur_dir=side)
+        find_images(tmp_path, "test", sides=(side, "sharp"))
 
 
 def test_the_other_split_given_by_name_is_noted(tmp_path):
@@ -130,6 +130,6 @@ def test_photographs_outside_a_split_are_counted_with_advice(tmp_path):
 def test_somebody_s_folders_of_our_names_are_restored_as_unpaired(tmp_path):
     save_all(tmp_path / "home", "blur/b.jpg", "sharp/s.jpg", "2023/1.jpg")
     with pytest.raises(UserError, match=rf"whatever the folders are called: unpaired={tmp_path}/home$"):
-        find_inputs([str(tmp_path / "home")], "blur", tmp_path, None)
-    (found,), _ = find_inputs([f"unpaired={tmp_path / 'home'}"], "blur", tmp_path, None)
+        find_inputs([str(tmp_path / "home")], ("blur", "sharp"), tmp_path, None)
+    (found,), _ = find_inputs([f"unpaired={tmp_path / 'home'}"], ("blur", "sharp"), tmp_path, None)
     assert len(found.images) == 3

@@ -71,7 +71,7 @@ def test_blur_gamma_only_when_asked_for(tmp_path):
     save_all(tmp_path, "train/S1/{blur,blur_gamma,sharp}/1.png", "train/S2/{blur,blur_gamma,sharp}/1.png")
     _, pairs = found(tmp_path, "train")
     assert [pair[0] for pair in pairs] == ["train/S1/blur/1.png", "train/S2/blur/1.png"]
-    _, pairs = found(tmp_path, "train", blur_dir="blur_gamma")
+    _, pairs = found(tmp_path, "train", sides=("blur_gamma", "sharp"))
     assert pairs[1] == ("train/S2/blur_gamma/1.png", "train/S2/sharp/1.png", "S2/1.png")
 
 

@@ -21,7 +21,7 @@ def test_pictures_that_are_not_as_their_headers_say_are_restored_one_by_one(tmp_
     (source,), _ = find_sources(
         NetworkSettings(tmp_path, [small_networks / "DeblurringNet_FT.pth"]), distributed.device
     )
-    (inputs,), _ = find_inputs([str(save_all(tmp_path / "photos", "{a,b}.png"))], "blur", tmp_path, None)
+    (inputs,), _ = find_inputs([str(save_all(tmp_path / "photos", "{a,b}.png"))], ("blur", "sharp"), tmp_path, None)
     images = SetImages(inputs, source, Scorer(("psnr",), distributed.device), Results(tmp_path, {}, distributed))
     shapes = [(24, 40, 3), (40, 24, 3)]
     loaded = [LoadedImage(i, Decoded(Picture(np.zeros(s, np.uint8)), None), None) for i, s in enumerate(shapes)]

@@ -36,7 +36,7 @@ def run(tmp_path, small_networks):
 def outputs(*sources):
     """Return where the videos of sources go, relative to the folder of results, by their paths."""
     texts = [str(source) for source in sources]
-    return find_inputs(texts, "blur", Path("out"), None)[1]
+    return find_inputs(texts, ("blur", "sharp"), Path("out"), None)[1]
 
 
 @pytest.mark.slow

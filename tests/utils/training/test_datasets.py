@@ -7,7 +7,7 @@ from utils.training.datasets import find_data, warn_of_small_frames
 
 
 def lines_of(capsys, *roots: str, patch_size: int = 8, stages: tuple[str, ...] = ("finetune",)) -> list[str]:
-    image_sets, _ = find_data(roots, (), "blur", (), stages)
+    image_sets, _ = find_data(roots, (), ("blur", "sharp"), (), stages)
     warn_of_small_frames(image_sets, patch_size)
     return capsys.readouterr().out.splitlines()
 
