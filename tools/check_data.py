@@ -74,8 +74,8 @@ def check_folder(root: Path, split: str, kind: str | None = None, sides: Sides =
     warnings = [note.removeprefix(_WARNING) for note in image_set.notes if note.startswith(_WARNING)]
     notes = tuple(f"note: {note}" for note in image_set.notes if not note.startswith(_WARNING))
     alone = [(path,) for problem in found for path in problem.files]
-    sides = [image_set.blurry] if image_set.sharp is None else [image_set.blurry, image_set.sharp]
-    inspected = _in_threads(_inspect, [*zip(*sides, strict=True), *alone], f"decoding {where}")
+    files = [image_set.blurry] if image_set.sharp is None else [image_set.blurry, image_set.sharp]
+    inspected = _in_threads(_inspect, [*zip(*files, strict=True), *alone], f"decoding {where}")
     pairs = [pair for _, pair in inspected if pair]
     problems = [
         *chain.from_iterable(problem.lines for problem in found),

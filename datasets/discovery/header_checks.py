@@ -17,6 +17,16 @@ PUBLISHED_COUNTS = {
     ("hide", "test"): 2025,
     ("rwbi", "train"): 3112,
     ("rwbi", "test"): 3112,
+    ("realblur_j", "train"): 3758,
+    ("realblur_j", "test"): 980,
+    ("realblur_r", "train"): 3758,
+    ("realblur_r", "test"): 980,
+    ("rsblur", "train"): 8878,
+    ("rsblur", "test"): 3360,
+    ("reds", "train"): 24000,
+    ("reds", "test"): 3000,  # val
+    ("bsd", "train"): 6000,  # of each of the three exposures
+    ("bsd", "test"): 3000,
 }
 _LIKE_THE_FULL_SET = 0.5  # of the published count: fewer is a sample somebody chose
 _SHOWN = 10

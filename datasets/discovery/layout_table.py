@@ -56,9 +56,9 @@ SIDES: Sides = ("blur", SHARP_DIR)
 
 def layouts_for(sides: Sides, kind: str | None) -> list[Layout]:
     """Return the rows to try, that of `sides` first; those that are not sure only for kind "paired"."""
-    wanted = Layout(*map(_plain, sides))
+    wanted = Layout(_plain(sides[0]), _plain(sides[1]))
     # If other folders were asked for, blur must not take their place.
-    others = [each for each in LAYOUTS if each.blurry != "blur" or wanted == LAYOUTS[0]]
+    others = [each for each in LAYOUTS if each.blurry != "blur" or sides == SIDES]
     return [wanted, *(each for each in others if each != wanted and (each.sure or kind == "paired"))]
 
 

@@ -21,12 +21,34 @@ from datasets.discovery.layout_table import (
     side_split,
 )
 from datasets.discovery.listing import DatasetError, images_among, list_files
+from datasets.discovery.pair_list import SUFFIXES as LISTS
+from datasets.discovery.pair_list import is_list, match_list
 from datasets.discovery.pairing import Match, Problem, find_gt, match_gt, match_sides, match_unpaired
 from datasets.discovery.side_guards import alike_folders_note, check_both_sides, check_sides, one_sided_note
 from utils.common.errors import counted, some
 from utils.images.codecs import SUFFIXES
 
-KINDS = ("gopro", "hide", "rwbi", "paired", "unpaired", "sharp")
+_WITHOUT_PARTNERS = ("rwbi", "unpaired", "sharp")
+_BY_NAME = {  # data sets that the names of their folders, or of their lists, tell
+    "hide": r"(?<![a-z])hide(?![a-z])",
+    "realblur_j": r"realblur[-_]j",
+    "realblur_r": r"realblur[-_]r",
+    "rsblur": r"rsblur",
+    "reds": r"(?<![a-z])reds(?![a-z])",
+    "bsd": r"bsd_\dms",
+    "dvd": r"deepvideodeblurring|quantitative_datasets",
+    "gopro": r"gopro",
+}
+KINDS = (
+    "gopro",
+    "hide",
+    "rwbi",
+    "paired",
+    "unpaired",
+    "sharp",
+    *(each for each in _BY_NAME if each not in ("gopro", "hide")),
+)
+_SINGLE_FILES = "single files"
 _LAYOUTS = f"""\
   {{train,test}}/SEQUENCE/{{blur,sharp}}/*          GoPro (GOPRO_Large)
   {{train,test}}/{{blur,sharp}}/SEQUENCE/*          GoPro
@@ -34,6 +56,7 @@ _LAYOUTS = f"""\
   {{train,test}}/{{input,target}}/*                 GoPro, HIDE
   train/*, test/test-*/*, sharp in GT/          HIDE
   blur/ and sharp/, {known_pairs()}: any pairs, also as train_blur/ and train_sharp/
+  LIST.txt, two paths a line                    RealBlur, RSBlur, any pairs
   images at any depth                           RWBI, any unpaired images"""
 
 
@@ -65,6 +88,11 @@ class ImageSet:
     def paired(self) -> bool:
         """Whether there is ground truth, on disk or by synthesis."""
         return self.sharp is not None or self.synthetic
+
+    @property
+    def single_files(self) -> bool:
+        """Whether these are single files that were given by their names."""
+        return self.layout == _SINGLE_FILES
 
     @property
     def synthetic(self) -> bool:
@@ -130,7 +158,7 @@ def pictures(paths: Sequence[Path]) -> ImageSet:
     names = tuple(path.name for path in paths)
     if len(set(names)) < len(names):
         names = tuple(Path(*path.absolute().parts[1:]).as_posix() for path in paths)
-    return ImageSet("unpaired", paths[0], "single files", tuple(paths), None, names)
+    return ImageSet("unpaired", paths[0], _SINGLE_FILES, tuple(paths), None, names)
 
 
 def scan_dataset(
@@ -149,31 +177,18 @@ def scan_dataset(
     Raises:
         DatasetError: no such folder, no images, a folder that cannot be opened, or an ambiguous layout.
     """
-    if not root.is_dir():
+    if not root.is_dir() and not is_list(root):
         found = "is a file" if root.exists() else "does not exist"
-        raise DatasetError(f"{root} {found}; expected the folder of a data set")
+        raise DatasetError(
+            f"{root} {found}; expected the folder of a data set, or a list of pairs ({', '.join(LISTS)})"
+        )
     check_sides(sides)
-    notes: list[str] = []
     unreadable_dirs: dict[Path, str] = {}
-    if kind in ("rwbi", "unpaired", "sharp"):
-        base, everything = root, list_files(root, unreadable_dirs)
-        files = images_among(everything)
-        match = match_unpaired(base, files)
-        notes = [] if kind == "sharp" else one_sided_note(files)
-    else:
-        base = _split_folder(root, split)
-        everything = list_files(base, unreadable_dirs)
-        files = images_among(everything)
-        match = match_sides(base, files, split, layouts_for(sides, kind))
-        if match is None and kind in (None, "hide", "paired") and (gt := find_gt(root)) is not None:
-            match = match_gt(base, files, gt)
-        if match is None and kind is None:
-            check_both_sides(base, files, sides, unreadable_dirs)
-            match, notes = match_unpaired(base, files), alike_folders_note(files)
+    base, everything, match, notes = _find_match(root, split, kind, sides, unreadable_dirs)
     if unreadable_dirs and (match is None or match.sharp is not None or look_at_unpaired):
         raise DatasetError(next(iter(unreadable_dirs.values())))
     if match is None:
-        raise _unknown(base, files, kind, skipped_note(everything))
+        raise _unknown(base, images_among(everything), kind, skipped_note(everything))
     kind = kind or _recognise(root, match)
     problems: list[Problem] = []
     conversions: list[str] = []
@@ -192,6 +207,30 @@ def scan_dataset(
         kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes), tuple(unreadable_dirs.values())
     )
     return image_set, [*match.problems, *problems]
+
+
+def _find_match(
+    root: Path, split: str, kind: str | None, sides: Sides, unreadable_dirs: dict[Path, str]
+) -> tuple[Path, list[Path], Match | None, list[str]]:
+    """Return the folder that is searched, its files, what they are by the first layout that fits, and notes."""
+    if root.is_file():
+        if kind in _WITHOUT_PARTNERS:
+            raise DatasetError(f"{kind}={root}: a list of pairs is of kind paired, or of a data set of pairs")
+        return root.parent, [], match_list(root), []
+    if kind in _WITHOUT_PARTNERS:
+        everything = list_files(root, unreadable_dirs)
+        files = images_among(everything)
+        return root, everything, match_unpaired(root, files), [] if kind == "sharp" else one_sided_note(files)
+    base = _split_folder(root, split)
+    everything = list_files(base, unreadable_dirs)
+    files = images_among(everything)
+    match = match_sides(base, files, split, layouts_for(sides, kind))
+    if match is None and kind in (None, "hide", "paired") and (gt := find_gt(root)) is not None:
+        match = match_gt(base, files, gt)
+    if match is None and kind is None:
+        check_both_sides(base, files, sides, unreadable_dirs)
+        return base, everything, match_unpaired(base, files), alike_folders_note(files)
+    return base, everything, match, []
 
 
 def splits_in(root: Path) -> tuple[str, ...]:
@@ -243,12 +282,13 @@ def _recognise(root: Path, match: Match) -> str:
     where = "/".join(root.resolve().parts[-2:]).lower()
     if match.sharp is None:
         return "rwbi" if "rwbi" in where else "unpaired"
-    of_hide = match.sides == (GT_DIR,) and match.sharp and _is_hide(match.sharp[0].parents[1], match.names)
-    if of_hide or re.search(r"(?<![a-z])hide(?![a-z])", where):
+    if match.sides == (GT_DIR,) and match.sharp and _is_hide(match.sharp[0].parents[1], match.names):
         return "hide"
+    if named := next((kind for kind, pattern in _BY_NAME.items() if re.search(pattern, where)), None):
+        return named
     parts = (*root.resolve().parts, *(part for name in match.names[:1] for part in Path(name).parts))
     in_sequence = any(re.match(r"GOPR\d{4}_", part) for part in parts)
-    return "gopro" if "gopro" in where or in_sequence else "paired"
+    return "gopro" if in_sequence else "paired"
 
 
 def _is_hide(folder: Path, names: Sequence[str]) -> bool:

@@ -89,7 +89,7 @@ def _match_two(
         {file: [_key(file, i, side) for i in found] for file, found in positions.items()}
         for positions, side in ((blurry, layout.blurry), (sharp, layout.sharp))
     ]
-    partners, notes = _find_partners(*keys)
+    partners, notes = _find_partners(keys[0], keys[1], (layout.blurry, layout.sharp))
     first, position = next((file, found[0]) for file, found in blurry.items())
     sides = first.parts[position], next(file.parts[found[0]] for file, found in sharp.items())
     names = {file: _without(file, found) for file, found in blurry.items()}
@@ -129,7 +129,9 @@ def match_gt(base: Path, files: list[Path], gt: Path) -> Match | None:
     if not blurry:
         return None
     sharp = [file for file in list_images(gt) if len(file.parts) == 1]
-    partners, notes = _find_partners({file: [(file.name,)] for file in blurry}, {file: [file.parts] for file in sharp})
+    partners, notes = _find_partners(
+        {file: [(file.name,)] for file in blurry}, {file: [file.parts] for file in sharp}, ("", GT_DIR.lower())
+    )
     problems = ()
     if alone := [file for file in blurry if file not in partners]:
         summary = (
@@ -177,14 +179,14 @@ def _key(file: Path, position: int, side: str) -> _Key:
 
 
 def _find_partners(
-    blurry: Mapping[Path, list[_Key]], sharp: Mapping[Path, list[_Key]]
+    blurry: Mapping[Path, list[_Key]], sharp: Mapping[Path, list[_Key]], sides: tuple[str, str]
 ) -> tuple[dict[Path, Path], list[str]]:
     """Return the partner of each blurry file that has one, and a note on those found by their stems alone."""
     partners = _with_equal_keys(blurry, sharp)
     taken = set(partners.values())
     loose_blurry, loose_sharp = (
-        {file: [*map(_loose, keys)] for file, keys in side.items() if file not in used}
-        for side, used in ((blurry, partners.keys()), (sharp, taken))
+        {file: [_loose(key, name) for key in keys] for file, keys in side.items() if file not in used}
+        for side, used, name in ((blurry, partners.keys(), sides[0]), (sharp, taken, sides[1]))
     )
     forward, backward = _with_equal_keys(loose_blurry, loose_sharp), _with_equal_keys(loose_sharp, loose_blurry)
     by_stem = {file: partner for file, partner in forward.items() if backward.get(partner) == file}
@@ -206,9 +208,10 @@ def _with_equal_keys(files: Mapping[Path, list[_Key]], others: Mapping[Path, lis
     return {file: next(iter(found)) for file, found in candidates.items() if len(found) == 1}
 
 
-def _loose(key: _Key) -> _Key:
-    """Return a key without the file's ending, in one of the Unicode forms."""
-    return tuple(unicodedata.normalize("NFC", part) for part in (*key[:-1], Path(key[-1]).stem))
+def _loose(key: _Key, side: str) -> _Key:
+    """Return a key without the file's ending and the side's name in it (blur_1.png), in one of the Unicode forms."""
+    stem = "_".join(word for word in Path(key[-1]).stem.split("_") if word.lower() != side)
+    return tuple(unicodedata.normalize("NFC", part) for part in (*key[:-1], stem))
 
 
 def _check_one_split(base: Path, blurry: Iterable[Path], split: str) -> None:

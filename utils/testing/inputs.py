@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets import SPLITS, DatasetError, ImageSet, Sides, list_files, parse_source, pictures, scan_dataset
 from datasets.discovery.header_checks import combine_problems
 from datasets.discovery.listing import images_among
+from datasets.discovery.pair_list import is_list
 from utils.common.errors import UserError, some
 from utils.video import is_video, output_name
 
@@ -56,12 +57,13 @@ def find_inputs(
     """
     found: list[InputSet] = []
     image_sets = _find_sets(sources, sides)
-    single = any(image_set.root.is_file() for image_set in image_sets)
+    single = any(image_set.single_files for image_set in image_sets)
     taken = {save_dir.name} if single else set()  # results of single files have the name of `save_dir`
     for image_set in image_sets:
         name, folder = save_dir.name, Path()  # of single files
-        if not image_set.root.is_file():
-            name = _free_name(image_set.root.resolve(), taken)
+        if not image_set.single_files:
+            root = image_set.root.resolve()
+            name = _free_name(root.with_suffix("") if is_list(root) else root, taken)
             taken, folder = {*taken, name}, Path(name)
         found.append(InputSet(image_set, name, folder, min(len(image_set), limit or len(image_set))))
     return found, _find_videos(sources, found)
@@ -72,15 +74,19 @@ def _find_sets(sources: Sequence[str], sides: Sides) -> list[ImageSet]:
 
     A folder with only videos is a set without images.
     """
+
+    def is_single(path: Path) -> bool:
+        return path.is_file() and not is_list(path)
+
     parsed = [parse_source(text) for text in sources]
     if sharp := [str(path) for kind, path in parsed if kind == "sharp"]:
         raise UserError(f"sharp={sharp[0]} is for training; to restore such photographs give unpaired={sharp[0]}")
-    if kinds := [f"{kind}={path}" for kind, path in parsed if kind not in (None, "unpaired") and path.is_file()]:
+    if kinds := [f"{kind}={path}" for kind, path in parsed if kind not in (None, "unpaired") and is_single(path)]:
         raise UserError(f"{kinds[0]} is a single file, which is restored without ground truth; give it without a kind")
-    files = [path for _, path in parsed if path.is_file() and not is_video(path)]
+    files = [path for _, path in parsed if is_single(path) and not is_video(path)]
     image_sets = [pictures(list(dict.fromkeys(files)))] if files else []
     for kind, path in parsed:
-        if not path.is_file():
+        if not is_single(path):
             image_sets.append(_find_set(path, kind, sides))
     return image_sets
 

@@ -29,8 +29,8 @@ def test_reds(tmp_path):
     for split, name, i in (("train", "train", 0), ("test", "val", 1)):
         images, pairs = found(tmp_path, split)
         assert pairs == [(f"{name}_blur/00{i}/0.png", f"{name}_sharp/00{i}/0.png", f"00{i}/0.png")]
-        assert images.kind == "paired"
-        assert [note.partition(" (")[0] for note in images.notes] == ["not used: 2 images in other folders"]
+        assert images.kind == "reds"  # by the name of this test's folder
+        assert images.notes[0].startswith("not used: 2 images in other folders (")
     save_all(tmp_path / "apart", "train/train_{blur,sharp}/0/0.png", "val/val_{blur,sharp}/0/1.png")
     assert found(tmp_path / "apart", "test")[1] == [("val/val_blur/0/1.png", "val/val_sharp/0/1.png", "0/1.png")]
 
@@ -97,3 +97,48 @@ def test_docs_name_every_row():
     text = (ROOT / "docs" / "data.md").read_text().lower()
     for layout in LAYOUTS:
         assert f"`{layout.blurry}/` + `{layout.sharp}/`" in text
+
+
+@pytest.mark.parametrize(
+    ("root", "files", "pair", "kind"),
+    [
+        (
+            "RealBlur-J_ECC_IMCORR_centroid_itensity_ref",
+            ("scene001/{blur/blur_7,gt/gt_7}.png", "scene002/{blur/blur_7,gt/gt_7}.png"),
+            ("scene001/blur/blur_7.png", "scene001/gt/gt_7.png", "scene001/blur_7.png"),
+            "realblur_j",
+        ),
+        (
+            "BSD_3ms24ms",
+            ("test/022/{Blur,Sharp}/RGB/00000000.png", "train/000/{Blur,Sharp}/RGB/00000000.png"),
+            ("test/022/Blur/RGB/00000000.png", "test/022/Sharp/RGB/00000000.png", "022/RGB/00000000.png"),
+            "bsd",
+        ),
+        (
+            "DeepVideoDeblurring_Dataset/quantitative_datasets",
+            ("IMG_0030/{input,GT}/00000.jpg",),
+            ("IMG_0030/input/00000.jpg", "IMG_0030/GT/00000.jpg", "IMG_0030/00000.jpg"),
+            "dvd",
+        ),
+        (
+            "REDS/val",
+            ("val_{blur,sharp}/000/0.png",),
+            ("val_blur/000/0.png", "val_sharp/000/0.png", "000/0.png"),
+            "reds",
+        ),
+    ],
+)
+def test_benchmarks_as_they_are_unpacked(tmp_path, root, files, pair, kind):
+    images, pairs = found(save_all(tmp_path / root, *files))
+    assert (images.kind, pairs[0]) == (kind, pair)
+    assert kind == "dvd" or any(note.startswith(f"a part of the {kind} test set") for note in images.notes)
+
+
+def test_other_names_on_both_sides(tmp_path):
+    save_all(tmp_path, "S/{lowq,highq,blur,sharp}/1.png")
+    images, pairs = found(tmp_path, sides=("lowq", "highq"))
+    assert pairs == [("S/lowq/1.png", "S/highq/1.png", "S/1.png")]
+    assert "not used: 2 images in other folders" in images.notes[0]
+    for sides, flag in ((("sharp", "x"), "--blur_dir"), (("x", ""), "--sharp_dir"), (("a/b", "x"), "--blur_dir")):
+        with pytest.raises(DatasetError, match=flag):
+            find_images(tmp_path, "test", sides=sides)

@@ -25,5 +25,5 @@ def test_pictures_that_are_not_as_their_headers_say_are_restored_one_by_one(tmp_
     images = SetImages(inputs, source, Scorer(("psnr",), distributed.device), Results(tmp_path, {}, distributed))
     shapes = [(24, 40, 3), (40, 24, 3)]
     loaded = [LoadedImage(i, Decoded(Picture(np.zeros(s, np.uint8)), None), None) for i, s in enumerate(shapes)]
-    restored, _ = images.restore(loaded)
-    assert [each.shape for each in restored] == shapes
+    restored = images.restore(loaded)
+    assert [each.shape for each in restored.images()] == shapes

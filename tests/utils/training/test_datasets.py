@@ -32,7 +32,7 @@ def test_photographs_alone_are_warned_of(tmp_path, capsys, with_pairs):
     assert warned != with_pairs
 
 
-def test_reds_is_trained_on_as_pairs(tmp_path, capsys):
+def test_train_blur_and_train_sharp_are_trained_on_as_pairs(tmp_path, capsys):
     save_all(tmp_path, "{train_blur,train_sharp,val_blur,val_sharp}/000/{1,2}.png")
     (first, *_) = lines_of(capsys, str(tmp_path))
     assert first == f"{tmp_path}: paired, 2 pairs ({{train_blur,train_sharp}}/000/*.png)"

@@ -1,0 +1,67 @@
+"""A data set given as a text file with two paths a line, as RealBlur, RSBlur and BSD come with."""
+
+from collections import Counter
+from pathlib import Path
+
+from datasets.discovery.layout_table import names_the_sharp_side
+from datasets.discovery.listing import DatasetError
+from datasets.discovery.pairing import Match, Problem
+from utils.common.errors import counted, some
+
+SUFFIXES = (".txt", ".lst", ".list", ".tsv")
+
+
+def is_list(path: Path) -> bool:
+    """Return whether a path is that of a list of pairs, by its name."""
+    return path.is_file() and path.suffix.lower() in SUFFIXES
+
+
+def match_list(file: Path) -> Match:
+    """Return the pairs of a list: relative paths start where the list lies, or in a folder above it.
+
+    A line has two paths, with a tab between them, or a space where the paths have none. Which is the sharp one, its
+    folders say, as in these data sets, whose lists name it first; else it is the second. Files that are missing are
+    the match's problems.
+
+    Raises:
+        DatasetError: the list cannot be read, has no lines, or a line that has no two paths.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+    pairs = [_two_paths(file, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not pairs:
+        raise DatasetError(f"{file} has no lines; expected two paths a line, of a blurry image and its sharp partner")
+    base = next(
+        (each for each in (file.parent, *file.absolute().parents[1:]) if (each / pairs[0][0]).exists()), file.parent
+    )
+    found = [pair for pair in pairs if all((base / each).is_file() for each in pair)]
+    missing = [str(base / each) for pair in pairs for each in pair if not (base / each).is_file()]
+    problems = []
+    if missing:
+        problems.append(
+            Problem(
+                f"{file} names {counted(len(missing), 'file')} that {'is' if len(missing) == 1 else 'are'} missing: "
+                f"{some(missing)}; put the list beside the folders that its paths begin with, or complete the download",
+                tuple(f"{each} is missing, which {file} names" for each in missing),
+            )
+        )
+    if twice := [name for name, count in Counter(blurry for blurry, _ in found).items() if count > 1]:
+        problems.append(Problem(f"{file} names {some(twice)} more than once; remove the lines that repeat it"))
+    blurry, sharp = (tuple(base / pair[side] for pair in found) for side in (0, 1))
+    names = tuple(Path(*(part for part in Path(pair[0]).parts if part not in ("/", ".."))).as_posix() for pair in found)
+    return Match(f"the list {file.name}", blurry, sharp, names, problems=tuple(problems))
+
+
+def _two_paths(file: Path, number: int, line: str) -> tuple[str, str]:
+    """Return the paths of the blurry and the sharp image of a line."""
+    paths = [part for each in line.split("\t") if (part := each.strip())] if "\t" in line else line.split()
+    if len(paths) != 2:
+        raise DatasetError(
+            f"{file}, line {number}: expected two paths with a tab between them, or a space where they have none, "
+            f"found {counted(len(paths), 'part')}"
+        )
+    first, second = paths
+    first_is_sharp, second_is_sharp = (any(map(names_the_sharp_side, Path(each).parts[:-1])) for each in paths)
+    return (second, first) if first_is_sharp and not second_is_sharp else (first, second)

@@ -1,0 +1,75 @@
+"""Lists of pairs: two paths a line, in the order of the columns that their folders tell."""
+
+from pathlib import Path
+
+import pytest
+
+from datasets import DatasetError, find_images
+from tests.datasets.discovery.test_layouts import relative
+from tests.support.samples import save_all
+from utils.testing.inputs import find_inputs
+
+REALBLUR = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref"
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_realblurs_list(tmp_path):
+    """Sharp first, a space at the end of lines, no line break at the end; train and test lie in the same folders."""
+    save_all(tmp_path, *(f"{REALBLUR}/scene{i}/{{blur/blur_7,gt/gt_7}}.png" for i in (230, 231)))
+    lines = [f"{REALBLUR}/scene{i}/gt/gt_7.png {REALBLUR}/scene{i}/blur/blur_7.png " for i in (230, 231)]
+    images = find_images(write(tmp_path / "RealBlur_J_test_list.txt", lines[0]), "test")
+    assert images.kind == "realblur_j"
+    assert [path.name for path in (images.blurry[0], images.sharp[0])] == ["blur_7.png", "gt_7.png"]
+    assert images.names == (f"{REALBLUR}/scene230/blur/blur_7.png",)
+    assert "a part of the realblur_j test set: 1 of 980 images" in images.notes
+    (below,) = find_images(write(tmp_path / "lists" / "all.txt", lines[1]), "train").blurry
+    assert below == tmp_path / REALBLUR / "scene231/blur/blur_7.png"
+
+
+@pytest.mark.parametrize(
+    "line", ["a/1.png b/1.png", "a/1.png\tb/1.png", "b/1.png a/1.png", "RSBlur/gt/gt_sharp.png RSBlur/real_blur/1.png"]
+)
+def test_columns(tmp_path, line):
+    """The second is sharp, unless the first one's folder says that it is."""
+    first, second = line.split()
+    save_all(tmp_path, first, second)
+    _, pairs = found_in(write(tmp_path / "list.txt", "", line, ""), tmp_path)
+    assert pairs == [(second, first) if "gt" in first else (first, second)]
+
+
+def found_in(path: Path, root: Path):
+    images = find_images(path, "test")
+    return images, [tuple(relative(pair, root)) for pair in zip(images.blurry, images.sharp, strict=True)]
+
+
+def test_paths_with_spaces_have_a_tab_between_them(tmp_path):
+    save_all(tmp_path, "my photos/a b.png", "sharp ones/a b.png")
+    images, _ = found_in(write(tmp_path / "list.txt", "my photos/a b.png\tsharp ones/a b.png"), tmp_path)
+    assert images.names == ("my photos/a b.png",)
+    with pytest.raises(DatasetError, match=r"list.txt, line 2: expected two paths .*, found 6 parts"):
+        find_images(write(tmp_path / "list.txt", "", "my photos/a b.png sharp ones/a b.png"), "test")
+
+
+def test_missing_files_repeated_and_empty_lists(tmp_path):
+    save_all(tmp_path, "a/{1,2}.png", "b/1.png")
+    with pytest.raises(DatasetError, match=r"names 1 file that is missing: .*b/2.png; put the list beside"):
+        find_images(write(tmp_path / "list.txt", "a/1.png b/1.png", "a/2.png b/2.png"), "test")
+    with pytest.raises(DatasetError, match="names a/1.png more than once"):
+        find_images(write(tmp_path / "list.txt", "a/1.png b/1.png", "a/1.png b/1.png"), "test")
+    with pytest.raises(DatasetError, match="has no lines; expected two paths a line"):
+        find_images(write(tmp_path / "list.txt", "", " "), "test")
+    with pytest.raises(DatasetError, match="unpaired=.*list.txt: a list of pairs is of kind paired"):
+        find_images(write(tmp_path / "list.txt", "a/1.png b/1.png"), "test", "unpaired")
+
+
+def test_a_list_is_tested_like_a_folder(tmp_path):
+    save_all(tmp_path, "a/{1,2}.png", "b/{1,2}.png")
+    path = write(tmp_path / "pairs.txt", "a/1.png b/1.png", "a/2.png b/2.png")
+    (inputs,), videos = find_inputs([f"paired={path}"], ("blur", "sharp"), tmp_path / "out", None)
+    assert (inputs.name, inputs.count, videos) == ("pairs", 2, {})
+    assert inputs.outputs == [Path("pairs/a/1.png"), Path("pairs/a/2.png")]
