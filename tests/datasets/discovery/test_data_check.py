@@ -46,10 +46,8 @@ def test_command_line(tmp_path, run_here):
     assert "Traceback" not in ran.stderr
     assert "Warning" not in ran.stderr
     assert ran.stdout.count("  error: ") == len(expected) + 1
-    assert (
-        f"  error: {tmp_path}/nowhere does not exist; expected the folder of a data set, or a list of pairs (.txt, .lst, .list, .tsv)\n  1 problem\n"
-        in ran.stdout
-    )
+    missing = f"{tmp_path}/nowhere does not exist; expected the folder of a data set, or a list of pairs"
+    assert f"  error: {missing} (.txt, .lst, .list, .tsv)\n  1 problem\n" in ran.stdout
     assert f"  {len(expected)} problems\ntrain, {SAMPLES}: gopro, 2 pairs" in ran.stdout
     assert "input PSNR 22.37 dB (mean of 2 pairs; 22.24 to 22.50)\n  no problems\n" in ran.stdout
     assert ran.stdout.endswith(f"  no problems\n{len(expected) + 1} problems in all\n")
