@@ -14,7 +14,8 @@ from datasets import FrameCache, find_images
 from datasets.patches import TrainingPatches
 from DR_training import Deblur, Finetune, Reblur, training_step
 from models import DeblurringNet, ReblurringNet, cached_kernel_weights
-from utils.images.codecs import read_image, to_tensor
+from utils.images.codecs import read_image
+from utils.images.conversion import to_tensor
 from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.precision import autocast, set_precision
 from utils.training.optimization import OptimizationSettings, TrainingState

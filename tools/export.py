@@ -34,7 +34,8 @@ from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError
 from utils.common.files import atomic_write, check_writable, file_digest
 from utils.common.version import __version__
-from utils.images.codecs import read_image, to_tensor
+from utils.images.codecs import read_image
+from utils.images.conversion import to_tensor
 from utils.runtime.program_end import user_errors_end_the_program
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")

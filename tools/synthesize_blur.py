@@ -25,7 +25,7 @@ from models.blocks import MIN_SIZE
 from utils.common.arguments import ArgumentParser, whole
 from utils.common.errors import UserError, counted
 from utils.common.files import check_writable
-from utils.images.codecs import to_float_image, to_tensor, to_uint8
+from utils.images.conversion import to_float_image, to_tensor, to_uint8
 from utils.runtime.device import pick_device
 from utils.runtime.program_end import user_errors_end_the_program
 

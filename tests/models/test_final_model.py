@@ -10,7 +10,7 @@ import D_testing
 from models.checkpoint import BUNDLED, load_deblurring_net, load_file, load_reblurring_net
 from tests.support.samples import ROOT, SAMPLES, load
 from utils.common.files import file_digest
-from utils.images.codecs import to_tensor
+from utils.images.conversion import to_tensor
 from utils.metrics.numpy_metrics import psnr
 
 FOLDER = ROOT / "final_model"

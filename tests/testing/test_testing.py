@@ -15,7 +15,8 @@ from models.checkpoint import load_deblurring_net
 from tests.support.processes import run_script
 from tests.support.samples import ROOT, SAMPLES, save
 from utils.common.errors import UserError
-from utils.images.codecs import read_image, to_uint8
+from utils.images.codecs import read_image
+from utils.images.conversion import to_uint8
 from utils.inference.evaluation import restore
 from utils.metrics.numpy_metrics import METRICS, psnr, score
 from utils.testing.inputs import find_inputs

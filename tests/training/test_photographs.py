@@ -9,7 +9,7 @@ from datasets.sampler import SharedBatches
 from tests.support.samples import SAMPLES, load, save
 from tests.support.training import same, train, values, weights
 from utils.common.errors import UserError
-from utils.images.codecs import to_network_range
+from utils.images.conversion import to_network_range
 from utils.testing.inputs import find_inputs
 
 

@@ -8,7 +8,7 @@ import torch
 from DR_training import Deblur, Finetune, Reblur, training_step
 from models import DeblurringNet, ReblurringNet
 from tests.support.samples import SAMPLES, load
-from utils.images.codecs import to_tensor
+from utils.images.conversion import to_tensor
 from utils.training import OptimizationSettings, TrainingState
 
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)

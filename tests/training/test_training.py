@@ -16,7 +16,8 @@ from tests.support.processes import run_script
 from tests.support.samples import SAMPLES
 from tests.support.training import arguments, curves, train, values
 from utils.common.errors import UserError
-from utils.images.codecs import read_image, to_float_image, to_tensor
+from utils.images.codecs import read_image
+from utils.images.conversion import to_float_image, to_tensor
 from utils.metrics.numpy_metrics import psnr
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from utils.common.files import atomic_write
-from utils.images.codecs import decode, encode_png, open_image, peek, to_uint8, to_uint16
+from utils.images.codecs import decode, encode_png, open_image, peek
+from utils.images.conversion import to_uint8, to_uint16
 from utils.images.decoding import read_tiff_header
 from utils.images.metadata import NOTHING, Metadata, read_metadata, with_chunks
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from datasets import ImageSet
 from models.blocks import MIN_SIZE
-from utils.images.codecs import UnreadableError, float_image_of, read_image, to_tensor, to_uint8
+from utils.images.codecs import UnreadableError, read_image
+from utils.images.conversion import float_image_of, to_tensor, to_uint8
 from utils.images.photographs import Picture, read_picture
 from utils.metrics.scorer import Scorer
 from utils.runtime.precision import autocast

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from utils.images.codecs import to_uint8
+from utils.images.conversion import to_uint8
 
 MIN_SCORED_SIDE = 11  # px: the window of the SSIM
 _K1, _K2 = 0.01, 0.03  # Wang et al. 2004

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.common.errors import UserError
-from utils.images.codecs import to_uint8
+from utils.images.conversion import to_uint8
 from utils.metrics.numpy_metrics import check_shapes, check_values
 
 INSTALL = "make perceptual (for non-commercial use only, see docs/install.md)"

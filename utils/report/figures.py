@@ -8,7 +8,7 @@ import torch
 
 from models import DeblurringNet
 from utils.common.plotting import Axes, Figure, Rectangle, patheffects, rc_context
-from utils.images.codecs import to_uint8
+from utils.images.conversion import to_uint8
 from utils.images.photographs import read_picture
 from utils.metrics.numpy_metrics import psnr
 from utils.report.figure_parts import (

@@ -9,7 +9,7 @@ from models import DeblurringNet
 from models.aspdc import DILATIONS, TAPS, ASPDCMaps
 from models.deblurring_net import STRIDE
 from utils.common.plotting import Axes, AxesImage, Figure, Quiver, Rectangle, rc_context
-from utils.images.codecs import to_tensor
+from utils.images.conversion import to_tensor
 from utils.report.figure_parts import GAP, LINE, PAGE, STYLE, Box, add_panel, add_text, fitted, reduced
 from utils.runtime.precision import autocast
 

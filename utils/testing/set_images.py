@@ -15,7 +15,8 @@ from utils.common.errors import UserError
 from utils.common.files import name_too_long
 from utils.common.memory import free_memory, out_of_memory
 from utils.common.pipeline import Pipeline
-from utils.images.codecs import UnreadableError, inspect_image, to_uint8, write_png
+from utils.images.codecs import UnreadableError, inspect_image, write_png
+from utils.images.conversion import to_uint8
 from utils.images.photographs import write_picture
 from utils.inference.evaluation import Decoded, decode, score_both
 from utils.inference.restorer import Restorer

@@ -15,7 +15,8 @@ from utils.common.errors import UserError
 from utils.common.files import atomic_write
 from utils.common.pipeline import Pipeline
 from utils.common.signals import Interruption
-from utils.images.codecs import UnreadableError, to_uint8, write_png
+from utils.images.codecs import UnreadableError, write_png
+from utils.images.conversion import to_uint8
 from utils.inference.evaluation import check_min_size
 from utils.report.page import FILES
 from utils.testing.results import Results

@@ -11,7 +11,7 @@ from torch import Tensor
 from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
 from datasets.patches import LoadedBatch, TrainingPatches, batches_of, training_loader
 from datasets.sampler import SharedBatches
-from utils.images.codecs import to_network_range
+from utils.images.conversion import to_network_range
 from utils.runtime.device import Batch
 from utils.runtime.distributed import DistributedContext
 from utils.training.datasets import warn_of_small_frames

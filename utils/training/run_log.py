@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from utils.common.errors import UserError, counted, some
 from utils.common.files import atomic_write
-from utils.images.codecs import encode_png, side_by_side, to_float_image, to_uint8
+from utils.images.codecs import encode_png
+from utils.images.conversion import side_by_side, to_float_image, to_uint8
 from utils.training.checkpointing import Resumed
 from utils.training.curves import Curves, Row
 from utils.training.progress import Progress

@@ -10,7 +10,7 @@ from datasets import ImageSet
 from models import DeblurringNet, ReblurringNet
 from utils.common.memory import out_of_memory
 from utils.common.signals import Interruption
-from utils.images.codecs import side_by_side, to_uint8
+from utils.images.conversion import side_by_side, to_uint8
 from utils.inference.evaluation import Decoded, JoinedInputs, decode, score_both
 from utils.inference.restorer import Restorer
 from utils.metrics.scorer import Scorer

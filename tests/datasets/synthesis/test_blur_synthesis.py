@@ -13,7 +13,7 @@ from datasets.synthesis.rendering import average
 from datasets.synthesis.sensor import SensorSettings
 from tests.support.blur import QUIET, SHARP, STILL, response
 from tests.support.samples import load
-from utils.images.codecs import to_tensor
+from utils.images.conversion import to_tensor
 
 MARGIN = 8
 

@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps, features
 
 from tests.support.samples import SAMPLE
-from utils.images import codecs, decoding
+from utils.images import codecs, conversion, decoding
 from utils.images.codecs import UnreadableError, optional_formats, read_image, write_png
 from utils.images.photographs import read_picture, write_picture
 
@@ -268,7 +268,7 @@ def test_rounding_is_the_same_with_less_memory(dtype):
     for row, direction in enumerate((0, halves, 1)):
         image[row, :255] = np.nextafter(halves, direction, dtype=dtype)[:, None]
     tracemalloc.start()
-    rounded = codecs.to_uint8(image), codecs.to_uint16(image)
+    rounded = conversion.to_uint8(image), conversion.to_uint16(image)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     for values, most in zip(rounded, (255, 65535), strict=True):

@@ -12,7 +12,7 @@ from PIL import Image
 from models import DeblurringNet
 from models.checkpoint import load_deblurring_net
 from tests.support.samples import ROOT, SAMPLE, load
-from utils.images.codecs import to_uint8
+from utils.images.conversion import to_uint8
 from utils.inference.evaluation import restore
 from utils.training.network_files import save_network
 

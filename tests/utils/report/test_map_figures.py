@@ -10,7 +10,7 @@ from matplotlib.quiver import Quiver, QuiverKey
 from models.aspdc import ASPDCMaps
 from tests.support.figures import real_pair, texts
 from tests.support.networks import moving_network
-from utils.images.codecs import to_tensor
+from utils.images.conversion import to_tensor
 from utils.report.figure_parts import Box, choose_boxes
 from utils.report.figures import crops_figure
 from utils.report.map_figures import attention_figure, maps_of, offsets_figure, part_around
