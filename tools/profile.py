@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models import DeblurringNet, ReblurringNet
 from models.blocks import MIN_SIZE
 from models.ops.back_ends import DEFORM_OPS
-from utils.common.arguments import MAX_SIDE, ArgumentParser, whole
+from utils.common.arguments import ArgumentParser, whole
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
 from utils.runtime.precision import PRECISIONS, autocast, set_precision
@@ -47,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("--network", choices=NETWORKS, default="deblur", help="network to measure")
-    add("--size", type=whole(MIN_SIZE, limit=MAX_SIDE), nargs=2, metavar=("H", "W"),
+    add("--size", type=whole(MIN_SIZE, limit=1_000_000), nargs=2, metavar=("H", "W"),
         help="height and width of the input in px (default: 256 256, then 720 1280)")
     add("--width", type=whole(1, limit=512),
         help="channels at full resolution (default: the paper's, 32 to deblur and 16 to reblur)")

@@ -6,7 +6,7 @@ import pytest
 
 from datasets import DatasetError, find_images
 from datasets.discovery.layout_table import LAYOUTS
-from tests.datasets.discovery.test_layouts import HIDE, found
+from tests.support.layouts import HIDE, found
 from tests.support.samples import ROOT, save_all
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from datasets import DatasetError, find_images, parse_source
 from datasets.discovery import header_checks, listing
+from tests.support.layouts import HIDE, found
 from tests.support.samples import SAMPLES, save, save_all
 
 LAYOUTS = {  # below a split's folder: the blurry file, its partner, its name in the set, and the layout's text
@@ -14,17 +15,6 @@ LAYOUTS = {  # below a split's folder: the blurry file, its partner, its name in
     "flat": ("blur/GOPR01_00_0001.png", "sharp/GOPR01_00_0001.png", "GOPR01_00_0001.png", "{blur,sharp}/*.png"),
     "input": ("input/GOPR01_00-0001.png", "target/GOPR01_00-0001.png", "GOPR01_00-0001.png", "{input,target}/*.png"),
 }
-
-
-def relative(paths, root: Path) -> list[str]:
-    return [path.relative_to(root).as_posix() for path in paths]
-
-
-def found(root: Path, split: str = "test", **options):
-    """Return the set and its pairs as (blurry, sharp, name), paths relative to `root`."""
-    images = find_images(root, split, **options)
-    sharp = relative(images.sharp, root) if images.paired else [None] * len(images)
-    return images, list(zip(relative(images.blurry, root), sharp, images.names, strict=True))
 
 
 @pytest.mark.parametrize("kind", [None, "gopro"])
@@ -122,9 +112,6 @@ def test_names_are_unique(tmp_path):
     except DatasetError:
         return  # refusing the mixture of two layouts is as good
     assert len(set(names)) == len(names)
-
-
-HIDE = ("train/{1,2}.png", "test/test-close-ups/3.png", "test/test-long-shot/4.png", "GT/{1,2,3,4}.png")
 
 
 @pytest.mark.parametrize("kind", [None, "hide"])

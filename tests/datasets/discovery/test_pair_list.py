@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets import DatasetError, find_images
-from tests.datasets.discovery.test_layouts import relative
+from tests.support.layouts import relative
 from tests.support.samples import save_all
 from utils.testing.inputs import find_inputs
 
