@@ -275,7 +275,8 @@ def main(args: argparse.Namespace) -> int:
         try:
             clone(args.commit, tree)
         except subprocess.CalledProcessError as error:
-            raise UserError(f"{args.commit} cannot be taken from {ROOT}: {error.stderr.strip()}") from error
+            reason = error.stderr.strip().partition("\n")[0]
+            raise UserError(f"{args.commit} cannot be taken from {ROOT}: {reason}") from error
         make_inputs(outputs / "inputs")  # one folder for both: names of cached frames are made of whole paths
         chosen = with_needed(args.only, commands(args.steps, args.device, outputs / "inputs"))
         with ThreadPoolExecutor(2) as pool:
