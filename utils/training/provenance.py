@@ -28,8 +28,8 @@ _PATHS = (
 )
 _WITHOUT_EFFECT = ("stage", "val_every", "save_every", "keep", "max_bad_steps", "num_workers", "eager")
 _DIGITS = 12  # of a SHA-256 in messages
-# Names in states: of the frozen network, of digests of files, and of the number of threads.
-_FROZEN, _OF_FILE, _THREADS = "reblurring_weights", " SHA-256", "threads"
+# Names in states: of the frozen network, and of digests of files.
+_FROZEN, _OF_FILE = "reblurring_weights", " SHA-256"
 
 
 def provenance(
@@ -94,7 +94,7 @@ def resume_settings(
     may_change = {name: str(value) for name, value in arguments.items() if name not in ("resume", "overwrite")}
     may_change |= {"processes": str(distributed.world_size)}
     if distributed.device.type == "cpu":  # how sums are divided among them changes the last bits
-        may_change[_THREADS] = str(torch.get_num_threads())
+        may_change["threads"] = str(torch.get_num_threads())
     may_change |= {f"{name}{_OF_FILE}": each for name, each in digests.items()}
     return must_match, may_change, {"lr": str(stage.lr), "max_steps": "no limit", "clip_grad": "no limit"}
 
@@ -149,8 +149,8 @@ def describe_changes(before: Mapping[str, str], now: Mapping[str, str], defaults
 
     groups: dict[str, list[str]] = {"": [], "without effect on the result: ": [], "paths: ": []}
     for name, value in now.items():
-        if before.get(name) != value and (name in before or name != _THREADS):  # earlier versions did not record them
-            groups[group_of(name)].append(f"{name} {shown(name, before.get(name))} -> {shown(name, value)}")
+        if name in before and before[name] != value:  # earlier versions had fewer settings
+            groups[group_of(name)].append(f"{name} {shown(name, before[name])} -> {shown(name, value)}")
     listed = "; ".join(f"{group}{', '.join(changes)}" for group, changes in groups.items() if changes)
     return [f"changed since: {listed}"] if listed else []
 
