@@ -164,6 +164,7 @@ def _state_in(path: Path, content: Any, key: str) -> tuple[dict[str, Tensor], li
             f"state dict, found {listed}"
         )
     state, place = found
+    state = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}  # but for counters
     return state, [f"state dict in {place}" if place else "a state dict alone"]
 
 

@@ -1,4 +1,4 @@
-"""State dicts in files of other programs: where they lie, and the prefixes that wrappers put before the names."""
+"""State dicts in files of other programs: where they lie, and what stands before the names."""
 
 from typing import Any
 
@@ -6,8 +6,6 @@ from torch import Tensor
 
 # The first of these is taken where there are several; the averaged weights are for testing.
 _PREFERRED = ("params_ema", "params", "ema", "state_dict", "model_state_dict", "model")
-# DataParallel's and DistributedDataParallel's, torch.compile's, and attributes that hold a network.
-_PREFIXES = ("module.", "_orig_mod.", "network.", "model.", "net.")
 
 
 def find_state_dict(content: Any) -> tuple[dict[str, Tensor], str] | None:
@@ -25,9 +23,14 @@ def find_state_dict(content: Any) -> tuple[dict[str, Tensor], str] | None:
 
 
 def without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Return a state dict without the prefixes that all its names have, and these prefixes."""
+    """Return a state dict without the part that all its names begin with, and that part.
+
+    It is what wrappers put there (module. of DataParallel, _orig_mod. of torch.compile), or the name of an attribute
+    that holds the network; names in the networks' own state dicts begin differently.
+    """
     removed = ""
-    while prefix := next((each for each in _PREFIXES if state and all(name.startswith(each) for name in state)), ""):
+    while len(firsts := {name.partition(".")[0] for name in state}) == 1 and all("." in name for name in state):
+        prefix = f"{firsts.pop()}."
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
         removed += prefix
     return state, removed

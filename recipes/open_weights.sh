@@ -39,14 +39,15 @@ words() {  # TEXT: its words, each ended by a zero byte; a path with spaces stan
 mapfile -d '' -t python < <(words "${PYTHON:-python}")
 mapfile -d '' -t blur < <(words "$BLUR")
 mapfile -d '' -t flags < <(words "${FLAGS:-}")
-links=$out/data
+links=$out/links
 mkdir -p "$out" "$(dirname "$HISTORY")"
 exec 9> "$out/lock"
 if ! flock --nonblock 9; then
     echo "another slice is running in $out; wait for its end, or give another OUT" >&2
     exit 2
 fi
-rm -rf "$links"  # links of an earlier slice, to what DATA may not hold any more
+mkdir -p "$links"
+find "$links" -type l -delete  # of an earlier slice, to what DATA may not hold any more; nothing but links
 
 link_sequence() {  # FROM TO [CONDITION]: links to a sequence's pairs, those whose number i (from 0) satisfies the condition
     local side

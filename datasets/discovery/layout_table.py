@@ -46,7 +46,7 @@ LAYOUTS = (  # the first row of which both sides are found is used
     Layout("traina", "trainb", "copies for CycleGAN", sure=False),
     Layout("testa", "testb", "copies for CycleGAN", sure=False),
 )
-SHARP_NAMES = {*(layout.sharp for layout in LAYOUTS), "ground_truth", "groundtruth"}
+SHARP_NAMES = {*(layout.sharp for layout in LAYOUTS), "ground_truth", "groundtruth", "hr"}
 BLURRY_NAMES = {*(layout.blurry for layout in LAYOUTS), GAMMA_DIR}
 
 

@@ -30,7 +30,7 @@ from utils.images.codecs import SUFFIXES
 
 _WITHOUT_PARTNERS = ("rwbi", "unpaired", "sharp")
 _BY_NAME = {  # data sets that the names of their folders, or of their lists, tell
-    "hide": r"(?<![a-z])hide(?![a-z])",
+    "hide": r"(^|/)hide([-_ ]?(dataset|data|deblur|train|test))?($|/)",
     "realblur_j": r"realblur[-_]j",
     "realblur_r": r"realblur[-_]r",
     "rsblur": r"rsblur",

@@ -125,7 +125,8 @@ def match_gt(base: Path, files: list[Path], gt: Path) -> Match | None:
 
     Files without partner are the match's problem.
     """
-    blurry = [file for file in files if not {GT_DIR, *_MASK_DIRS} & set(file.parts[:-1])]
+    masks = [file for file in files if _MASK_DIRS & {part.lower() for part in file.parts[:-1]}]
+    blurry = [file for file in files if GT_DIR not in file.parts[:-1] and file not in set(masks)]
     if not blurry:
         return None
     sharp = [file for file in list_images(gt) if len(file.parts) == 1]
@@ -147,7 +148,7 @@ def match_gt(base: Path, files: list[Path], gt: Path) -> Match | None:
         (GT_DIR,),
         problems,
         tuple(notes),
-        tuple(file for file in files if _MASK_DIRS & set(file.parts[:-1])),
+        tuple(masks),
     )
 
 

@@ -17,7 +17,7 @@ PLACES = {
     "generator": lambda state: {"generator": state, "optimizer": {"state": {}, "lr": 0.1}},
     "model.state_dict": lambda state: {"model": {"state_dict": state}},
 }
-PREFIXES = ("module.", "_orig_mod.", "module._orig_mod.", "network.")
+PREFIXES = ("module.", "_orig_mod.", "module._orig_mod.", "network.", "generator.", "D.")
 
 
 def load(path, kind=DeblurringNet):
@@ -73,6 +73,12 @@ def test_prefixes(tmp_path, prefix, released_weights):
         assert f"names without their {prefix}" in line
     torch.save({f"{prefix}{name}": each for name, each in released_weights("deblurring", 0).items()}, path)
     assert load(path)[0].arguments["modulation"] == "released"
+
+
+def test_pytorchs_average_of_a_network(tmp_path):
+    network = DeblurringNet(4)
+    torch.save(torch.optim.swa_utils.AveragedModel(network).state_dict(), tmp_path / "x.pth")  # it has a counter
+    assert_same(load(tmp_path / "x.pth")[0], network)
 
 
 def test_safetensors_of_others(tmp_path):

@@ -82,8 +82,8 @@ def test_a_slice_continues_the_one_before_and_never_trains_on_what_is_held_out(d
     for name, key in (("NF", "deblurring_state_dict"), ("R", "blurring_state_dict")):
         assert {tensor.dtype for tensor in load_file(out / f"{name}.pth")[key].values()} == {torch.float16}
     assert not list(out.glob("*/states"))
-    held_out = {path.resolve() for path in (out / "data" / "validation").rglob("*.png")}
-    trained_on = {path.resolve() for folder in ("train", "frames") for path in (out / "data" / folder).rglob("*.png")}
+    held_out = {path.resolve() for path in (out / "links" / "validation").rglob("*.png")}
+    trained_on = {path.resolve() for folder in ("train", "frames") for path in (out / "links" / folder).rglob("*.png")}
     assert len(held_out) == 2 * (1 + 1 + 2)  # of four pairs the first and the fourth
     assert len(trained_on) == 2 * (2 + 2 + 1 + 4)
     assert not held_out & trained_on

@@ -177,6 +177,8 @@ def _header(image: Image.Image | None, file: BinaryIO) -> ImageInfo:
         (width, height), bits, orientation = image.size, 8, orientation_of(image)
     if image and image.format == "PNG":  # Pillow would quietly halve the depth of 16 bits
         bits = peek(file, _PNG_DEPTH_BYTE + 1)[_PNG_DEPTH_BYTE]
+    if not width or not height:
+        raise ValueError("it has no pixels")
     size = (width, height) if orientation in _TURNED_ORIENTATIONS else (height, width)
     return ImageInfo(*size, image.mode if image else "", max(bits, 8), orientation)
 

@@ -48,7 +48,7 @@ def decode_tiff(file: BinaryIO) -> np.ndarray:
         if len(page.dataoffsets) < math.prod(page.chunked):
             raise ValueError("strips or tiles are missing")
         stored = page.asarray(out=np.zeros(page.shape, page.dtype))  # damaged parts would be what was in memory
-    values = np.atleast_3d(np.moveaxis(stored, 0, -1) if page.planarconfig == 2 else stored)
+    values = np.atleast_3d(np.moveaxis(stored, 0, -1) if page.planarconfig == 2 and stored.ndim == 3 else stored)
     kind, bits, count = page.photometric, page.bitspersample, _COLOURS[page.photometric]
     if bits < 8 and kind != _PALETTE:
         values = values.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
@@ -118,6 +118,8 @@ def read_tiff_header(file: BinaryIO) -> TiffHeader:
         problem = f"{bits}-bit {'floating-point' if numbers == _FLOAT else 'signed'} numbers"
     elif bits not in (1, 2, 4, 8, 16) or kind not in (_DEEP if bits == 16 else _COLOURS):
         problem = f"{bits} bits per channel of {named}"
+    elif kind == _PALETTE and page.colormap is None:
+        problem = "a palette image without its palette"
     elif page.samplesperpixel < _COLOURS[kind]:
         problem = f"{named} of {page.samplesperpixel} channels"
     elif page.compression not in tifffile.TIFF.DECOMPRESSORS:

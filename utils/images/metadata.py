@@ -130,6 +130,8 @@ def orientation_of(image: Image.Image) -> int:
 def _profile(image: Image.Image, grey: bool, notes: list[str]) -> bytes | None:
     profile = image.info.get("icc_profile")
     if not profile:
+        if "icc_profile" in image.info and image.format == "PNG":  # Pillow could not inflate it
+            notes.append("its colour profile is damaged and was dropped")
         return None
     cmyk = image.mode == "CMYK"  # whose pixels were converted
     if profile[36:40] != b"acsp":
@@ -148,6 +150,8 @@ def _exif(image: Image.Image, notes: list[str]) -> bytes | None:
         if image.format == "PNG" and not _EXIF_KEYS & image.info.keys():
             return None
         exif = image.getexif()
+        if not len(exif) and any(image.info.get(key) for key in _EXIF_KEYS):  # Pillow skips what it cannot read
+            raise ValueError("no tag can be read")
         exif.pop(ExifTags.Base.Orientation, None)
         if image.format == "TIFF":
             for tag in set(exif) - set(_DESCRIPTIVE):

@@ -27,6 +27,8 @@ _CONTENT: Mapping[str, type | UnionType] = {
 _PROGRESS: Mapping[str, type | UnionType] = dict.fromkeys(Progress().to_file(), int | float)
 _RANDOM: Mapping[str, type | UnionType] = dict.fromkeys(("python", "numpy", "torch", "cuda"), object)
 _OF_ADAM: Mapping[str, type | UnionType] = dict.fromkeys(("step", "exp_avg", "exp_avg_sq"), object)
+_FEW_STEPS = 1000
+_FIXED = ("stage", "architecture", "data")
 _DIGEST_BYTES = 100  # its 64 digits stand at the start of the file
 
 
@@ -72,10 +74,25 @@ def _problems(content: dict[str, Any]) -> list[str]:
         return problems[:5]
     problems += _differences("progress.", content["progress"], _PROGRESS)
     problems += _differences("random.", content["random"], _RANDOM)
-    if not isinstance(content["fixed"].get("data"), list):
-        problems.append("fixed.data is missing")
-    for name, moments in content["optimizer"].items():
-        problems += _differences(f"optimizer.{name}.", moments if isinstance(moments, dict) else {}, _OF_ADAM)
+    fixed, weights, moments = content["fixed"], content["network"], content["optimizer"]
+    problems += [f"fixed.{name} is missing" for name in _FIXED if name not in fixed]
+    if not isinstance(fixed.get("data"), list):
+        problems.append("fixed.data is no list")
+    if problems:
+        return problems[:5]
+    counts = [value for name, value in content["progress"].items() if name != "best_psnr"]
+    problems += ["progress has numbers that are no counts"] * any(not value >= 0 for value in counts)
+    problems += ["settings are no texts"] * any(not isinstance(each, str) for each in content["settings"].values())
+    problems += ["sums are no numbers"] * any(not isinstance(each, int | float) for each in content["sums"].values())
+    for name, each in moments.items():
+        problems += _differences(f"optimizer.{name}.", each if isinstance(each, dict) else {}, _OF_ADAM)
+    few = content["progress"]["step"] < _FEW_STEPS  # all of which may have been skipped
+    if not problems and len(moments) != len(weights) and (moments or not few):
+        problems.append(f"the optimizer has moments of {len(moments)} tensors, the network has {len(weights)}")
+    if not problems:
+        shapes = zip((each["exp_avg"].shape for each in moments.values()), weights.values(), strict=False)
+        problems += ["the optimizer's moments have other shapes"] * any(a != b.shape for a, b in shapes)
+        problems += ["its weights are not finite"] * any(not each.isfinite().all() for each in weights.values())
     return problems[:5]
 
 

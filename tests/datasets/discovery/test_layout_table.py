@@ -51,22 +51,23 @@ def test_other_split_in_the_sides_names_is_noted(tmp_path):
         (("test/LR/3.png", "GT/3.png"), "paired"),
         (("HQ-ish/3.png", "GT/3.png"), "paired"),
         (("LQ/3.png", "GT/3.png"), "paired"),
+        (("hide_and_seek/pictures/3.png", "hide_and_seek/GT/3.png"), "paired"),
         (("LQ/GOPR0384_11_00-000001.png", "GT/GOPR0384_11_00-000001.png"), "gopro"),
         (("SEQ_1/{input,GT}/00001.jpg", "SEQ_2/{input,GT}/00001.jpg"), "paired"),
     ],
 )
 def test_gt_beside_another_folder_is_hide_by_hides_own_names_alone(tmp_path, files, kind):
     save_all(tmp_path, *files)
-    images = find_images(tmp_path, "test")
+    images = find_images(tmp_path / "hide_and_seek" if "hide_and" in files[0] else tmp_path, "test")
     assert (images.kind, images.paired) == (kind, True)
     assert not [note for note in images.notes if "hide" in note and kind != "hide"]
 
 
 def test_masks_of_hide_are_no_images(tmp_path):
-    save_all(tmp_path, *HIDE, "test/masks/{3,4,5}.png")
+    save_all(tmp_path, *HIDE, "test/masks/{3,4}.png", "test/Mask/5.png")
     images = find_images(tmp_path, "test")
     assert (images.kind, len(images)) == ("hide", 2)
-    assert "not used: 3 images in other folders (masks/3.png, masks/4.png and 1 more)" in str(images.notes)
+    assert "not used: 3 images in other folders (Mask/5.png, masks/3.png and 1 more)" in str(images.notes)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,34 @@ def test_grey_whose_lowest_value_is_white(tmp_path, dtype):
     assert picture.grey
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_in_planes_of_which_there_is_one(tmp_path, dtype):
+    values = VALUES[..., 0].astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        tag = tiff.pages[0].tags.get("PlanarConfiguration")
+    if tag is None:  # another one takes its place
+        with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+            tag = tiff.pages[0].tags["ResolutionUnit"]
+        content[tag.offset : tag.offset + 2] = struct.pack("<H", 284)
+    content[tag.offset + 8 : tag.offset + 10] = struct.pack("<H", 2)
+    (tmp_path / "a.tif").write_bytes(content)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").pixels[..., 0], values)
+
+
+def test_a_picture_without_pixels_is_skipped(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", VALUES[..., 0])
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        offsets = [tiff.pages[0].tags[name].valueoffset for name in ("ImageWidth", "ImageLength")]
+    for offset in offsets:
+        content[offset : offset + 2] = b"\0\0"
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UnreadableError, match="cannot be read as an image"):
+        inspect_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize(("channels", "photometric"), [(2, "minisblack"), (4, "rgb")])
 @pytest.mark.parametrize("kind", ["assocalpha", "unassalpha", "unspecified"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

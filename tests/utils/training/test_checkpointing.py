@@ -14,7 +14,7 @@ from utils.training.checkpointing import CheckpointManager
 from utils.training.optimization import OptimizationSettings, TrainingState
 from utils.training.progress import Progress
 
-MUST_MATCH = {"stage": "deblur", "data": ["a pair"]}
+MUST_MATCH = {"stage": "deblur", "architecture": {}, "data": ["a pair"]}
 
 
 def a_run() -> TrainingState:
@@ -62,9 +62,17 @@ DAMAGES = [
     ("random.torch is missing", content(lambda state: state["random"].pop("torch"))),
     ("optimizer.0.exp_avg is missing", content(lambda state: state["optimizer"][0].pop("exp_avg"))),
     ("fixed.data is missing", content(lambda state: state["fixed"].pop("data"))),
+    ("fixed.stage is missing", content(lambda state: state["fixed"].pop("stage"))),
+    ("settings are no texts", content(lambda state: state["settings"].update(lr=1))),
+    ("sums are no numbers", content(lambda state: state["sums"].update(total="1"))),
+    ("progress has numbers that are no counts", content(lambda state: state["progress"].update(epoch=-4))),
+    ("progress has numbers that are no counts", content(lambda state: state["progress"].update(step=float("nan")))),
+    ("the optimizer has moments of 1 tensors", content(lambda state: state["optimizer"].popitem())),
+    ("other shapes", content(lambda state: state["optimizer"][0].update(exp_avg=torch.zeros(3)))),
+    ("its weights are not finite", content(lambda state: state["network"]["weight"].fill_(torch.inf))),
     ("log is of type NoneType", content(lambda state: state.update(log=None))),
     ("later is unknown", content(lambda state: state.update(later=1))),
-    ("does not fit the network", content(lambda state: state["network"].popitem())),
+    ("the network has 1", content(lambda state: state["network"].popitem())),
     ("does not fit the network", content(lambda state: state["average"].popitem())),
     ("does not fit the network", content(lambda state: state["random"].update(python=1))),
     ("is not the state of a training run", content(dict.clear)),
