@@ -14,7 +14,7 @@
 # HALVE_EVERY epochs (reblurring, whose steps are shorter: twice as many), about three times a slice on a GPU that takes
 # 48 steps/s. For trials: STAGES="deblur"; STEPS, at which a slice ends before its MINUTES are over;
 # BLUR="share_still=0.2" or "", see DR_training.py --blur; TRAINSET, data sets in the place of the mix below, with the
-# folder of its links, OUT/data, written as LINKS; FLAGS, for both stages; NAME, what the history calls the slice;
+# folder of its links, OUT/links, written as LINKS; FLAGS, for both stages; NAME, what the history calls the slice;
 # COMMIT, where git does not know it.
 # PYTHON, BLUR, TRAINSET and FLAGS may be several words; one with spaces stands in quotes: FLAGS="--cache_dir 'my cache'".
 set -euo pipefail

@@ -67,6 +67,13 @@ def check_both_sides(base: Path, files: list[Path], wanted: Sides, unreadable_di
     for path, problem in unreadable_dirs.items():
         if any(map(is_side, path.parts)):
             raise DatasetError(problem)
+    sharp_files, blurry_files = (_without_words(files, names) for names in (SHARP_NAMES, BLURRY_NAMES))
+    if both := sharp_files.keys() & blurry_files.keys():
+        sharp, blurry = (str(files[min(both)]) for files in (sharp_files, blurry_files))
+        raise DatasetError(
+            f"{base} holds both sides of pairs in one folder ({blurry}, {sharp}): expected them in folders such as "
+            f"{wanted[0]}/ and {wanted[1]}/, or a list of pairs. For images without ground truth write unpaired={base}"
+        )
     found = {part for file in files for part in file.parts[:-1] if is_side(part)}
     here = base.resolve()
     if is_side(here.name):
@@ -80,6 +87,16 @@ def check_both_sides(base: Path, files: list[Path], wanted: Sides, unreadable_di
         f"sides of pairs here: expected a folder with {wanted[0]}/ and {wanted[1]}/, or {known_pairs()}{variant}."
         f"{_advice_if_unsure(base, found)} For images without ground truth write unpaired={base}"
     )
+
+
+def _without_words(files: list[Path], names: set[str]) -> dict[Path, Path]:
+    """Return the files of which a word of the name is a side's, by their paths without it."""
+    words = {file: file.stem.lower().replace("-", "_").split("_") for file in files}
+    return {
+        file.with_name("_".join(each for each in words[file] if each not in names) or "_"): file
+        for file in files
+        if names & {*words[file]}
+    }
 
 
 def _advice_if_unsure(base: Path, folders: set[str]) -> str:

@@ -45,6 +45,15 @@ def test_two_folders_with_the_same_names_are_warned_of(tmp_path, files, warned):
     assert not find_images(tmp_path, "train", "unpaired").notes
 
 
+@pytest.mark.parametrize("names", [("0_blur", "0_sharp"), ("a/input-7", "a/gt-7"), ("blurry", "sharp")])
+def test_pairs_in_one_folder_are_no_photographs(tmp_path, names):
+    save_all(tmp_path, *(f"{name}.png" for name in names))
+    with pytest.raises(DatasetError, match=rf"both sides of pairs in one folder \({names[0]}.png, {names[1]}.png\)"):
+        find_images(tmp_path, "train")
+    save_all(tmp_path / "photos", "sharp turn.jpg", "sharp_turn.jpg", "blur.jpg", "input_1.jpg")
+    assert len(find_images(tmp_path / "photos", "train")) == 4
+
+
 def test_folders_that_may_be_pairs_are_only_when_the_user_says_so(tmp_path):
     save_all(tmp_path, "{trainA,trainB}/{1,2}.png")
     with pytest.raises(DatasetError, match=r"If traina/ is blurry and trainb/ its sharp partner, write paired="):
