@@ -46,7 +46,9 @@ SAMPLES, NETWORK = ROOT / "samples" / "GOPRO", ROOT / "final_model" / "Deblurrin
 # Not compared: seconds, the paths of logs (which contain the time), versions, commits, and digests of files that record
 # these; generators that are not seeded, since nothing draws from them; pages, texts and PDFs, which are for readers.
 IGNORED_NAMES = re.compile(r"seconds\w*|time/.*|log|versions?|command|.*(sha|SHA-)256|reblurring_weights|python|numpy")
-IGNORED_FILES = re.compile(r".*\.(html|pdf|txt|sha256)|(thumbnail|preview)-.*|statuses.json")
+IGNORED_FILES = re.compile(
+    r".*\.(html|pdf|txt|sha256)|(thumbnail|preview)-.*|statuses.json|curves.png"
+)  # the figure of log.csv has a time in its title
 IGNORED_IN_FOLDERS = re.compile(r"_\d{8}-\d{6}(-\d+)?$")  # the time in the name of a log's
 
 _SHOWN, _LETTERS = 5, 60  # differences of one thing; of a value
