@@ -4,8 +4,9 @@ The training patches made from them are in `datasets.patches`, apart: their augm
 takes a second to import, and testing has no use for it.
 """
 
+from datasets.discovery.kinds import KINDS
 from datasets.discovery.layout_table import SIDES, SPLITS, Sides
-from datasets.discovery.layouts import KINDS, ImageSet, find_images, parse_source, pictures, scan_dataset
+from datasets.discovery.layouts import ImageSet, find_images, parse_source, pictures, scan_dataset
 from datasets.discovery.listing import DatasetError, list_files
 from datasets.discovery.pixel_checks import quick_check
 from datasets.frame_cache import FrameCache

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.discovery.layout_table import SIDES, SPLITS, Sides
-from datasets.discovery.layouts import find_images
+from datasets.discovery.layouts import find_images, splits_in
 from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError, counted
 from utils.common.files import atomic_write
@@ -104,7 +104,7 @@ def measure(name: str, root: Path, sides: Sides = SIDES) -> Statistics:
     Raises:
         UserError: no pairs, or none large enough with texture and blur.
     """
-    splits = [split for split in SPLITS if (root / split).is_dir()] or SPLITS[:1]
+    splits = splits_in(root) or SPLITS[:1]
     found = [find_images(root, split, sides=sides) for split in splits]
     pairs: list[tuple[Path, Path]] = []
     for each in found:

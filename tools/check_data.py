@@ -126,7 +126,7 @@ def _splits(root: Path, kind: str | None, wanted: str | None) -> tuple[str, ...]
         return SPLITS
     if wanted in SPLITS:
         return (wanted,)
-    if kind not in ("rwbi", "unpaired") and root.is_dir() and (there := splits_in(root)):
+    if kind not in ("rwbi", "unpaired") and (there := splits_in(root)):
         return there
     names = root.resolve().parts[:-3:-1]
     return (next((split for name in names for split in SPLITS if split in name.lower()), "test"),)

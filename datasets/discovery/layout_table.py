@@ -19,36 +19,33 @@ class Layout:
     Attributes:
         blurry: name of the blurry side's folder.
         sharp: name of the sharp side's folder.
-        seen_in: data sets that use the names.
         sure: whether folders with these names hold pairs wherever both are found; if not, the user has to say so.
     """
 
     blurry: str
     sharp: str
-    seen_in: str = "any pairs"
     sure: bool = True
 
 
 LAYOUTS = (  # the first row of which both sides are found is used
-    Layout("blur", SHARP_DIR, "GoPro, REDS, BSD"),
-    Layout("input", "target", "GoPro and HIDE, other copies"),
-    Layout("inputs", "targets", "GoPro and HIDE, other copies"),
-    Layout("blur_crops", "sharp_crops", "GoPro, cut for training"),
-    Layout("input_crops", "target_crops", "GoPro, cut for training"),
-    Layout("input", "gt", "DVD"),
-    Layout("blur", "gt", "RealBlur"),
-    Layout("lq", "gt", "GoPro and REDS, other copies"),
+    Layout("blur", SHARP_DIR),  # GoPro, REDS, BSD
+    Layout("input", "target"),  # other copies of GoPro and HIDE, as the next three
+    Layout("inputs", "targets"),
+    Layout("blur_crops", "sharp_crops"),
+    Layout("input_crops", "target_crops"),
+    Layout("input", "gt"),  # DVD
+    Layout("blur", "gt"),  # RealBlur
+    Layout("lq", "gt"),  # other copies of GoPro and REDS
     Layout("lq", "hq"),
     Layout("blurry", SHARP_DIR),
     Layout("blurry", "gt"),
     Layout("blurred", SHARP_DIR),
     Layout("blurred", "gt"),
-    Layout("traina", "trainb", "copies for CycleGAN", sure=False),
-    Layout("testa", "testb", "copies for CycleGAN", sure=False),
+    Layout("traina", "trainb", sure=False),  # copies for CycleGAN
+    Layout("testa", "testb", sure=False),
 )
 SHARP_NAMES = {*(layout.sharp for layout in LAYOUTS), "ground_truth", "groundtruth", "hr"}
 BLURRY_NAMES = {*(layout.blurry for layout in LAYOUTS), GAMMA_DIR}
-
 
 Sides = tuple[str, str]  # names of the folders of blurry and of sharp images: --blur_dir and --sharp_dir
 SIDES: Sides = ("blur", SHARP_DIR)

@@ -1,17 +1,15 @@
 """Finding images on disk: which data set and layout a folder has, and the files it holds."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.discovery.header_checks import check_files, combine_problems, compare_with_published_count, skipped_note
+from datasets.discovery.kinds import KINDS, WITHOUT_PARTNERS, recognise
 from datasets.discovery.layout_table import (
     BLURRY_NAMES,
     GAMMA_DIR,
-    GT_DIR,
-    HIDE_TEST_DIRS,
     SIDES,
     SPLIT_NAMES,
     SPLITS,
@@ -28,26 +26,6 @@ from datasets.discovery.side_guards import alike_folders_note, check_both_sides,
 from utils.common.errors import counted, some
 from utils.images.codecs import SUFFIXES
 
-_WITHOUT_PARTNERS = ("rwbi", "unpaired", "sharp")
-_BY_NAME = {  # data sets that the names of their folders, or of their lists, tell
-    "hide": r"(^|/)hide([-_ ]?(dataset|data|deblur|train|test))?($|/)",
-    "realblur_j": r"realblur[-_]j",
-    "realblur_r": r"realblur[-_]r",
-    "rsblur": r"rsblur",
-    "reds": r"(?<![a-z])reds(?![a-z])",
-    "bsd": r"bsd_\dms",
-    "dvd": r"deepvideodeblurring|quantitative_datasets",
-    "gopro": r"gopro",
-}
-KINDS = (
-    "gopro",
-    "hide",
-    "rwbi",
-    "paired",
-    "unpaired",
-    "sharp",
-    *(each for each in _BY_NAME if each not in ("gopro", "hide")),
-)
 _SINGLE_FILES = "single files"
 _LAYOUTS = f"""\
   {{train,test}}/SEQUENCE/{{blur,sharp}}/*          GoPro (GOPRO_Large)
@@ -189,7 +167,7 @@ def scan_dataset(
         raise DatasetError(next(iter(unreadable_dirs.values())))
     if match is None:
         raise _unknown(base, images_among(everything), kind, skipped_note(everything))
-    kind = kind or _recognise(root, match)
+    kind = kind or recognise(root, match)
     problems: list[Problem] = []
     conversions: list[str] = []
     if look_at_unpaired or match.sharp is not None:
@@ -214,10 +192,10 @@ def _find_match(
 ) -> tuple[Path, list[Path], Match | None, list[str]]:
     """Return the folder that is searched, its files, what they are by the first layout that fits, and notes."""
     if root.is_file():
-        if kind in _WITHOUT_PARTNERS:
+        if kind in WITHOUT_PARTNERS:
             raise DatasetError(f"{kind}={root}: a list of pairs is of kind paired, or of a data set of pairs")
         return root.parent, [], match_list(root), []
-    if kind in _WITHOUT_PARTNERS:
+    if kind in WITHOUT_PARTNERS:
         everything = list_files(root, unreadable_dirs)
         files = images_among(everything)
         return root, everything, match_unpaired(root, files), [] if kind == "sharp" else one_sided_note(files)
@@ -234,8 +212,11 @@ def _find_match(
 
 
 def splits_in(root: Path) -> tuple[str, ...]:
-    """Return the splits that a folder holds: by its folders train/ and test/, or train_blur/ and val_blur/."""
-    folders = [path.name for path in root.iterdir() if path.is_dir()]
+    """Return the splits that a folder holds, by its folders train/ and test/, or train_blur/ and val_blur/.
+
+    A list of pairs, or a missing folder, holds none.
+    """
+    folders = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     fronts = {*folders, *(front for name in folders for side in BLURRY_NAMES if (front := side_split(name, side)))}
     return tuple(split for split, names in SPLIT_NAMES.items() if fronts & {*names})
 
@@ -265,7 +246,8 @@ def _images_outside_split(root: Path, base: Path) -> list[str]:
     """Return a note on images without ground truth outside the split's folder, which are not used."""
     if base == root:
         return []
-    left = [str(file) for file in images_among(list_files(root, unreadable_dirs={})) if file.parts[0] not in SPLITS]
+    files = images_among(list_files(root, unreadable_dirs={}))
+    left = [str(file) for file in files if file.parts[0] not in (*SPLITS, base.name)]
     count = counted(len(left), "image")
     message = f"not used: {count} outside {base.name}/ ({some(left, 2)}); to use all, give unpaired={root}"
     return [message] if left else []
@@ -275,26 +257,6 @@ def _other_variant(match: Match) -> list[str]:
     if GAMMA_DIR not in match.sides:
         return []
     return [f"the blurry images are those of {GAMMA_DIR}/; the published numbers are for blur/"]
-
-
-def _recognise(root: Path, match: Match) -> str:
-    """Name the data set by its folders' names, GoPro's sequences, and HIDE's test folders and file names."""
-    where = "/".join(root.resolve().parts[-2:]).lower()
-    if match.sharp is None:
-        return "rwbi" if "rwbi" in where else "unpaired"
-    if match.sides == (GT_DIR,) and match.sharp and _is_hide(match.sharp[0].parents[1], match.names):
-        return "hide"
-    if named := next((kind for kind, pattern in _BY_NAME.items() if re.search(pattern, where)), None):
-        return named
-    parts = (*root.resolve().parts, *(part for name in match.names[:1] for part in Path(name).parts))
-    in_sequence = any(re.match(r"GOPR\d{4}_", part) for part in parts)
-    return "gopro" if in_sequence else "paired"
-
-
-def _is_hide(folder: Path, names: Sequence[str]) -> bool:
-    """Return whether the folder that holds GT/ has HIDE's test folders, or its images have HIDE's names."""
-    in_test = any((folder / "test" / name).is_dir() for name in HIDE_TEST_DIRS)
-    return in_test or all("fromGOPR" in name for name in names)
 
 
 def _unknown(base: Path, files: list[Path], kind: str | None, skipped: list[str]) -> DatasetError:

@@ -126,7 +126,7 @@ def match_gt(base: Path, files: list[Path], gt: Path) -> Match | None:
     Files without partner are the match's problem.
     """
     masks = [file for file in files if _MASK_DIRS & {part.lower() for part in file.parts[:-1]}]
-    blurry = [file for file in files if GT_DIR not in file.parts[:-1] and file not in set(masks)]
+    blurry = sorted({file for file in files if GT_DIR not in file.parts[:-1]} - {*masks})
     if not blurry:
         return None
     sharp = [file for file in list_images(gt) if len(file.parts) == 1]

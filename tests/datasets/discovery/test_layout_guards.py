@@ -136,6 +136,14 @@ def test_photographs_outside_a_split_are_counted_with_advice(tmp_path):
     assert len(find_images(tmp_path / "home", "test", "unpaired")) == 4
 
 
+def test_photographs_in_val_are_not_outside_of_it(tmp_path):
+    save_all(tmp_path / "home", "val/2.jpg", "train/1.jpg", "3.jpg")
+    image_set = find_images(tmp_path / "home", "test")
+    assert image_set.names == ("2.jpg",)
+    (note,) = (note for note in image_set.notes if "outside" in note)
+    assert note.startswith("not used: 1 image outside val/ (3.jpg); ")
+
+
 def test_somebody_s_folders_of_our_names_are_restored_as_unpaired(tmp_path):
     save_all(tmp_path / "home", "blur/b.jpg", "sharp/s.jpg", "2023/1.jpg")
     with pytest.raises(UserError, match=rf"whatever the folders are called: unpaired={tmp_path}/home$"):
