@@ -13,7 +13,7 @@ from DR_training import Deblur, training_step
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet, blocks
 from models.checkpoint import load_file
-from models.ops.back_ends import fused_problem
+from tests.support.gpu import GPU_MARKS  # skips this file without a GPU
 from tests.support.samples import ROOT, SAMPLE, SAMPLES, load
 from utils.inference.evaluation import restore
 from utils.inference.restorer import Restorer
@@ -22,13 +22,7 @@ from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.precision import autocast, set_precision
 from utils.training.optimization import OptimizationSettings, TrainingState
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.slow,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-if problem := fused_problem("cuda"):
-    pytest.skip(problem, allow_module_level=True)
+pytestmark = GPU_MARKS
 
 GPU = torch.device("cuda")
 

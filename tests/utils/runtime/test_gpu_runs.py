@@ -12,17 +12,11 @@ import pytest
 import torch
 
 from models.checkpoint import load_file
-from models.ops.back_ends import fused_problem
+from tests.support.gpu import GPU_MARKS  # skips this file without a GPU
 from tests.support.samples import ROOT
 from tests.support.training import STAGE, arguments, log_lines, pairs, same, small_disk, states, weights
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.slow,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-if problem := fused_problem("cuda"):
-    pytest.skip(problem, allow_module_level=True)
+pytestmark = GPU_MARKS
 
 SECONDS = 150  # in which every run ends; most of them are imports
 
