@@ -3,6 +3,7 @@
 An image is an H×W×3 uint8 RGB array; a network reads and writes (N, 3, H, W) float32 in [-1, 1].
 """
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from utils.images.decoding import (
     read_tiff_header,
     upright,
 )
-from utils.images.metadata import orientation_of, show_late_exif
+from utils.images.metadata import PNG_SIGNATURE, orientation_of, pixels_alone, show_late_exif
 
 HEIC = (".heic", ".heif", ".hif")
 INSTALL_HEIC = "run `pip install pillow-heif==1.8.1`"
@@ -99,16 +100,26 @@ def inspect_image(path: Path, deep: bool = False) -> ImageInfo:
 @cache
 def _read_header(path: Path, modified: int, size: int) -> ImageInfo:
     """Return a file's header; the arguments are the key of the cache."""
-    with path.open("rb") as file, _identify(path, file) or nullcontext() as image:
-        return _header(image, file)
+    with path.open("rb") as file:
+        image, content = _identify(path, file)
+        with image or nullcontext():
+            return _header(image, content)
 
 
 class OpenedImage(NamedTuple):
-    """An open image file: as Pillow has it (None for a TIFF that Pillow does not know), the file, and its header."""
+    """An open image file.
+
+    Attributes:
+        image: as Pillow has it; None for a TIFF that Pillow does not know.
+        file: its content.
+        info: its header.
+        bare: whether the content is that of the file without its metadata, for which Pillow does not open it.
+    """
 
     image: Image.Image | None
     file: BinaryIO
     info: ImageInfo
+    bare: bool = False
 
 
 @contextmanager
@@ -126,12 +137,12 @@ def open_image(path: Path, deep: bool = False) -> Iterator[OpenedImage]:
         with readable(path, _NO_IMAGE):
             _check_kind(path)
             file = stack.enter_context(path.open("rb"))
-            image = _identify(path, file)
+            image, content = _identify(path, file)
             stack.enter_context(image or nullcontext())
-            info = _header(image, file)
+            info = _header(image, content)
         _check_depth(path, info, deep)
         with readable(path):
-            yield OpenedImage(image, file, info)
+            yield OpenedImage(image, content, info, bare=content is not file)
 
 
 def decode(opened: OpenedImage) -> np.ndarray:
@@ -140,7 +151,7 @@ def decode(opened: OpenedImage) -> np.ndarray:
     Raises:
         Exception: of any type, if it is damaged; `open_image` turns it into an `UnreadableError`.
     """
-    image, file, info = opened
+    image, file, info, _ = opened
     if image and image.format == "PNG":
         content = peek(file)
         show_late_exif(image, content)  # the header does not tell of it
@@ -159,15 +170,26 @@ def peek(file: BinaryIO, size: int = -1) -> bytes:
     return start
 
 
-def _identify(path: Path, file: BinaryIO) -> Image.Image | None:
-    """Return what Pillow makes of a file; None for a TIFF that it does not know."""
-    if peek(file, 4) not in TIFF_SIGNATURES:
-        return Image.open(file)
-    if problem := read_tiff_header(file).problem:
-        raise UnreadableError(f"{path} is not supported: {problem}; convert it to an 8-bit or 16-bit RGB image")
-    with suppress(UnidentifiedImageError):
-        return Image.open(file)
-    return None
+def _identify(path: Path, file: BinaryIO) -> tuple[Image.Image | None, BinaryIO]:
+    """Return what Pillow makes of a file, and its content: None for a TIFF that Pillow does not know.
+
+    Of a PNG that it does not open because of metadata, it is that of the pixels alone.
+    """
+    start = peek(file, len(PNG_SIGNATURE))
+    if start.startswith(TIFF_SIGNATURES):
+        if problem := read_tiff_header(file).problem:
+            raise UnreadableError(f"{path} is not supported: {problem}; convert it to an 8-bit or 16-bit RGB image")
+        with suppress(UnidentifiedImageError):
+            return Image.open(file), file
+        return None, file
+    try:
+        return Image.open(file), file
+    except Exception:  # of any type, by the chunk
+        if start == PNG_SIGNATURE:
+            bare = io.BytesIO(pixels_alone(peek(file)))
+            with suppress(Exception):
+                return Image.open(bare), bare
+        raise
 
 
 def _header(image: Image.Image | None, file: BinaryIO) -> ImageInfo:

@@ -1,5 +1,6 @@
 """What a picture carries besides its pixels, as chunks of PNG: colour profile, EXIF, XMP, IPTC, pixel density."""
 
+import io
 import re
 import struct
 import zlib
@@ -16,8 +17,9 @@ _EXIF_PREFIX, _XMP_KEY, _IPTC_KEY = b"Exif\x00\x00", b"XML:com.adobe.xmp", b"Raw
 _KEPT = (b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"tEXt", b"zTXt", b"iTXt")
 _EXIF_AS_TEXT = (b"Raw profile type exif", b"Raw profile type APP1")
 _EXIF_KEYS = {"exif", "Raw profile type exif"}  # where Pillow finds it before it has decoded a PNG
-_JPEG_IPTC = 0x0404
-_TIFF_XMP, _TIFF_IPTC, _TIFF_PROFILE = 700, 33723, 34675
+_IPTC_RESOURCE = 0x0404  # of Photoshop's
+_RESOURCE_IN_TIFF = re.compile(rb"8BIM\x04\x04\0\0(....)", re.DOTALL)  # its number, no name, its length
+_TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP, _TIFF_PROFILE = 700, 33723, 34377, 34675
 _PER_CM = 3  # TIFF's ResolutionUnit
 # What of a TIFF's tags is about the picture; the others are about how the file stores it.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
@@ -51,12 +53,25 @@ NOTHING = Metadata()
 
 def png_chunks(content: bytes) -> Iterator[Chunk]:
     """Yield the kinds and data of a PNG's chunks but for its pixels, as far as it goes."""
+    for kind, chunk in _whole_chunks(content):
+        if kind != b"IDAT":
+            yield kind, content[chunk.start + _HEAD.size : chunk.stop - _END.size]
+
+
+def pixels_alone(content: bytes) -> bytes:
+    """Return a PNG without what is not needed for its pixels: but for critical chunks and transparent values."""
+    needed = (content[chunk] for kind, chunk in _whole_chunks(content) if kind[:1].isupper() or kind == b"tRNS")
+    return PNG_SIGNATURE + b"".join(needed)
+
+
+def _whole_chunks(content: bytes) -> Iterator[tuple[bytes, slice]]:
+    """Yield the kinds and places of a PNG's chunks, with length and checksum."""
     position = len(PNG_SIGNATURE)
     while position + _HEAD.size <= len(content):
         length, kind = _HEAD.unpack_from(content, position)
-        if kind != b"IDAT":
-            yield kind, content[position + _HEAD.size : position + _HEAD.size + length]
-        position += _HEAD.size + length + _END.size
+        end = position + _HEAD.size + length + _END.size
+        yield kind, slice(position, end)
+        position = end
 
 
 def with_chunks(png: bytes, metadata: Metadata) -> bytes:
@@ -87,7 +102,7 @@ def read_metadata(image: Image.Image | None, content: bytes, grey: bool) -> Meta
         chunks = [chunk for chunk in map(_upright_text, png_chunks(content)) if chunk[0] in _KEPT]
         chunks = [(kind, data) for kind, data in chunks if not data.startswith(_EXIF_AS_TEXT)]
     else:
-        chunks = [*_texts(image), *_density(image), *_colours(content)]
+        chunks = [*_texts(image, content), *_density(image), *_colours(content)]
     if exif := _exif(image, notes):
         chunks.append((b"eXIf", exif))
     if (bits := _bits(content)) > 8:
@@ -162,16 +177,28 @@ def _exif(image: Image.Image, notes: list[str]) -> bytes | None:
         return None
 
 
-def _texts(image: Image.Image) -> Iterator[Chunk]:
+def _texts(image: Image.Image, content: bytes) -> Iterator[Chunk]:
     """Yield the XMP and IPTC of an image that is no PNG."""
     if xmp := image.info.get("xmp"):
         xmp = xmp.encode() if isinstance(xmp, str) else xmp
         yield _upright_text((b"iTXt", _XMP_KEY + bytes(5) + xmp))
-    resources = image.info.get("photoshop", {})
-    iptc = resources.get(_JPEG_IPTC) if image.format == "JPEG" else image.getexif().get(_TIFF_IPTC)
-    if isinstance(iptc, bytes):
+    if iptc := _iptc(image, content):
         lines = re.sub(r"(.{72})", r"\1\n", iptc.hex())
         yield b"zTXt", _IPTC_KEY + b"\0\0" + zlib.compress(f"\niptc\n{len(iptc):8}\n{lines}\n".encode())
+
+
+def _iptc(image: Image.Image, content: bytes) -> bytes | None:
+    """Return the IPTC data of a JPEG, or of a TIFF: in a tag of its own, of any type, or among Photoshop's."""
+    if image.format != "TIFF":
+        return image.info.get("photoshop", {}).get(_IPTC_RESOURCE)
+    import tifffile  # only few pictures need it; Pillow reads the tag wrongly where it is of numbers, as is usual
+
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        tags = {code: tiff.pages[0].tags.get(code) for code in (_TIFF_IPTC, _TIFF_PHOTOSHOP)}
+    iptc, photoshop = (tag and content[tag.valueoffset :][: tag.valuebytecount] for tag in tags.values())
+    if not iptc and photoshop and (resource := _RESOURCE_IN_TIFF.search(photoshop)):
+        return photoshop[resource.end() :][: int.from_bytes(resource[1], "big")]
+    return iptc
 
 
 def _upright_text(chunk: Chunk) -> Chunk:

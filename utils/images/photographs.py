@@ -50,7 +50,10 @@ def read_picture(path: Path) -> Picture:
         else:
             # The further images of a phone's JPEG (MPO) are previews and depth, no pages.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        return Picture(pixels, alpha, grey, read_metadata(image, peek(opened.file), grey), frames)
+        metadata = read_metadata(image, peek(opened.file), grey)
+        if opened.bare:
+            metadata = metadata._replace(notes=("its metadata is damaged and was dropped", *metadata.notes))
+        return Picture(pixels, alpha, grey, metadata, frames)
 
 
 def write_picture(path: Path, restored: np.ndarray, like: Picture) -> None:

@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms, features
 
 from tests.support.pictures import VALUES, png
@@ -70,6 +71,19 @@ def test_iptc_stays(tmp_path, photo):
     assert record.hex() in image.info["Raw profile type iptc"].replace("\n", "")
 
 
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("where", ["bytes", "numbers", "Photoshop's"])
+def test_iptc_of_a_tiff_stays(tmp_path, byteorder, where):
+    record = b"\x1c\x02\x78\x00\x05words\x1c\x02"
+    resource = b"8BIM\x03\xed\0\0" + bytes(8) + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(record)) + record
+    numbers = struct.unpack(f"{byteorder}3I", record)
+    tag = {"bytes": (33723, 7, 12, record, True), "numbers": (33723, 4, 3, numbers, True),
+           "Photoshop's": (34377, 7, len(resource), resource, True)}[where]  # fmt: skip
+    tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :3], byteorder=byteorder, photometric="rgb", extratags=[tag])
+    _, image = through(tmp_path / "a.tif", tmp_path / "b.png")
+    assert record.hex() in image.info["Raw profile type iptc"].replace("\n", "")
+
+
 def grey_cmyk_profile() -> bytes:
     """Return a profile in which all mixes of inks are the same grey."""
     curve, identity = bytes(range(256)), struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
@@ -82,6 +96,40 @@ def grey_cmyk_profile() -> bytes:
     head[:4], head[8:12] = struct.pack(">I", 156 + len(table) + len(white)), bytes((2, 0x20, 0, 0))
     head[12:24], head[36:40], head[68:80] = b"prtrCMYKLab ", b"acsp", struct.pack(">3i", 63190, 65536, 54061)
     return bytes(head) + tags + table + white
+
+
+BROKEN_CHUNKS = {  # kind, data, whether its checksum is right
+    "checksum of a text": (b"tEXt", b"Author\0me", False),
+    "checksum of EXIF": (b"eXIf", b"MM\0*\0\0\0\x08\0\0", False),
+    "length of gAMA": (b"gAMA", b"\0", True),
+    "length of pHYs": (b"pHYs", b"\0\0", True),
+    "length of acTL": (b"acTL", b"\0", True),
+    "profile without a name's end": (b"iCCP", b"name", True),
+    "profile that does not inflate": (b"iCCP", b"name\0\0no zlib", True),
+    "EXIF without a header": (b"eXIf", b"garbage!", True),
+    "EXIF as text in bad hexadecimals": (b"tEXt", b"Raw profile type exif\0\nexif\n 4\nzz zz\n", True),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_CHUNKS)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pngs_that_are_damaged_in_metadata_alone_are_restored_with_a_note(tmp_path, case, channels):
+    kind, data, right = BROKEN_CHUNKS[case]
+    content = bytearray(png(VALUES[..., :channels] & 255, 8, 2 if channels == 3 else 6, (kind, data)))
+    end = content.index(kind) + len(kind) + len(data)
+    content[end] ^= not right  # of the checksum
+    (tmp_path / "a.png").write_bytes(content)
+    picture, _ = through(tmp_path / "a.png", tmp_path / "b.png")
+    np.testing.assert_array_equal(picture.pixels, VALUES[..., :3] & 255)
+    assert (picture.alpha is None) == (channels == 3)
+    assert any("damaged and was dropped" in note for note in picture.metadata.notes), picture.metadata.notes
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "avif"])
+def test_exif_of_which_no_tag_can_be_read_is_dropped_with_a_note(tmp_path, photo, suffix):
+    photo.save(tmp_path / f"a.{suffix}", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    picture, _ = through(tmp_path / f"a.{suffix}", tmp_path / "b.png")
+    assert "its EXIF data is damaged and was dropped (no tag can be read)" in picture.metadata.notes
 
 
 def test_cmyk_is_converted_by_its_profile(tmp_path, photo):
