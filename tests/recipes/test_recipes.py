@@ -65,10 +65,15 @@ def rows(table: Path) -> list[dict[str, str]]:
 def test_a_slice_continues_the_one_before_and_never_trains_on_what_is_held_out(data, tmp_path):
     out, history = tmp_path / "o ut", tmp_path / "his tory.csv"
     flags, python = f"{TINY} --valset_dir '{data}/pairs_extra/reds/val'", interpreter(tmp_path / "py thon")
+    kept = [out / "data" / "mine.png", out / "links" / "mine.txt"]  # of the user
+    for file in kept:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     other_data = f"2*paired=LINKS/train/gopro_0372 'paired={data}/pairs_extra/reds/000'"
     for more in ({"STEPS": "3"}, {"STEPS": "2", "STAGES": "deblur", "BLUR": "", "TRAINSET": other_data}):
         result = run("open_weights.sh", data, out, FLAGS=flags, HISTORY=str(history), PYTHON=python, **more)
         assert result.returncode == 0, result.stderr[-2000:]
+    assert all(file.exists() for file in kept)
     first, second = (row for row in rows(history) if row["stage"] == "deblur")
     (reblur,) = (row for row in rows(history) if row["stage"] == "reblur")
     steps = [(row["slice"], row["steps"], row["steps_in_all"]) for row in (first, second)]

@@ -13,7 +13,7 @@ from models import DeblurringNet
 from models.checkpoint import CheckpointError, load_deblurring_net, load_reblurring_net
 from tests.support.networks import SMALL_WIDTH
 from tests.support.processes import run_script
-from tests.support.samples import SAMPLES
+from tests.support.samples import SAMPLES, save
 from tests.support.training import arguments, curves, train, values
 from utils.common.errors import UserError
 from utils.images.codecs import read_image
@@ -90,9 +90,13 @@ def test_finetune_is_the_published_sum_and_unpaired_images_miss_its_first_term(t
 
 
 @pytest.mark.slow
-def test_unpaired_images_alone_can_finetune(tmp_path, small_networks):
+def test_unpaired_images_alone_can_finetune_with_a_warning(tmp_path, small_networks, capsys):
     folder = unpaired_folder(tmp_path)
+    save(folder / "small.png", size=(31, 40))
     train(tmp_path, "--stage", "finetune", "--max_steps", "2", "--overwrite", trainset=(f"unpaired={folder}",))
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING: ")]
+    assert "no set of --trainset_dir has sharp images" in warnings[0]
+    assert "1 of 3 frames are smaller than a patch of 32×32 px" in warnings[1]
     assert values(tmp_path / "log", "finetune", "loss/deblur") == [0.0, 0.0]
     assert min(values(tmp_path / "log", "finetune", "loss/reblur")) > 0
     tuned, start = (load_deblurring_net(small_networks / f"DeblurringNet_{name}.pth") for name in ("FT", "NF"))

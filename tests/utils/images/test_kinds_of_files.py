@@ -66,6 +66,22 @@ def test_grey_in_planes_of_which_there_is_one(tmp_path, dtype):
     np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").pixels[..., 0], values)
 
 
+def test_a_palette_image_without_its_palette_is_named(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        VALUES[..., 0].astype(np.uint8),
+        photometric="palette",
+        colormap=np.zeros((3, 256), np.uint16),
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
+        tag = tiff.pages[0].tags["ColorMap"]
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[tag.offset : tag.offset + 2] = struct.pack("<H", 65000)  # a tag that nobody knows
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UnreadableError, match="not supported: a palette image without its palette"):
+        read_picture(tmp_path / "a.tif")
+
+
 def test_a_picture_without_pixels_is_skipped(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", VALUES[..., 0])
     content = bytearray((tmp_path / "a.tif").read_bytes())

@@ -68,6 +68,7 @@ DAMAGES = [
     ("progress has numbers that are no counts", content(lambda state: state["progress"].update(epoch=-4))),
     ("progress has numbers that are no counts", content(lambda state: state["progress"].update(step=float("nan")))),
     ("the optimizer has moments of 1 tensors", content(lambda state: state["optimizer"].popitem())),
+    ("moments of 0 tensors", content(lambda state: (state["optimizer"].clear(), state["progress"].update(step=1000)))),
     ("other shapes", content(lambda state: state["optimizer"][0].update(exp_avg=torch.zeros(3)))),
     ("its weights are not finite", content(lambda state: state["network"]["weight"].fill_(torch.inf))),
     ("log is of type NoneType", content(lambda state: state.update(log=None))),
