@@ -1,8 +1,6 @@
 """Whole networks and training steps on a GPU, where there is one."""
 
 import copy
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -14,7 +12,8 @@ from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DeblurringNet, ReblurringNet, blocks
 from models.checkpoint import load_file
 from tests.support.gpu import GPU_MARKS  # skips this file without a GPU
-from tests.support.samples import ROOT, SAMPLE, SAMPLES, load
+from tests.support.processes import Script, finished, torchrun
+from tests.support.samples import SAMPLE, SAMPLES, load
 from utils.inference.evaluation import restore
 from utils.inference.restorer import Restorer
 from utils.metrics.numpy_metrics import psnr_float
@@ -240,11 +239,10 @@ SCRIPT = [
 ]
 
 
-def end_of(folder, *more, launcher=()):
+def end_of(folder, *more, start=Script):
     paths = ["--output_dir", str(folder / "nets"), "--log_dir", str(folder / "log")]
-    command = [sys.executable, *launcher, "DR_training.py", *SCRIPT, "--batch_size", "2", *paths, *more]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    status, _, err = finished(start("DR_training.py", *SCRIPT, "--batch_size", "2", *paths, *more))
+    assert status == 0, err
     return load_file(folder / "nets" / "DeblurringNet_NF.pth")["deblurring_state_dict"]
 
 
@@ -277,8 +275,8 @@ def test_processes_train_as_one(tmp_path, processes):
     if torch.cuda.device_count() < processes:
         pytest.skip(f"needs {processes} GPUs")
     more = ("--n_epochs", "20", "--max_steps", "20", "--valset_dir", str(SAMPLES), "--deterministic")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
-    together, again = (end_of(tmp_path / name, *more, launcher=launcher) for name in ("together", "again"))
+    start = partial(torchrun, processes=processes)
+    together, again = (end_of(tmp_path / name, *more, start=start) for name in ("together", "again"))
     assert all(torch.equal(together[name], again[name]) for name in together)
     one, halves = (end_of(tmp_path / n, *more, "--accumulate", n) for n in ("1", "2"))  # the same sums in another order
     assert distance(together, one) < 2 * distance(halves, one) + 1e-6

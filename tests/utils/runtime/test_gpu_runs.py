@@ -5,7 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,10 @@ import torch
 
 from models.checkpoint import load_file
 from tests.support.gpu import GPU_MARKS  # skips this file without a GPU
-from tests.support.samples import ROOT
+from tests.support.processes import Script, finished, torchrun
 from tests.support.training import STAGE, arguments, log_lines, pairs, same, small_disk, states, weights
 
 pytestmark = GPU_MARKS
-
-SECONDS = 150  # in which every run ends; most of them are imports
 
 
 @pytest.fixture(params=[1, 2, 4])
@@ -32,37 +30,37 @@ def with_gpus(count):
     return count
 
 
-def start(folder: Path, processes: int, *more: str) -> subprocess.Popen:
+def start(folder: Path, processes: int, *more: str) -> Script:
     """Start a run with recorded steps: 24 frames an epoch, in batches of four."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     on_gpus = ("--device", "auto", "--width", "8", "--patch_size", "64", "--batch_size", "4", "--num_workers", "1")
     options = arguments(folder, *STAGE, *on_gpus, *more, trainset=(f"8*{pairs(folder.parent)}",))
-    command = [sys.executable, *(launcher if processes > 1 else []), "DR_training.py", *options]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    return (
+        torchrun("DR_training.py", *options, processes=processes)
+        if processes > 1
+        else Script("DR_training.py", *options)
     )
 
 
 def run(folder: Path, processes: int, *more: str, status: int = 0) -> tuple[str, str]:
     """Run to the end, and return what was written to stdout and to stderr."""
-    process = start(folder, processes, *more)
-    out, err = process.communicate(timeout=SECONDS)
-    assert process.returncode == status, err
+    ended, out, err = finished(start(folder, processes, *more))
+    assert ended == status, err
     return out, err
 
 
-def stop(process: subprocess.Popen, number: int, whole: bool) -> tuple[int, str, str]:
+def stop(process: Script, number: int, whole: bool) -> tuple[int, str, str]:
     """Send a signal after two epochs, to all processes or to the last one; return status, stdout and stderr."""
     for line in process.stdout:
         if "epoch 2" in line:
             break
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     if whole:
         os.killpg(process.pid, number)
-    else:
-        os.kill(int(children[-1]), number)
-    out, err = process.communicate(timeout=SECONDS)
-    return process.returncode, out, err
+    if number == signal.SIGKILL:  # torchrun's processes have groups of their own
+        for rank in ranks if whole else ranks[-1:]:
+            with suppress(ProcessLookupError):
+                os.kill(int(rank), number)
+    return finished(process)
 
 
 @pytest.mark.parametrize(("processes", "whole"), [(1, True), (2, False), (2, True), (4, False)])
