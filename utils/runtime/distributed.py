@@ -22,6 +22,7 @@ from utils.runtime.device import pick_device
 from utils.runtime.gradients import GradientMean
 
 _FAILURE = "aspdc/failure"  # the store's key under which the first rank to fail leaves its message
+_PROCESS = "aspdc/process"  # with a rank behind it: the number of its process, nothing once it has left the run
 _POLL = 0.5  # s
 # Other ranks may wait while one validates, saves or decodes images.
 _PATIENCE = timedelta(hours=2)
@@ -95,6 +96,10 @@ def init_distributed(device: str, resume_flag: str = "--resume auto") -> Iterato
         return
     local_rank, node_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
+
+    def lost(reason: str) -> UserError:
+        return UserError(f"a process of the run was lost; {resume_flag} continues from the last saved state ({reason})")
+
     if rank > 0:
         sys.stdout = open(os.devnull, "w", errors="replace")  # noqa: SIM115, PTH123 (every line once, by rank 0; errors go to stderr)
     try:
@@ -102,7 +107,7 @@ def init_distributed(device: str, resume_flag: str = "--resume auto") -> Iterato
         on_cuda = chosen.type == "cuda"
         if on_cuda:
             torch.cuda.set_device(chosen)
-        with _watching(store, rank):
+        with _watching(store, rank, range(rank - local_rank, rank - local_rank + node_size), lost):
             dist.init_process_group(
                 "nccl" if on_cuda else "gloo",
                 store=PrefixStore("aspdc/group", store),
@@ -117,12 +122,9 @@ def init_distributed(device: str, resume_flag: str = "--resume auto") -> Iterato
         raise
     except BaseException as error:
         if is_lost_connection(error):
-            reason = str(error).partition("\n")[0]
-            lost = UserError(
-                f"a process of the run was lost; {resume_flag} continues from the last saved state ({reason})"
-            )
-            _publish_failure(store, rank, lost)
-            raise lost from None
+            end = lost(str(error).partition("\n")[0])
+            _publish_failure(store, rank, end)
+            raise end from None
         _publish_failure(store, rank, error)
         raise
 
@@ -162,26 +164,56 @@ def _publish_failure(store: Store, rank: int, error: BaseException) -> None:
 
 
 @contextmanager
-def _watching(store: Store, rank: int) -> Iterator[None]:
-    """End this process when another fails, since the main thread may wait for that one forever."""
+def _watching(store: Store, rank: int, node: range, lost: Callable[[str], UserError]) -> Iterator[None]:
+    """End this process when another fails or is killed: the main thread may wait for it inside NCCL forever.
+
+    Args:
+        store: of the run.
+        rank: of this process.
+        node: the ranks of this node, whose processes are seen to exist.
+        lost: makes the message about one that was killed.
+    """
+    store.set(f"{_PROCESS}{rank}", str(os.getpid()))
     ended = threading.Event()
-    watch = threading.Thread(target=_watch, args=(store, rank, ended), daemon=True)
+    others = [other for other in node if other != rank and os.name == "posix"]
+    watch = threading.Thread(target=_watch, args=(store, rank, others, lost, ended), daemon=True)
     watch.start()
     try:
         yield
     finally:
         ended.set()
+        with suppress(Exception):  # the store is gone with the first node
+            store.set(f"{_PROCESS}{rank}", "")
         watch.join()  # a thread that is inside the store when Python ends aborts the process (status -6)
 
 
-def _watch(store: Store, rank: int, ended: threading.Event) -> None:
+def _watch(
+    store: Store, rank: int, others: list[int], lost: Callable[[str], UserError], ended: threading.Event
+) -> None:
     while not ended.wait(_POLL):
+        line = None
         try:
-            if not store.check([_FAILURE]):
-                continue
-            first, _, text = store.get(_FAILURE).decode().partition(" ")
+            gone = next((other for other in others if _was_killed(store, other)), None)
+            if store.check([_FAILURE]):
+                first, _, text = store.get(_FAILURE).decode().partition(" ")
+                line = f"rank {rank} ends because rank {first} failed: {text}"
+            elif gone is not None:
+                end = lost(f"rank {gone} was killed")
+                _publish_failure(store, rank, end)
+                line = f"error: {end}"
         except Exception:  # the store ends with the first node; torchrun ends the rest
             return
-        if not ended.is_set():
-            print(f"rank {rank} ends because rank {first} failed: {text}", file=sys.stderr, flush=True)
+        if line and not ended.is_set():
+            print(line, file=sys.stderr, flush=True)
             os._exit(USAGE_STATUS)
+
+
+def _was_killed(store: Store, rank: int) -> bool:
+    """Return whether the process of a rank of this node ended, but did not leave the run."""
+    key = f"{_PROCESS}{rank}"
+    if not store.check([key]) or not (process := store.get(key)):
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(int(process), 0)
+        return False
+    return bool(store.get(key))  # it may have left just now

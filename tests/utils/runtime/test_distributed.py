@@ -1,12 +1,14 @@
 """The watch over the other processes of a run."""
 
 import os
+import signal
 import threading
 import time
 
 import pytest
 import torch
 
+from tests.support.processes import run_ranks
 from utils.runtime.distributed import init_distributed
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="torchrun's gloo needs POSIX")]
@@ -31,3 +33,28 @@ def test_the_watch_over_the_others_ends_before_the_process_does(monkeypatch):
         assert distributed.is_distributed
         assert set(threading.enumerate()) - before
     assert not set(threading.enumerate()) - before
+
+
+STUCK = """
+import ctypes, os, signal
+from utils.runtime.distributed import init_distributed
+from utils.runtime.program_end import user_errors_end_the_program
+
+with user_errors_end_the_program(), init_distributed("cpu") as distributed:
+    distributed.barrier()
+    if distributed.rank == END:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if distributed.rank == 0:
+        ctypes.CDLL(None).sleep(100 if END == 2 else 2)  # as NCCL waits: Python's signals are not handled there
+"""
+
+
+def test_a_process_that_waits_in_c_for_one_that_was_killed_ends_with_a_line():
+    statuses, _, err = run_ranks("-c", STUCK.replace("END", "2"), processes=3)
+    assert statuses == [2, 0, -signal.SIGKILL]
+    assert "error: a process of the run was lost; --resume auto continues from the last saved state (rank 2" in err
+
+
+def test_a_process_that_left_is_not_missed():
+    statuses, _, err = run_ranks("-c", STUCK.replace("END", "3"), processes=2)
+    assert statuses == [0, 0], err
