@@ -72,10 +72,10 @@ def print_published(kind: str) -> None:
     """Print the published results on a kind of set, where there are any."""
     rows = published_on(kind)
     if rows:
-        print(f"published on {kind}'s test set (protocols and sources: summary.json):")
+        print(f"published on {kind}'s test set (sources: summary.json):")
     for row in rows:
-        ssim = "" if row["ssim"] is None else f" / {row['ssim']:g}"
-        print(f"  {row['method']:26} {row['psnr']:.2f} dB{ssim}")
+        scores = f"{row['psnr']:.2f} dB" + ("" if row["ssim"] is None else f" / {row['ssim']:g}")
+        print(f"  {row['method']:26} {scores:18} {row['protocol']}")
 
 
 def print_comparison(name: str, summaries: dict[str, dict[str, Any]]) -> None:

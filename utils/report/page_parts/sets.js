@@ -51,7 +51,8 @@ function publishedTable(summary, open) {
     return el("tr", {}, el("th", { scope: "row" }, named), ...values);
   });
   const table = tableOf(["method, protocol, source", "PSNR", "SSIM"], body);
-  const set = { gopro: "GoPro", hide: "HIDE" }[summary.kind] ?? summary.kind;
+  const names = { gopro: "GoPro", hide: "HIDE", realblur_j: "RealBlur-J", realblur_r: "RealBlur-R", reds: "REDS" };
+  const set = names[summary.kind] ?? summary.kind;
   const attributes = { class: "published", open: open ? "" : null };
   return el("details", attributes, el("summary", {}, `Published on ${set}'s test set`), table);
 }
