@@ -26,7 +26,7 @@ from utils.common.version import __version__
 from utils.images.codecs import UnreadableError
 from utils.inference.restorer import Restorer
 from utils.inference.tiling import GRID, parse_tile
-from utils.metrics.scorer import Scorer, parse_metrics
+from utils.metrics.scorer import Scorer, metrics_of, parse_metrics
 from utils.report.figure_files import parse_blocks
 from utils.report.rows import PAGE
 from utils.runtime.distributed import DistributedContext, init_distributed
@@ -70,8 +70,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="implementation of the deformable convolutions (default: auto, which is fused on the CPU and on Hopper "
              "and newer GPUs, else mmcv if installed, else torchvision)")
     add("--metrics", type=parse_metrics, default="default", metavar="NAMES",
-        help="metrics, separated by commas: default (the five of docs/metrics.md), any of these, and, through "
-             "pyiqa, lpips and niqe; niqe also scores images without ground truth (default: default)")
+        help="metrics, separated by commas: default (the five of docs/metrics.md, of RealBlur psnr_aligned and "
+             "ssim_aligned), any of these, psnr_y, ssim_y, and, through pyiqa, lpips and niqe; niqe also scores images "
+             "without ground truth (default: default)")
+    add("--crop_border", type=whole(0), default=0, metavar="N",
+        help="px at each border of an image that do not count in its scores; published results count all of them")
     add("--precision", choices=PRECISIONS, default="fp32",
         help="number format of convolutions and matrix products; report results in fp32, bf16 is faster")
     add("--tile", type=parse_tile, default="auto", metavar="auto|off|N",
@@ -171,18 +174,20 @@ def main(args: argparse.Namespace) -> None:
         if distributed.is_main:
             until_the_end.enter_context(lock_output_dir(args.save_dir, "--save_dir"))
             previous = find_previous_run(args.save_dir, args.resume, args.overwrite)
-        scorer = Scorer(args.metrics, distributed.device)
+        scorer = Scorer(args.metrics, distributed.device, args.crop_border)
         sources, settings = find_sources(settings_of(NetworkSettings, vars(args)), distributed.device)
         for source in sources:
             if isinstance(source.restorer, Restorer):
                 until_the_end.enter_context(source.restorer).compile_kernels(distributed)
         inputs, videos = find_inputs(args.testset_dir, (args.blur_dir, args.sharp_dir), args.save_dir, args.limit)
+        kinds = [each.images.kind for each in inputs] or [""]  # of videos none
         # Rows are identified by the names of sets and images, which other folders may share.
         read = {
             "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
             "blur_dir": args.blur_dir,
             "sharp_dir": None if args.sharp_dir == SIDES[1] else args.sharp_dir,  # None in earlier versions
-            "metrics": list(args.metrics),
+            "metrics": list(dict.fromkeys(name for kind in kinds for name in metrics_of(args.metrics, kind))),
+            "crop_border": args.crop_border or None,
         }
         results = Results(args.save_dir, {"version": __version__, **settings, **read}, distributed)
         previous.check_same_settings(results.settings)
@@ -208,7 +213,7 @@ def main(args: argparse.Namespace) -> None:
 
         for each in inputs:
             print_comparison(each.name, {s.name: results.sets.get(s.set_name(each), {}) for s in sources})
-            if each.images.paired:
+            if each.images.paired and not args.crop_border:
                 print_published(each.images.kind)
             if distributed.is_main and args.figures:
                 results.problems += write_set_figures(sources, each, run, distributed.device)

@@ -18,7 +18,8 @@ from utils.common.errors import UserError
 from utils.images.codecs import read_image
 from utils.images.conversion import to_uint8
 from utils.inference.evaluation import restore
-from utils.metrics.numpy_metrics import METRICS, psnr, score
+from utils.metrics.numpy_metrics import psnr, score
+from utils.metrics.scorer import DEFAULT
 from utils.testing.inputs import find_inputs
 
 PAIR = SAMPLES / "test" / "GOPR0881_11_01"
@@ -61,9 +62,9 @@ def test_the_script_restores_and_scores_real_pairs(tmp_path, small_networks):
         (row,) = csv.DictReader(file)
     assert (row["set"], row["image"], row["height"], row["width"]) == ("GOPRO", NAME, "384", "640")
     assert float(row["psnr"]) == pytest.approx(psnr(saved, sharp), abs=1e-9)  # what the PNG holds
-    for name, value in score(restored, sharp).items():
+    for name, value in score(restored, sharp, DEFAULT).items():
         assert float(row[name]) == pytest.approx(value, abs=1e-6)
-    for name, value in score(blurry, sharp).items():
+    for name, value in score(blurry, sharp, DEFAULT).items():
         assert float(row[f"input_{name}"]) == pytest.approx(value, abs=1e-9)
 
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -71,7 +72,7 @@ def test_the_script_restores_and_scores_real_pairs(tmp_path, small_networks):
     assert summary["sets"]["GOPRO"]["output"]["psnr"] == pytest.approx(float(row["psnr"]))
     network = summary["networks"]["DeblurringNet_FT"]
     assert (network["modulation"], network["deform_op"]) == ("aligned", "torchvision")
-    for name in METRICS:
+    for name in DEFAULT:
         assert f"\n{name:14}" in result.stdout
     assert f"input PSNR {float(row['input_psnr']):.2f} dB" in result.stdout
 

@@ -1,4 +1,4 @@
-"""PSNR and SSIM by the five definitions in use for GoPro, each named after the tables that it is comparable with.
+"""PSNR and SSIM by the definitions in use for deblurring, each named after the tables that it is comparable with.
 
 The definitions stand here as numbers, with what computes them on the CPU; `utils.metrics.torch_metrics` reads the same
 ones for images on a GPU. Every function takes two H×W×3 images, uint8 or float in [0, 1], and computes in float64.
@@ -21,6 +21,19 @@ Values = TypeVar("Values", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
+class Psnr:
+    """A definition of the PSNR.
+
+    Attributes:
+        peak: 255 for values rounded to 8 bits, 1 for values in [0, 1].
+        luma: of Y alone, see `LUMA`, rather than of the three channels together.
+    """
+
+    peak: float
+    luma: bool = False
+
+
+@dataclass(frozen=True)
 class Ssim:
     """A definition of the SSIM (Wang et al. 2004, eq. 13).
 
@@ -28,6 +41,7 @@ class Ssim:
         window: weights of the separable window.
         peak: 255 for values rounded to 8 bits, 1 for values in [0, 1].
         data_range: L of the constants (0.01·L)² and (0.03·L)².
+        luma: of Y alone, see `LUMA`, rather than the mean over the channels.
         volume: the window goes along the three channels, too, and images are padded by replication; otherwise each
             channel is one image and the window stays inside.
         sample_correction: factor of variances and covariance.
@@ -36,6 +50,7 @@ class Ssim:
     window: tuple[float, ...]
     peak: float
     data_range: float
+    luma: bool = False
     volume: bool = False
     sample_correction: float = 1.0
 
@@ -49,13 +64,16 @@ class Ssim:
         return mix
 
 
-_GAUSSIAN = tuple(cv2.getGaussianKernel(11, 1.5, cv2.CV_64F)[:, 0].tolist())
-PEAK_OF_PSNR = {"psnr": 255.0, "psnr_float": 1.0}  # 255: rounded to 8 bits
+GAUSSIAN = tuple(cv2.getGaussianKernel(11, 1.5, cv2.CV_64F)[:, 0].tolist())
+# Y of ITU-R BT.601 from R, G and B in [0, 255], as MATLAB's rgb2ycbcr computes it of floats: 16 to 235, not rounded.
+LUMA, LUMA_OF_BLACK = (65.481 / 255, 128.553 / 255, 24.966 / 255), 16.0
+PSNR = {"psnr": Psnr(255.0), "psnr_float": Psnr(1.0), "psnr_y": Psnr(255.0, luma=True)}
 SSIM = {
-    "ssim": Ssim(_GAUSSIAN, peak=255.0, data_range=255.0),
+    "ssim": Ssim(GAUSSIAN, peak=255.0, data_range=255.0),
     # scikit-image up to 0.19 took floats to range over 2
     "ssim_released": Ssim((1 / 7,) * 7, peak=1.0, data_range=2.0, sample_correction=49 / 48),
-    "ssim_matlab": Ssim(_GAUSSIAN, peak=255.0, data_range=255.0, volume=True),
+    "ssim_matlab": Ssim(GAUSSIAN, peak=255.0, data_range=255.0, volume=True),
+    "ssim_y": Ssim(GAUSSIAN, peak=255.0, data_range=255.0, luma=True),
 }
 
 
@@ -90,10 +108,11 @@ def ssim_map(a: Values, b: Values, smooth: Callable[[Values], Values], definitio
     return luminance * (2 * cov + c2) / (var_a + var_b + c2)
 
 
-def _values(image: np.ndarray, peak: float) -> np.ndarray:
-    """Return the image in float64 with values in [0, peak]; peak 255 rounds to what a saved PNG holds."""
-    if peak == 255.0:
-        return to_uint8(image).astype(np.float64)
+def _values(image: np.ndarray, definition: Psnr | Ssim) -> np.ndarray:
+    """Return the image, or its Y (H×W×1), in float64 up to the peak; 255 rounds RGB to what a saved PNG holds."""
+    if definition.peak == 255.0:
+        rounded = to_uint8(image).astype(np.float64)
+        return (rounded @ LUMA + LUMA_OF_BLACK)[..., None] if definition.luma else rounded
     return image / 255.0 if image.dtype == np.uint8 else image.astype(np.float64)
 
 
@@ -103,8 +122,8 @@ def _check(image: np.ndarray, reference: np.ndarray) -> None:
     check_values(reference)
 
 
-def _filter(definition: Ssim) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the filter of H×W×3 images that a definition takes its local means by."""
+def local_mean(definition: Ssim) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the filter of H×W×C images that a definition takes its local means by."""
     window, half = np.array(definition.window), len(definition.window) // 2
     mix = definition.channel_mix()
 
@@ -115,30 +134,35 @@ def _filter(definition: Ssim) -> Callable[[np.ndarray], np.ndarray]:
     return smooth
 
 
-def _psnr(image: np.ndarray, reference: np.ndarray, peak: float) -> float:
-    _check(image, reference)
-    mse = float(((_values(image, peak) - _values(reference, peak)) ** 2).mean())
+def psnr_of(mse: float, peak: float) -> float:
+    """Return the PSNR in dB of a mean squared error, infinite for 0."""
     return float("inf") if mse == 0.0 else 10.0 * float(np.log10(peak**2 / mse))
+
+
+def _psnr(image: np.ndarray, reference: np.ndarray, definition: Psnr) -> float:
+    _check(image, reference)
+    difference = _values(image, definition) - _values(reference, definition)
+    return psnr_of(float((difference**2).mean()), definition.peak)
 
 
 def _ssim(image: np.ndarray, reference: np.ndarray, definition: Ssim) -> float:
     _check(image, reference)
     check_window(definition, *image.shape[:2])
-    a, b = _values(image, definition.peak), _values(reference, definition.peak)
-    return float(ssim_map(a, b, _filter(definition), definition).mean())
+    a, b = _values(image, definition), _values(reference, definition)
+    return float(ssim_map(a, b, local_mean(definition), definition).mean())
 
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """Return the PSNR in dB over all channels on uint8 values; comparable with MPRNet, Restormer, NAFNet, Stripformer.
 
-    Infinite for equal images. ValueError where shapes or value ranges do not fit (so in all five).
+    Infinite for equal images. ValueError where shapes or value ranges do not fit (so in all of these).
     """
-    return _psnr(image, reference, PEAK_OF_PSNR["psnr"])
+    return _psnr(image, reference, PSNR["psnr"])
 
 
 def psnr_float(image: np.ndarray, reference: np.ndarray) -> float:
     """Return the PSNR in dB without rounding; comparable with the ASPDC paper, about 0.01 dB higher at 32 dB."""
-    return _psnr(image, reference, PEAK_OF_PSNR["psnr_float"])
+    return _psnr(image, reference, PSNR["psnr_float"])
 
 
 def ssim(image: np.ndarray, reference: np.ndarray) -> float:
@@ -163,8 +187,18 @@ def ssim_matlab(image: np.ndarray, reference: np.ndarray) -> float:
     return _ssim(image, reference, SSIM["ssim_matlab"])
 
 
+def psnr_y(image: np.ndarray, reference: np.ndarray) -> float:
+    """Return the PSNR in dB of Y alone, `LUMA` of uint8 RGB, with a peak of 255 (BasicSR's `test_y_channel`)."""
+    return _psnr(image, reference, PSNR["psnr_y"])
+
+
+def ssim_y(image: np.ndarray, reference: np.ndarray) -> float:
+    """Return the standard SSIM of Y alone, `LUMA` of uint8 RGB (BasicSR's `test_y_channel`)."""
+    return _ssim(image, reference, SSIM["ssim_y"])
+
+
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    function.__name__: function for function in (psnr, psnr_float, ssim, ssim_released, ssim_matlab)
+    function.__name__: function for function in (psnr, psnr_float, ssim, ssim_released, ssim_matlab, psnr_y, ssim_y)
 }
 COMPARABLE_WITH = {
     "psnr": "MPRNet, Restormer, NAFNet, Stripformer tables",
@@ -172,9 +206,11 @@ COMPARABLE_WITH = {
     "ssim": "the standard (Wang et al. 2004, BasicSR)",
     "ssim_released": "the ASPDC paper",
     "ssim_matlab": "MPRNet, Restormer, NAFNet tables",
+    "psnr_y": "tables of Y alone (BasicSR's test_y_channel)",
+    "ssim_y": "tables of Y alone (BasicSR's test_y_channel)",
 }
 
 
 def score(image: np.ndarray, reference: np.ndarray, names: Iterable[str] = METRICS) -> dict[str, float]:
-    """Return metrics of an image against its reference, by name; all five unless some are named."""
+    """Return metrics of an image against its reference, by name; all of them unless some are named."""
     return {name: METRICS[name](image, reference) for name in names}

@@ -1,14 +1,18 @@
-"""Which metrics there are, and one call that computes those asked for."""
+"""Which metrics there are, which ones a set is scored by, and one call that computes them."""
 
 import argparse
-from collections.abc import Sequence
+import copy
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
 
+from utils.metrics.aligned_metrics import ALIGNED, score_aligned
 from utils.metrics.numpy_metrics import COMPARABLE_WITH, METRICS, score
-from utils.metrics.perceptual import Perceptual
+from utils.metrics.perceptual import MIN_SIDES, Perceptual
 from utils.metrics.torch_metrics import score_on
 
 
@@ -27,15 +31,16 @@ class Metric:
     needs_reference: bool = True
 
 
-KNOWN = {name: Metric(COMPARABLE_WITH[name]) for name in METRICS} | {
+KNOWN = {name: Metric(text) for name, text in (COMPARABLE_WITH | ALIGNED).items()} | {
     "lpips": Metric("LPIPS v0.1 with AlexNet (pyiqa)", lower_is_better=True),
     "niqe": Metric("NIQE (pyiqa)", lower_is_better=True, needs_reference=False),
 }
 DEFAULT = ("psnr", "psnr_float", "ssim", "ssim_released", "ssim_matlab")  # columns of results that others resume
+DEFAULT_OF = {"realblur_j": tuple(ALIGNED), "realblur_r": tuple(ALIGNED)}  # by kind of set: as its authors score it
 
 
 def parse_metrics(text: str) -> tuple[str, ...]:
-    """Return the metrics that a comma-separated list names, each once; "default" stands for the five.
+    """Return the metrics that a comma-separated list names, each once; "default" stays, see `metrics_of`.
 
     Raises:
         argparse.ArgumentTypeError: a name is not known.
@@ -44,28 +49,60 @@ def parse_metrics(text: str) -> tuple[str, ...]:
     for name in filter(None, (part.strip() for part in text.split(","))):
         if name not in KNOWN and name != "default":
             raise argparse.ArgumentTypeError(f"{name!r} is not a metric; choose from default, {', '.join(KNOWN)}")
-        names |= dict.fromkeys(DEFAULT if name == "default" else [name])
+        names[name] = None
     if not names:
         raise argparse.ArgumentTypeError(f"no metric is named; choose from default, {', '.join(KNOWN)}")
     return tuple(names)
 
 
+def metrics_of(names: Iterable[str], kind: str = "") -> tuple[str, ...]:
+    """Return the metrics of a kind of set, each once, where "default" stands for those that its tables are made by.
+
+    Where one of an aligned image is asked for, so is the mark of images that could not be aligned.
+    """
+    asked = [each for name in names for each in (DEFAULT_OF.get(kind, DEFAULT) if name == "default" else [name])]
+    return tuple(dict.fromkeys([*asked, "aligned"] if ALIGNED.keys() & asked else asked))
+
+
+def protocol(names: Collection[str], crop_border: int) -> str:
+    """Return how images are scored by these metrics, for tables: numbers of another protocol are not comparable."""
+    without = f"images without {crop_border} px at each border (published numbers are of whole ones)"
+    where = without if crop_border else "whole images"
+    aligned = "aligned to the sharp ones as by RealBlur's authors"
+    if not ALIGNED.keys() & names:
+        return f"{where}, not aligned"
+    return f"{where}, {aligned}" if ALIGNED.keys() >= set(names) else f"{where}; psnr_aligned, ssim_aligned: {aligned}"
+
+
 class Scorer:
     """Scores images by the metrics asked for: on the GPU where the device is one, by OpenCV on the CPU.
 
-    On CUDA it allocates memory and waits for results, so call it where no other thread is recording a CUDA graph.
+    Any thread may call it. On CUDA it allocates memory and waits for results, so no other thread may record a CUDA
+    graph meanwhile: `gpu` is held while it computes there.
 
     Args:
-        names: from `KNOWN`.
+        names: from `KNOWN`, or "default".
         device: where to compute.
+        crop_border: px at each border of an image that do not count.
+
+    Attributes:
+        names: of the metrics, in the order of the scores.
+        gpu: held by the thread that computes on the GPU.
 
     Raises:
         UserError: pyiqa or its weights are missing.
     """
 
-    def __init__(self, names: Sequence[str], device: torch.device) -> None:
-        self.names, self.device = tuple(names), device
-        self._perceptual = {name: Perceptual(name, device) for name in names if name not in METRICS}
+    def __init__(self, names: Sequence[str], device: torch.device, crop_border: int = 0) -> None:
+        self._asked, self.names, self.device, self.crop_border = names, metrics_of(names), device, crop_border
+        self.gpu = Lock()
+        self._perceptual = {name: Perceptual(name, device) for name in self.names if name in MIN_SIDES}
+
+    def of(self, kind: str) -> "Scorer":
+        """Return the scorer of a kind of set, which has its own default metrics."""
+        scorer = copy.copy(self)
+        scorer.names = metrics_of(self._asked, kind)
+        return scorer
 
     def __call__(self, image: np.ndarray, reference: np.ndarray | None = None) -> dict[str, float]:
         """Return an image's scores by name, without a reference those of the metrics that need none.
@@ -77,12 +114,19 @@ class Scorer:
         Raises:
             ValueError: shapes or value ranges do not fit, or the image is too small or too uniform for a metric.
         """
+        if border := self.crop_border:
+            height, width = image.shape[:2]
+            if min(height, width) <= 2 * border:
+                raise ValueError(f"without {border} px at each border nothing is left of {height}×{width} px")
+            image = image[border:-border, border:-border]
+            reference = None if reference is None else reference[border:-border, border:-border]
         asked = [name for name in self.names if reference is not None or not KNOWN[name].needs_reference]
-        ours = [name for name in asked if name in METRICS]
-        scores: dict[str, float] = {}
-        if reference is not None and ours and self.device.type == "cuda":
-            scores = score_on(self.device, image, reference, ours)
-        elif reference is not None and ours:
-            scores = score(image, reference, ours)
-        scores |= {name: metric(image, reference) for name, metric in self._perceptual.items() if name in asked}
+        ours, scores = [name for name in asked if name in METRICS], {}
+        if reference is not None and ALIGNED.keys() & asked:
+            scores |= score_aligned(image, reference)  # seconds on the CPU: the GPU is not held meanwhile
+        on_gpu = self.device.type == "cuda"
+        with self.gpu if on_gpu else nullcontext():
+            if reference is not None and ours:
+                scores |= score_on(self.device, image, reference, ours) if on_gpu else score(image, reference, ours)
+            scores |= {name: metric(image, reference) for name, metric in self._perceptual.items() if name in asked}
         return {name: scores[name] for name in asked}

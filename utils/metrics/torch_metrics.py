@@ -1,4 +1,4 @@
-"""The five definitions of `utils.metrics.numpy_metrics` in PyTorch, for images on a GPU.
+"""The definitions of `utils.metrics.numpy_metrics` in PyTorch, for images on a GPU.
 
 All in float64: an SSIM's variances are small differences of large squares. On the CPU OpenCV is the faster one.
 """
@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.metrics.numpy_metrics import (
+    LUMA,
+    LUMA_OF_BLACK,
     METRICS,
-    PEAK_OF_PSNR,
+    PSNR,
     SSIM,
+    Psnr,
     Ssim,
     check_shapes,
     check_values,
@@ -34,7 +37,7 @@ def score_on(
         device: where to compute.
         image: H×W×3, uint8 or float in [0, 1].
         reference: the same.
-        names: some of the five.
+        names: some of `METRICS`.
 
     Raises:
         ValueError: as `utils.metrics.numpy_metrics.score`.
@@ -54,7 +57,7 @@ def score_tensors(image: Tensor, reference: Tensor, names: Iterable[str] = METRI
     Args:
         image: (3, H, W) or (N, 3, H, W), uint8 or float in [0, 1].
         reference: the same, on the same device.
-        names: some of the five.
+        names: some of `METRICS`.
 
     Returns:
         float64 on that device, one value, () or (N,), an image.
@@ -68,18 +71,20 @@ def score_tensors(image: Tensor, reference: Tensor, names: Iterable[str] = METRI
     check_values(image)
     check_values(reference)
     return {
-        name: _psnr(image, reference, PEAK_OF_PSNR[name])
-        if name in PEAK_OF_PSNR
-        else _ssim(image, reference, SSIM[name])
+        name: _psnr(image, reference, PSNR[name]) if name in PSNR else _ssim(image, reference, SSIM[name])
         for name in names
     }
 
 
-def _values(image: Tensor, peak: float) -> Tensor:
-    """Return the image in float64 with values in [0, peak]; peak 255 rounds to what a saved PNG holds."""
-    if image.dtype == torch.uint8:
-        return image.double() if peak == 255.0 else image.double() / 255.0
-    return (image * 255.0).round().double() if peak == 255.0 else image.double()
+def _values(image: Tensor, definition: Psnr | Ssim) -> Tensor:
+    """Return the image, or its Y (..., 1, H, W), in float64 up to the peak, as the NumPy metrics do."""
+    if definition.peak == 1.0:
+        return image.double() / 255.0 if image.dtype == torch.uint8 else image.double()
+    rounded = image.double() if image.dtype == torch.uint8 else (image * 255.0).round().double()
+    if not definition.luma:
+        return rounded
+    weights = torch.tensor(LUMA, dtype=torch.float64, device=image.device)[:, None, None]
+    return (rounded * weights).sum(dim=-3, keepdim=True) + LUMA_OF_BLACK
 
 
 def _strips(images: tuple[Tensor, ...], margin: int = 0, pad: bool = False) -> Iterator[list[Tensor]]:
@@ -96,11 +101,13 @@ def _strips(images: tuple[Tensor, ...], margin: int = 0, pad: bool = False) -> I
         yield [each[..., top : top + step + 2 * margin, :] for each in images]
 
 
-def _psnr(image: Tensor, reference: Tensor, peak: float) -> Tensor:
-    total = torch.zeros(image.shape[:-3], dtype=torch.float64, device=image.device)
+def _psnr(image: Tensor, reference: Tensor, definition: Psnr) -> Tensor:
+    total, count = torch.zeros(image.shape[:-3], dtype=torch.float64, device=image.device), 0
     for a, b in _strips((image, reference)):
-        total += ((_values(a, peak) - _values(b, peak)) ** 2).sum(dim=_IMAGE)
-    return 10.0 * torch.log10(peak**2 / (total / image.shape[-3:].numel()))
+        difference = _values(a, definition) - _values(b, definition)
+        total += (difference**2).sum(dim=_IMAGE)
+        count += difference.shape[-3:].numel()
+    return 10.0 * torch.log10(definition.peak**2 / (total / count))
 
 
 def _ssim(image: Tensor, reference: Tensor, definition: Ssim) -> Tensor:
@@ -110,7 +117,7 @@ def _ssim(image: Tensor, reference: Tensor, definition: Ssim) -> Tensor:
     smooth = _filter(definition, image.device)
     total, count = torch.zeros(image.shape[:-3], dtype=torch.float64, device=image.device), 0
     for strips in _strips((image, reference), margin, definition.volume):
-        a, b = (_values(each, definition.peak) for each in strips)
+        a, b = (_values(each, definition) for each in strips)
         values = ssim_map(a, b, smooth, definition)
         total += values.sum(dim=_IMAGE)
         count += values.shape[-3:].numel()
@@ -118,13 +125,14 @@ def _ssim(image: Tensor, reference: Tensor, definition: Ssim) -> Tensor:
 
 
 def _filter(definition: Ssim, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return the filter of (..., 3, H, W) images that a definition takes its local means by, without padding."""
-    window = torch.tensor(definition.window, dtype=torch.float64, device=device).repeat(3, 1)
+    """Return the filter of (..., C, H, W) images that a definition takes its local means by, without padding."""
+    channels = 1 if definition.luma else 3
+    window = torch.tensor(definition.window, dtype=torch.float64, device=device).repeat(channels, 1)
     mix = torch.from_numpy(definition.channel_mix().T.copy()).to(device)
 
     def smooth(x: Tensor) -> Tensor:
-        x = F.conv2d(x, window[:, None, :, None], groups=3)
-        x = F.conv2d(x, window[:, None, None, :], groups=3)
+        x = F.conv2d(x, window[:, None, :, None], groups=channels)
+        x = F.conv2d(x, window[:, None, None, :], groups=channels)
         return (mix @ x.flatten(-2)).view_as(x) if definition.volume else x
 
     return smooth

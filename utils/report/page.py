@@ -34,7 +34,7 @@ _PREVIEW_QUALITY, _THUMBNAIL_QUALITY = 95, 80
 _THREADS = min(16, os.cpu_count() or 1)  # Pillow decodes nearly all the time without Python's lock
 _SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
 _UPRIGHT_IN_BROWSERS = (".jpg", ".jpeg")  # EXIF orientation: Chromium follows it in others, but not in WebP
-_PLAIN = ("set", "image", "saved_as", "height", "width", "seconds")
+_PLAIN = ("set", "image", "saved_as", "height", "width", "seconds", "crop_border")
 # Digits after the point and unit of a metric, by the first part of its name.
 _FORMS = {"psnr": (2, "dB"), "niqe": (2, "")}
 _OTHER_FORM = (4, "")

@@ -17,9 +17,9 @@ RANK_TABLES = "results-rank*.csv"  # of processes other than the main one
 BEGUN = "unfinished*.jsonl"
 
 _TEXT = ("set", "image", "weights", "saved_as")
-_WHOLE = ("height", "width")
+_WHOLE = ("height", "width", "crop_border")
 _NO_SETTINGS = ("comparable_with", "sets", "problems")  # of summary.json
-_OF_ROWS = ("testset_dir", "blur_dir", "sharp_dir", "metrics")  # what videos do not depend on
+_OF_ROWS = ("testset_dir", "blur_dir", "sharp_dir", "metrics", "crop_border")  # what videos do not depend on
 _SAME_BY_DIGEST = "weights"  # a path: what the file holds is compared
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _DIGITS = 12  # of a SHA-256 in messages

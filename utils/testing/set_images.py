@@ -3,9 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -72,8 +70,8 @@ class SetImages:
 
     def __init__(self, inputs: InputSet, source: ResultSource, scorer: Scorer, results: Results) -> None:
         self._inputs, self._images, self._source = inputs, inputs.images, source
-        self._outputs, self._scorer, self._results = source.outputs(inputs), scorer, results
-        self._gpu = Lock()  # one thread at a time computes there
+        self._outputs, self._scorer, self._results = source.outputs(inputs), scorer.of(inputs.images.kind), results
+        self._gpu = scorer.gpu  # one thread at a time computes there
         self._before = Restored(list)
 
     def pipeline(
@@ -163,14 +161,14 @@ class SetImages:
             "saved_as": self._results.name_of(output),
             **({"weights": self._source.name} if self._source.name else {}),
             **{"height": height, "width": width, "seconds": round(seconds, 4)},
+            **({"crop_border": self._scorer.crop_border} if self._scorer.crop_border else {}),
         }
         if blurry.frames > 1:
             self._results.note(f"{path} holds {blurry.frames} pages or frames: the first one was restored")
         for note in blurry.metadata.notes:
             self._results.note(f"{path}: {note}")
         try:
-            with self._gpu if self._scorer.device.type == "cuda" else nullcontext():
-                before, after = score_both(self._scorer, image.pair, restored, str(path))
+            before, after = score_both(self._scorer, image.pair, restored, str(path))
             if self._source.saves:
                 self._results.begin(output)
                 if image.pair.sharp is None:
@@ -187,6 +185,9 @@ class SetImages:
             if not out_of_memory(error):
                 raise
             return self._too_large(image.index)
+        if failed := [what for what, of in (("input", before), ("result", after)) if of.get("aligned") == 0.0]:
+            which = " and the ".join(failed)
+            self._results.note(f"{path}: ECC could not align the {which}, scored unaligned (aligned: 0)")
         return row | {f"input_{name}": value for name, value in before.items()} | after
 
     def _too_large(self, index: int) -> UnreadableError:

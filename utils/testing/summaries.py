@@ -7,7 +7,7 @@ from typing import Any
 from datasets import ImageSet
 from utils.common.errors import counted
 from utils.metrics.published import published_on
-from utils.metrics.scorer import KNOWN
+from utils.metrics.scorer import KNOWN, protocol
 from utils.report.rows import Row
 
 _GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
@@ -38,10 +38,11 @@ def summarise(
     }
     names = [column.removeprefix(_INPUT) for column in rows[0] if column.startswith(_INPUT)]
     if names:
+        summary["protocol"] = protocol(names, int(rows[0].get("crop_border", 0)))
         summary["input"] = {name: fmean(_number(row, f"{_INPUT}{name}") for row in rows) for name in names}
         summary["output"] = {name: fmean(_number(row, name) for row in rows) for name in names}
     if image_set.paired:
-        summary["published"] = published_on(image_set.kind)
+        summary["published"] = [] if names and "crop_border" in rows[0] else published_on(image_set.kind)
     return summary
 
 
@@ -60,6 +61,7 @@ def print_summary(name: str, summary: dict[str, Any]) -> None:
     if "output" not in summary:
         print("no ground truth: restored and saved, not scored")
         return
+    print(f"scored: {summary['protocol']}")
     if "psnr" in summary["input"]:
         print(f"input PSNR {summary['input']['psnr']:.2f} dB" + _GOPRO_INPUT * (summary["kind"] == "gopro"))
     print(f"{'':14}{'input':>9}{'output':>9}   comparable with")
@@ -72,10 +74,10 @@ def print_published(kind: str) -> None:
     """Print the published results on a kind of set, where there are any."""
     rows = published_on(kind)
     if rows:
-        print(f"published on {kind}'s test set (protocols and sources: summary.json):")
+        print(f"published on {kind}'s test set (sources: summary.json):")
     for row in rows:
-        ssim = "" if row["ssim"] is None else f" / {row['ssim']:g}"
-        print(f"  {row['method']:26} {row['psnr']:.2f} dB{ssim}")
+        scores = f"{row['psnr']:.2f} dB" + ("" if row["ssim"] is None else f" / {row['ssim']:g}")
+        print(f"  {row['method']:26} {scores:18} {row['protocol']}")
 
 
 def print_comparison(name: str, summaries: dict[str, dict[str, Any]]) -> None:

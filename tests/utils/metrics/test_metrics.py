@@ -1,10 +1,11 @@
-"""The five metrics against published values of real pairs and against scikit-image; in PyTorch against those."""
+"""The metrics against published values of real pairs and against scikit-image; in PyTorch against those."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.support.samples import SAMPLES
@@ -15,10 +16,12 @@ from utils.metrics.numpy_metrics import (
     METRICS,
     psnr,
     psnr_float,
+    psnr_y,
     score,
     ssim,
     ssim_matlab,
     ssim_released,
+    ssim_y,
 )
 from utils.metrics.torch_metrics import score_on, score_tensors
 
@@ -59,7 +62,7 @@ def test_values_of_real_pairs(score, count, shared):
         sequence, file = name.split("/")
         folder = shared / "data" / "GOPRO_sample" / "test" / sequence
         values = score(read_image(folder / "blur" / file), read_image(folder / "sharp" / file))
-        assert values == pytest.approx(expected, abs=TOLERANCE), name
+        assert {metric: values[metric] for metric in expected} == pytest.approx(expected, abs=TOLERANCE), name
 
 
 def test_psnr_is_scikit_images_on_uint8(pair):
@@ -108,14 +111,35 @@ def test_ssim_matlab_is_a_volume_filter(pair):
     assert ours == pytest.approx(expected.mean(), abs=1e-9)
 
 
+def test_metrics_of_y_are_scikit_images_of_its_bt601_luma(pair):
+    image, reference = as_float(pair[0]), pair[1]
+    rounded = np.rint(image * 255).astype(np.uint8)
+    lumas = [rgb2ycbcr(each)[..., 0] for each in (rounded, reference)]
+    expected = peak_signal_noise_ratio(*lumas, data_range=255)
+    assert psnr_y(image, reference) == pytest.approx(expected, abs=1e-9)
+    _, full = structural_similarity(
+        *lumas, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+    )
+    assert ssim_y(image, reference) == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-9)
+
+
+def test_y_goes_from_16_to_235():
+    black, white, red = (np.full((11, 11, 3), colour, np.uint8) for colour in (0, 255, (255, 0, 0)))
+    assert psnr_y(white, black) == pytest.approx(20 * np.log10(255 / 219))
+    assert psnr_y(red, black) == pytest.approx(20 * np.log10(255 / 65.481))
+    c1 = (0.01 * 255) ** 2
+    assert ssim_y(white, black) == pytest.approx((2 * 16 * 235 + c1) / (16**2 + 235**2 + c1))
+
+
 def test_equal_images(pair):
     values = score(pair[1], pair[1])
-    assert values["psnr"] == values["psnr_float"] == float("inf")
-    assert all(values[name] == pytest.approx(1) for name in ("ssim", "ssim_released", "ssim_matlab"))
+    for name, value in values.items():
+        assert value == (float("inf") if name.startswith("psnr") else pytest.approx(1)), name
 
 
 def test_every_metric_says_what_it_is_comparable_with():
-    assert list(METRICS) == list(COMPARABLE_WITH) == ["psnr", "psnr_float", "ssim", "ssim_released", "ssim_matlab"]
+    names = ["psnr", "psnr_float", "ssim", "ssim_released", "ssim_matlab", "psnr_y", "ssim_y"]
+    assert list(METRICS) == list(COMPARABLE_WITH) == names
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
@@ -130,7 +154,7 @@ def test_refuses_what_does_not_fit(metric, pair):
         metric(pair[0].astype(np.int64), pair[1])
 
 
-@pytest.mark.parametrize("metric", [ssim, ssim_released])
+@pytest.mark.parametrize("metric", [ssim, ssim_released, ssim_y])
 def test_windows_need_room(metric):
     with pytest.raises(ValueError, match="SSIM needs at least"):
         metric(np.zeros((6, 20, 3), np.uint8), np.zeros((6, 20, 3), np.uint8))

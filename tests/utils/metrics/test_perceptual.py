@@ -16,7 +16,7 @@ from tests.support.samples import SAMPLE, load, save
 from utils.common.errors import UserError
 from utils.metrics.numpy_metrics import METRICS, score
 from utils.metrics.perceptual import MIN_SIDES, Perceptual
-from utils.metrics.scorer import DEFAULT, KNOWN, Scorer, parse_metrics
+from utils.metrics.scorer import DEFAULT, KNOWN, Scorer, metrics_of, parse_metrics
 from utils.metrics.torch_metrics import score_on
 
 CPU = torch.device("cpu")
@@ -62,9 +62,9 @@ def weights(cache):
 
 
 def test_metrics_are_parsed():
-    assert parse_metrics("default") == DEFAULT == tuple(METRICS)
+    assert metrics_of(parse_metrics("default")) == DEFAULT == tuple(METRICS)[:5]
     assert parse_metrics("niqe, psnr,niqe") == ("niqe", "psnr")
-    assert parse_metrics("ssim,default,lpips") == (
+    assert metrics_of(parse_metrics("ssim,default,lpips")) == (
         "ssim",
         "psnr",
         "psnr_float",
@@ -80,8 +80,8 @@ def test_other_names_are_an_error_that_lists_the_choices(text, capsys):
     parser.add_argument("--metrics", type=parse_metrics)
     with pytest.raises(SystemExit):
         parser.parse_args(["--metrics", text])
-    choices = "choose from default, psnr, psnr_float, ssim, ssim_released, ssim_matlab, lpips, niqe"
-    assert choices in capsys.readouterr().err
+    ours = "psnr, psnr_float, ssim, ssim_released, ssim_matlab, psnr_y, ssim_y, psnr_aligned, ssim_aligned, aligned"
+    assert f"choose from default, {ours}, lpips, niqe" in capsys.readouterr().err
 
 
 def test_every_metric_has_a_direction():
@@ -177,7 +177,7 @@ def test_niqe_of_an_image_without_texture_is_refused(weights):
 @on_a_gpu
 def test_scores_on_cuda_are_those_of_pytorch(pair):
     device = torch.device("cuda")
-    assert Scorer(DEFAULT, device)(*pair) == score_on(device, *pair)
+    assert Scorer(DEFAULT, device)(*pair) == score_on(device, *pair, DEFAULT)
     assert Scorer(DEFAULT, device)(pair[0]) == {}
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
@@ -10,8 +11,10 @@ import D_testing
 from tests.support.samples import SAMPLES, load, save
 from utils.common.errors import UserError
 from utils.images.codecs import read_image
-from utils.metrics.numpy_metrics import METRICS, score
+from utils.metrics.aligned_metrics import ALIGNED
+from utils.metrics.numpy_metrics import score
 from utils.metrics.published import PUBLISHED, published_on
+from utils.metrics.scorer import DEFAULT
 
 IMAGE = "GOPR0881_11_01/000203.png"
 
@@ -31,7 +34,7 @@ def row(folder):
 def test_saved_pictures_score_what_they_hold_whatever_they_are_called(tmp_path, small_networks):
     run(tmp_path / "ours", "--weights", str(small_networks / "DeblurringNet_FT.pth"))
     saved = tmp_path / "ours" / "GOPRO" / IMAGE
-    expected = score(read_image(saved), load(SAMPLES / "test" / "GOPR0881_11_01" / "sharp" / "000203.png"))
+    expected = score(read_image(saved), load(SAMPLES / "test" / "GOPR0881_11_01" / "sharp" / "000203.png"), DEFAULT)
     for name in ("GOPRO/GOPR0881_11_01/000203.png", IMAGE, "GOPR0881_11_01_000203.png", "000203.png"):
         folder = tmp_path / name.replace("/", "+")
         (folder / name).parent.mkdir(parents=True)
@@ -39,7 +42,7 @@ def test_saved_pictures_score_what_they_hold_whatever_they_are_called(tmp_path, 
         before = {path: path.read_bytes() for path in folder.rglob("*.png")}
         run(tmp_path / "scores" / folder.name, "--from_results", str(folder))
         found = row(tmp_path / "scores" / folder.name)
-        assert {metric: float(found[metric]) for metric in METRICS} == pytest.approx(expected, abs=1e-6)
+        assert {metric: float(found[metric]) for metric in DEFAULT} == pytest.approx(expected, abs=1e-6)
         assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
         assert not list((tmp_path / "scores" / folder.name).rglob("*.png"))
 
@@ -68,7 +71,67 @@ def test_published_results_are_printed_for_comparison(tmp_path, small_networks, 
     out = capsys.readouterr().out
     assert "ASPDC, fine-tuned          32.09 dB / 0.959" in out
     published = json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["GOPRO"]["published"]
-    assert all(each["protocol"] and each["source"] for each in published)
+    for kind in ("gopro", "hide", "realblur_j", "realblur_r", "reds"):
+        assert published_on(kind)
+        assert all(each["psnr"] and each["protocol"] and each["source"] for each in published_on(kind))
     assert [each["method"] for each in published][:2] == [each.method for each in PUBLISHED[:2]]
     assert {each["method"] for each in published_on("hide")} >= {"ASPDC, fine-tuned", "Restormer"}
     assert published_on("paired") == []
+
+
+def pairs(folder, *names):
+    """Write pairs of 120×120 px."""
+    for side in ("blur", "sharp"):
+        picture = load(SAMPLES / "test" / "GOPR0881_11_01" / side / "000203.png")
+        for name in names:
+            save(folder / side / name, picture[100:220, 200:320])
+    return folder
+
+
+def result(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.mark.slow
+def test_each_set_is_scored_by_its_own_protocol_which_its_results_name(tmp_path, capsys):
+    night, day = (pairs(tmp_path / name, "a.png", "b.png") for name in ("night", "day"))
+    for folder in (night, day):
+        save(tmp_path / "saved" / folder.name / "a.png", load(folder / "blur" / "a.png"))
+        save(tmp_path / "saved" / folder.name / "b.png", size=(120, 120))  # black: ECC cannot align it
+    out = tmp_path / "out"
+    run(out, "--testset_dir", str(day), "--from_results", str(tmp_path / "saved"), testset=f"realblur_j={night}")
+    found, printed = result(out), capsys.readouterr().out
+    dark, bright = found["sets"]["night"], found["sets"]["day"]
+    assert found["metrics"] == [*ALIGNED, *DEFAULT]
+    assert (list(dark["output"]), list(bright["output"])) == (list(ALIGNED), list(DEFAULT))
+    assert dark["protocol"] == "whole images, aligned to the sharp ones as by RealBlur's authors"
+    assert bright["protocol"] == "whole images, not aligned"
+    assert (dark["input"]["aligned"], dark["output"]["aligned"]) == (1.0, 0.5)
+    line = f"{night / 'blur' / 'b.png'}: ECC could not align the result, scored unaligned (aligned: 0)"
+    assert dark["notes"] == ["a part of the realblur_j test set: 2 of 980 images", line]
+    assert all(each in printed for each in (line, f"scored: {dark['protocol']}", f"scored: {bright['protocol']}"))
+    assert re.search(r"Restormer +28\.96 dB / 0\.879 +aligned, as RealBlur's authors", printed)
+    assert re.search(r"Restormer +26\.63 dB / 0\.8274 +not aligned", printed)
+    with (out / "results.csv").open() as file:
+        rows = [[row[name] for name in ("set", "psnr", "aligned")] for row in csv.DictReader(file)]
+    assert [(name, bool(psnr), aligned) for name, psnr, aligned in rows] == [
+        ("night", False, "1.0"), ("night", False, "0.0"), ("day", True, ""), ("day", True, ""),
+    ]  # fmt: skip
+    assert dark["protocol"] in (out / "report.html").read_text()
+
+
+def test_cropped_borders_are_named_and_not_compared_with_published_results(tmp_path, capsys):
+    part = pairs(tmp_path / "GOPRO_part", "a.png")
+    more = ("--from_results", str(part / "blur"), "--metrics", "psnr,psnr_y", "--crop_border", "4")
+    run(tmp_path / "out", *more, testset=part)
+    summary = result(tmp_path / "out")
+    blurry, sharp = (load(part / side / "a.png")[4:-4, 4:-4] for side in ("blur", "sharp"))
+    expected = score(blurry, sharp, ("psnr", "psnr_y"))
+    (only,) = summary["sets"].values()
+    assert only["output"] == only["input"] == pytest.approx(expected)
+    assert only["protocol"].startswith("images without 4 px at each border")
+    assert (only["published"], row(tmp_path / "out")["crop_border"]) == ([], "4")
+    assert "published on" not in capsys.readouterr().out
+    run(tmp_path / "out", *more, "--resume", testset=part)
+    with pytest.raises(UserError, match=r"crop_border was 4, is not given"):
+        run(tmp_path / "out", *more[:-2], "--resume", testset=part)

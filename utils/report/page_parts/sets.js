@@ -51,7 +51,8 @@ function publishedTable(summary, open) {
     return el("tr", {}, el("th", { scope: "row" }, named), ...values);
   });
   const table = tableOf(["method, protocol, source", "PSNR", "SSIM"], body);
-  const set = { gopro: "GoPro", hide: "HIDE" }[summary.kind] ?? summary.kind;
+  const names = { gopro: "GoPro", hide: "HIDE", realblur_j: "RealBlur-J", realblur_r: "RealBlur-R", reds: "REDS" };
+  const set = names[summary.kind] ?? summary.kind;
   const attributes = { class: "published", open: open ? "" : null };
   return el("details", attributes, el("summary", {}, `Published on ${set}'s test set`), table);
 }
@@ -87,8 +88,9 @@ function setCard(name, summary, first) {
   }
   const rows = data.rows.filter((row) => row.values.set === name);
   if (summary.output) {
-    const gains = primary ? rows.map((row) => rowGain(row, primary)) : [];
-    const drawn = gains.some((gain) => !Number.isNaN(gain)) ? histogram(gains, primary) : "";
+    const scored = metrics.filter((metric) => metric.name in summary.output); // RealBlur's are of aligned images
+    const main = scored.includes(primary) ? primary : scored[0], gains = rows.map((row) => rowGain(row, main));
+    const drawn = gains.some((gain) => !Number.isNaN(gain)) ? histogram(gains, main) : "";
     card.append(el("div", { class: "halves" }, metricsTable(summary), drawn), publishedTable(summary, first) ?? "");
   }
   const wrong = summary.kind === "video" ? "Problems" : "Left out";
@@ -111,9 +113,9 @@ function stillButton(name, { width, height, pictures, thumbnail }) {
   return row.button;
 }
 
-function setFacts({ kind, images, images_in_set: whole, seconds_per_image: seconds, root }) {
+function setFacts({ kind, images, images_in_set: whole, seconds_per_image: seconds, protocol, root }) {
   const size = whole > images ? `${count(images)} of ${counted(whole, "image")}` : counted(images, "image");
-  return [kind, size, seconds > 0 && `${duration(seconds)} an image (median)`, root];
+  return [kind, size, seconds > 0 && `${duration(seconds)} an image (median)`, protocol && `scored: ${protocol}`, root];
 }
 
 function foldedList(title, lines, attributes = {}) {
