@@ -105,7 +105,7 @@ def data(tmp_path, monkeypatch, short_networks, small_networks):
 
 def run(words, data, monkeypatch):
     """Run a command in this process; training ends with a signal after its first step."""
-    words = [re.sub(r"(^|=|\*)/data/", rf"\1{data}/", word) for word in words if word != "..."]
+    words = [re.sub(r"(^|=|\*)/data(?=/|$)", rf"\1{data}", word) for word in words if word != "..."]
     if words[0] == "make":
         assert words[1] in MAKE
     elif words[0] == "pip":
