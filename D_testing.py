@@ -62,7 +62,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--testset_dir", nargs="+", action="extend", required=True, metavar="[KIND=]PATH",
         help="folders of images (layouts: docs/data.md) or videos; images; videos (the flag may be repeated, and what "
              "stands after -- at the end are such paths, too)")
-    add("--sets", nargs="+", metavar="NAME",
+    add("--sets", nargs="+", type=lambda text: text.rstrip("/"), metavar="NAME",
         help="test sets that lie side by side in --testset_dir, by their names: GoPro, HIDE, RealBlur_J, ... (default: "
              "--testset_dir is a set itself)")
     add("--from_results", type=parse_folder, metavar="DIR",

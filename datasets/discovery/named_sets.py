@@ -50,4 +50,4 @@ def _find(root: Path, entries: Sequence[Path], name: str) -> Path:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).lower()
+    return re.sub(r"[^\w/]|_", "", name).lower()
