@@ -23,7 +23,7 @@ from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
 from utils.common.arguments import MOST_WORKERS, ArgumentParser, settings_of, whole
-from utils.common.files import check_writable, lock_output_dir
+from utils.common.files import check_writable, exists, lock_output_dir
 from utils.common.signals import Interruption, end_signals_as_exceptions, interruption
 from utils.common.version import __version__
 from utils.images.codecs import UnreadableError
@@ -121,6 +121,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         if paths and words[-1:] == ["--testset_dir"]:
             words.pop()
         words += [f"--testset_dir={path}" for path in paths]
+    elif files := [word for word in words if word[:1] == "-" and exists(Path(word))]:
+        parser.error(f"{files[0]} is a file: paths that begin with a dash stand at the end, after --")
     args = parser.parse_args(words, argparse.Namespace(**dict.fromkeys(_FOR_NETWORKS, absent)))
     given = [name for name in _FOR_NETWORKS if getattr(args, name) is not absent]
     for name in set(_FOR_NETWORKS) - set(given):
@@ -221,6 +223,7 @@ def main(args: argparse.Namespace) -> None:
             "blur_dir": args.blur_dir,
             "sharp_dir": None if args.sharp_dir == SIDES[1] else args.sharp_dir,  # None in earlier versions
             "metrics": list(args.metrics),
+            **({"set_names": args.sets} if args.sets else {}),
             **saving.record(),
         }
         results = Results(args.save_dir, {"version": __version__, **settings, **read}, distributed)

@@ -29,7 +29,7 @@ from utils.testing.result_files import SUMMARY
 # What a summary says of the method, the machine and the files. Its other settings are the protocol, new ones too.
 _NO_PROTOCOL = (
     *("version", "networks", "from_results", "precision", "self_ensemble", "tile", "tile_overlap", "device", "torch"),
-    *("testset_dir", "metrics", "output_format", "quality", "suffix", "strip_metadata"),
+    *("testset_dir", "set_names", "metrics", "output_format", "quality", "suffix", "strip_metadata"),
     *("comparable_with", "problems", "sets"),
 )
 _SAME_INPUT = 1e-4  # of a score of the blurry images: by the CPU and by a GPU they differ by less

@@ -72,7 +72,8 @@ def test_torch_hub_lists_the_two_networks():
 def test_another_clone_is_another_package_with_operations_of_its_own(tmp_path):
     shutil.copytree(ROOT / "models", tmp_path / "models")
     shutil.copy(ROOT / "hubconf.py", tmp_path)
-    shutil.copytree(ROOT / "final_model", tmp_path / "final_model")
+    (tmp_path / BUNDLED.parent.name).mkdir()
+    shutil.copy(BUNDLED, tmp_path / BUNDLED.parent.name)
     networks = [torch.hub.load(str(folder), "deblurring_net", source="local") for folder in (ROOT, tmp_path)]
     expected = load_deblurring_net(BUNDLED).state_dict()
     for network in networks:

@@ -57,9 +57,12 @@ def test_what_stands_after_two_dashes_are_paths(before):
     assert (args.testset_dir, args.limit) == ([*before[1:], "-a.png", "--limit", "c"], 2)
 
 
-def test_pictures_whose_names_begin_with_a_dash_are_restored(tmp_path, run, monkeypatch):
+def test_pictures_whose_names_begin_with_a_dash_are_restored(tmp_path, run, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "-a.png")
+    with pytest.raises(SystemExit):
+        D_testing.parse_args(["--testset_dir", "-a.png", "b.png"])
+    assert "-a.png is a file: paths that begin with a dash stand at the end, after --" in capsys.readouterr().err
     run("--", "-a.png")
     assert made(tmp_path / "out") == ["-a.png", *made(tmp_path / "out")[1:]]
 
@@ -163,6 +166,8 @@ def test_sets_of_a_paper_are_scored_in_one_run_and_table(tmp_path, run, capsys):
     assert {name: (each["kind"], each["images"]) for name, each in sets.items()} == {
         "GoPro": ("gopro", 1), "hide": ("hide", 1), "RealBlur_J": ("realblur_j", 1)
     }  # fmt: skip
+    with pytest.raises(UserError, match="other settings: set_names was"):
+        run("--testset_dir", root, "--sets", "GOPRO", "hide", "RealBlur_J", "--resume")
     lines = re.findall(r"^(\S+) +(input|restored) +([\d.]+) ", capsys.readouterr().out, re.MULTILINE)
     assert [[*line[:2]] for line in lines] == [[name, row] for name in sets for row in ("input", "restored")]
     assert [line[2] for line in lines[::2]] == [f"{each['input']['psnr']:.4f}" for each in sets.values()]
