@@ -46,6 +46,7 @@ class Scored:
         output: means by metric, infinite ones as such.
         input: the same of the blurry images.
         protocol: settings that scores depend on, whatever the method.
+        how: the set was scored, in words; earlier versions wrote none.
     """
 
     images: int
@@ -53,6 +54,7 @@ class Scored:
     output: dict[str, float]
     input: dict[str, float]
     protocol: dict[str, Any]
+    how: str = "whole images, not aligned"
 
     @property
     def count(self) -> str:
@@ -128,7 +130,8 @@ class Runs:
             if method in of_set:
                 raise UserError(f"{method} has two results on {set_name}; call one of the runs NAME={file.parent}")
             output, inputs = _means(summary["output"]), _means(summary["input"])
-            of_set[method] = Scored(summary["images"], summary["images_in_set"], output, inputs, protocol)
+            how = summary.get("protocol", Scored.how)
+            of_set[method] = Scored(summary["images"], summary["images_in_set"], output, inputs, protocol, how)
 
 
 def _means(summary: dict[str, float | None]) -> dict[str, float]:
@@ -163,7 +166,7 @@ def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
             mark = ascii_lowercase[letter] * (number + 1)
             marks |= dict.fromkeys(group, mark)
             table.notes[mark] = f"{set_name}: {'; '.join(of_set[group[0]].differences(best))}"
-        captions.append(f"{set_name} ({best.count})")
+        captions.append(f"{set_name} ({best.count}; {best.how})")
         protocols |= best.protocol
         for metric in metrics or known:
             values = {method: each.output[metric] for method, each in of_set.items() if metric in each.output}
@@ -173,7 +176,7 @@ def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
                 values.update((_INPUT, value) for value in inputs[:1])
                 table.columns.append(_column(set_name, metric, values, compared, marks))
     table.caption = [
-        f"Means over the images of {', '.join(captions)}, at full size.",
+        f"Means over the images of {', '.join(captions)}.",
         *(f"{metric} is comparable with {what}." for metric, what in used.items()),
         f"Settings: {', '.join(f'{name} {value}' for name, value in protocols.items())}." if protocols else "",
         "Marked results were scored otherwise and are not compared." if table.notes else "",

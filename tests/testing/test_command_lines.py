@@ -170,7 +170,7 @@ def test_sets_of_a_paper_are_scored_in_one_run_and_table(tmp_path, run, capsys):
         run("--testset_dir", root, "--sets", "GOPRO", "hide", "RealBlur_J", "--resume")
     lines = re.findall(r"^(\S+) +(input|restored) +([\d.]+) ", capsys.readouterr().out, re.MULTILINE)
     assert [[*line[:2]] for line in lines] == [[name, row] for name in sets for row in ("input", "restored")]
-    assert [line[2] for line in lines[::2]] == [f"{each['input']['psnr']:.4f}" for each in sets.values()]
+    assert [line[2] for line in lines[::2]] == [f"{next(iter(each['input'].values())):.4f}" for each in sets.values()]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,11 @@ def test_methods_stand_side_by_side_with_the_best_in_bold(run):
     ]  # fmt: skip
     assert latex[0] == ["", r"\multicolumn{2}{c}{GoPro}"]
     assert latex[-1] == ["NAFNet", r"\textbf{33.71}", r"\textbf{0.9000}"]
-    for text in ("GoPro (1,111 images)", "psnr is comparable with MPRNet", "blur\\_dir blur"):
+    for text in (
+        "GoPro (1,111 images; whole images, not aligned)",
+        "psnr is comparable with MPRNet",
+        "blur\\_dir blur",
+    ):
         assert text in caption
     assert "ssim_matlab" not in caption
 
