@@ -58,3 +58,28 @@ def test_a_process_that_waits_in_c_for_one_that_was_killed_ends_with_a_line():
 def test_a_process_that_left_is_not_missed():
     statuses, _, err = run_ranks("-c", STUCK.replace("END", "3"), processes=2)
     assert statuses == [0, 0], err
+
+
+MEANS = """
+import torch
+from utils.runtime.distributed import init_distributed
+
+with init_distributed("cpu") as distributed:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Linear(1, 1, bias=False)).requires_grad_(True)
+    torch.nn.init.constant_(network[0].weight, distributed.rank + 1.0)
+    torch.nn.init.constant_(network[1].weight, 1.0)
+    network[1].weight.requires_grad_(False)
+    mean = distributed.gradient_mean(network)
+    assert torch.equal(network[0].weight, torch.ones(1, 2)), "not the first process's weights"
+    with mean():
+        network(torch.full((1, 2), distributed.rank + 1.0)).sum().backward()
+    assert torch.equal(network[0].weight.grad, torch.full((1, 2), 1.5)), network[0].weight.grad
+    network.zero_grad()
+    network(torch.full((1, 2), distributed.rank + 1.0)).sum().backward()  # the first micro-batches of a step
+    assert torch.equal(network[0].weight.grad, torch.full((1, 2), distributed.rank + 1.0))
+"""
+
+
+def test_weights_are_those_of_the_first_process_and_gradients_are_means():
+    statuses, _, err = run_ranks("-c", MEANS)
+    assert statuses == [0, 0], err
