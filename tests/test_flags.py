@@ -32,6 +32,8 @@ BASES = {
     "tools.export": {"format": "torchscript", "weights": "DATA/D.pth", "check_image": "DATA/pairs/blur/a.png"},
     "tools.halve": {"source": "DATA/D.pth", "target": "half.pth"},
     "tools.profile": {"network": "deblur", "size": "16 16", "width": "2", "no_time": "", "device": "cpu"},
+    "tools.reblurring_term": {"testset_dir": "DATA/pairs", "deblurring_weights": "DATA/D.pth",
+                              "reblurring_weights": "DATA/R.pth", "size": "8", "device": "cpu"},
     "tools.synthesize_blur": {"sharp_dir": "DATA/photos", "out_dir": "out", "device": "cpu"},
     "tools.table": {"results": "DATA/summary.json"},
     "tools.training_history": {"history": "history.csv", "stage": "deblur", "network": "DATA/D.pth",
