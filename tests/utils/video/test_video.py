@@ -88,6 +88,12 @@ def test_sound_alone_and_a_picture_are_no_videos(tmp_path):
             restored(tmp_path, tmp_path / name)
 
 
+def test_pictures_that_are_too_small_for_the_networks_are_named(tmp_path):
+    with pytest.raises(UnreadableError, match=r"small.avi is 16×6 px; the networks need at least 8×8"):
+        restored(tmp_path, clip(tmp_path / "small.avi", size=(16, 6)))
+    assert not (tmp_path / "out" / "small.mp4").exists()
+
+
 @pytest.mark.slow
 def test_the_script_restores_a_video_and_lists_a_broken_one(tmp_path, small_networks):
     pytest.importorskip("av", reason="videos need PyAV")
