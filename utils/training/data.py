@@ -135,9 +135,8 @@ class TrainingData:
         }
         images: Batch = {}
         if "blurry" in moved:
-            has_sharp = moved["has_sharp"]
-            sharp = to_network_range(moved["sharp"]) * has_sharp.view(-1, 1, 1, 1)
-            images = {"blurry": to_network_range(moved["blurry"]), "sharp": sharp, "has_sharp": has_sharp}
+            pairs = {side: to_network_range(moved[side]) for side in ("blurry", "sharp")}
+            images = {**pairs, "has_sharp": moved["has_sharp"]}
         seeds = loaded.get("seed")
         if isinstance(seeds, Tensor):
             blurry, sharp = self._synthesis(to_network_range(moved["photograph"]).contiguous(), seeds)
