@@ -4,10 +4,13 @@ python D_testing.py --testset_dir /data/GOPRO_Large                 # GoPro's te
 python D_testing.py --testset_dir /data/GOPRO_Large --testset_dir /data/HIDE
 python D_testing.py --testset_dir my_photos --save_dir sharp        # no ground truth: restored and saved
 python D_testing.py --testset_dir shaky.jpg --save_dir sharp
+python D_testing.py --save_dir sharp -- *.jpg                       # whatever the names begin with
+python D_testing.py --testset_dir /data --sets GoPro HIDE RealBlur_J
 """
 
 import argparse
 import os
+import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,15 +18,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from datasets import SIDES, parse_source
+from datasets import SIDES, find_named_sets, parse_source
 from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
 from utils.common.arguments import MOST_WORKERS, ArgumentParser, settings_of, whole
-from utils.common.files import check_writable, lock_output_dir
+from utils.common.files import check_writable, exists, lock_output_dir
 from utils.common.signals import Interruption, end_signals_as_exceptions, interruption
 from utils.common.version import __version__
 from utils.images.codecs import UnreadableError
+from utils.images.saving import FORMATS, SaveSettings
 from utils.inference.restorer import Restorer
 from utils.inference.tiling import GRID, parse_tile
 from utils.metrics.scorer import Scorer, metrics_of, parse_metrics
@@ -32,7 +36,7 @@ from utils.report.rows import PAGE
 from utils.runtime.distributed import DistributedContext, init_distributed
 from utils.runtime.precision import PRECISIONS
 from utils.runtime.program_end import user_errors_end_the_program
-from utils.testing.inputs import InputSet, find_inputs, parse_folder
+from utils.testing.inputs import InputSet, find_inputs, parse_folder, parse_suffix
 from utils.testing.outputs import check_outputs, remove_temporary_files
 from utils.testing.presentation import write_page, write_set_figures
 from utils.testing.result_files import SUMMARY, TABLE, PreviousRun, find_previous_run
@@ -40,10 +44,14 @@ from utils.testing.results import Results
 from utils.testing.set_images import SetImages
 from utils.testing.settings import NetworkSettings, RunSettings
 from utils.testing.sources import ResultSource, find_sources
-from utils.testing.summaries import print_comparison, print_published, print_summary
+from utils.testing.summaries import print_published, print_summary, print_table
 from utils.testing.videos import restore_videos
 
-_FOR_NETWORKS = ("weights", "modulation", "deform_op", "precision", "tile", "tile_overlap", "self_ensemble")
+_OF_SAVING = ("output_format", "quality", "suffix", "strip_metadata")
+_FOR_NETWORKS = (
+    *("weights", "modulation", "deform_op", "precision", "tile", "tile_overlap", "self_ensemble"),
+    *_OF_SAVING,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -52,7 +60,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("--testset_dir", nargs="+", action="extend", required=True, metavar="[KIND=]PATH",
-        help="folders of images (layouts: docs/data.md) or videos; images; videos (the flag may be repeated)")
+        help="folders of images (layouts: docs/data.md) or videos; images; videos (the flag may be repeated, and what "
+             "stands after -- at the end are such paths, too)")
+    add("--sets", nargs="+", type=lambda text: text.rstrip("/"), metavar="NAME",
+        help="test sets that lie side by side in --testset_dir, by their names: GoPro, HIDE, RealBlur_J, ... (default: "
+             "--testset_dir is a set itself)")
     add("--from_results", type=parse_folder, metavar="DIR",
         help="score the images in this folder, which any method restored from the test images (default: restore)")
     add("--blur_dir", default="blur",
@@ -85,6 +97,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--self_ensemble", action="store_true",
         help="average the results of the eight flips and rotations of each image: takes eight times as long")
     add("--save_dir", type=parse_folder, default="results", help="folder for restored images and scores")
+    add("--output_format", type=lambda text: "jpeg" if text == "jpg" else text, choices=tuple(FORMATS), default="png",
+        help="format of restored images; scores are those of the restored pixels, before JPEG or WebP")
+    add("--quality", type=whole(1, 100), default=SaveSettings.quality, help="of JPEG and WebP, 1 to 100")
+    add("--suffix", type=parse_suffix, default="", metavar="TEXT",
+        help="what names of restored files get before their ending: --suffix=-sharp makes a-sharp.png of a.jpg "
+             "(default: nothing)")
+    add("--strip_metadata", action="store_true",
+        help="save no EXIF, XMP, IPTC, other texts or pixel density, and of videos no metadata; what says which "
+             "colours are meant stays")
     add("--resume", action="store_true", help="continue the run whose results are in --save_dir")
     add("--overwrite", action="store_true", help="replace existing results in --save_dir")
     add("--limit", type=whole(1), help="maximum number of images of each set, the first ones (default: no limit)")
@@ -97,12 +118,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="ASPDC blocks, 0 to 5, whose attention maps and offsets the figures show")
     # fmt: on
     absent = object()
-    args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(_FOR_NETWORKS, absent)))
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--" in words:
+        words, paths = words[: words.index("--")], words[words.index("--") + 1 :]
+        if paths and words[-1:] == ["--testset_dir"]:
+            words.pop()
+        words += [f"--testset_dir={path}" for path in paths]
+    elif files := [word for word in words if word[:1] == "-" and exists(Path(word))]:
+        parser.error(f"{files[0]} is a file: paths that begin with a dash stand at the end, after --")
+    args = parser.parse_args(words, argparse.Namespace(**dict.fromkeys(_FOR_NETWORKS, absent)))
     given = [name for name in _FOR_NETWORKS if getattr(args, name) is not absent]
     for name in set(_FOR_NETWORKS) - set(given):
         setattr(args, name, parser.get_default(name))
     if args.from_results and given:
         parser.error(f"--from_results scores existing images, without a network: omit --{', --'.join(given)}")
+    if args.output_format == "png" and "quality" in given:
+        parser.error("--quality is of JPEG and WebP, PNG loses nothing: omit it, or give --output_format jpeg or webp")
+    if args.output_format != "png" and args.figures:
+        parser.error(f"--figures shows the saved images: omit it, or --output_format {args.output_format}")
+    if args.sets and len(args.testset_dir) > 1:
+        parser.error(f"--sets are found in one --testset_dir, not in {len(args.testset_dir)}: give one folder")
     if args.resume and args.overwrite:
         parser.error("--resume continues an earlier run, --overwrite replaces its results: give one of the two")
     if args.tile_overlap not in range(0, 4097, GRID):
@@ -135,7 +170,7 @@ def restore_set(
     Raises:
         UserError: something cannot be written, or there is not enough memory for the network.
     """
-    name, images = source.set_name(inputs), SetImages(inputs, source, scorer, results)
+    name, images = source.set_name(inputs), SetImages(inputs, source, scorer, results, run.saving)
     share = results.share(name, inputs.images.names[: inputs.count])
     bar = tqdm(total=len(share), desc=name, unit="image", dynamic_ncols=True, disable=not distributed.is_main)
     with results.set_written(name, inputs) as problems, images.pipeline(run.num_workers) as pipeline, bar:
@@ -166,7 +201,11 @@ def restore_set(
 
 def main(args: argparse.Namespace) -> None:
     """Find the images and check all inputs, then restore and score; torchrun calls this once per GPU."""
-    run = settings_of(RunSettings, vars(args))
+    saving = settings_of(SaveSettings, vars(args))
+    run = settings_of(RunSettings, {**vars(args), "saving": saving})
+    given = args.testset_dir
+    if args.sets:
+        given = [str(path) for path in find_named_sets(Path(given[0]).expanduser(), args.sets)]
     with init_distributed(args.device, "--resume") as distributed, ExitStack() as until_the_end:
         if distributed.device.type == "cuda":
             torch.set_num_threads(1)  # more would compete with the threads that read and write images
@@ -179,15 +218,18 @@ def main(args: argparse.Namespace) -> None:
         for source in sources:
             if isinstance(source.restorer, Restorer):
                 until_the_end.enter_context(source.restorer).compile_kernels(distributed)
-        inputs, videos = find_inputs(args.testset_dir, (args.blur_dir, args.sharp_dir), args.save_dir, args.limit)
+        sides = (args.blur_dir, args.sharp_dir)
+        inputs, videos = find_inputs(given, sides, args.save_dir, args.limit, args.sets or (), saving)
         kinds = [each.images.kind for each in inputs] or [""]  # of videos none
         # Rows are identified by the names of sets and images, which other folders may share.
         read = {
-            "testset_dir": [str(parse_source(text)[1].resolve()) for text in args.testset_dir],
+            "testset_dir": [str(parse_source(text)[1].resolve()) for text in given],
             "blur_dir": args.blur_dir,
             "sharp_dir": None if args.sharp_dir == SIDES[1] else args.sharp_dir,  # None in earlier versions
             "metrics": list(dict.fromkeys(name for kind in kinds for name in metrics_of(args.metrics, kind))),
             "crop_border": args.crop_border or None,
+            **({"set_names": args.sets} if args.sets else {}),
+            **saving.record(),
         }
         results = Results(args.save_dir, {"version": __version__, **settings, **read}, distributed)
         previous.check_same_settings(results.settings)
@@ -211,8 +253,8 @@ def main(args: argparse.Namespace) -> None:
                 if distributed.is_main:
                     restore_videos(source, videos, run, results, stop)
 
+        print_table({each.name: {s.label: results.sets.get(s.set_name(each), {}) for s in sources} for each in inputs})
         for each in inputs:
-            print_comparison(each.name, {s.name: results.sets.get(s.set_name(each), {}) for s in sources})
             if each.images.paired and not args.crop_border:
                 print_published(each.images.kind)
             if distributed.is_main and args.figures:

@@ -8,6 +8,7 @@ from datasets.discovery.kinds import KINDS
 from datasets.discovery.layout_table import SIDES, SPLITS, Sides
 from datasets.discovery.layouts import ImageSet, find_images, parse_source, pictures, scan_dataset
 from datasets.discovery.listing import DatasetError, list_files
+from datasets.discovery.named_sets import find_named_sets
 from datasets.discovery.pixel_checks import quick_check
 from datasets.frame_cache import FrameCache
 from datasets.synthesis.blur import BlurSettings, BlurSynthesis
@@ -23,6 +24,7 @@ __all__ = [
     "ImageSet",
     "Sides",
     "find_images",
+    "find_named_sets",
     "list_files",
     "parse_source",
     "pictures",

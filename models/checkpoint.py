@@ -178,6 +178,8 @@ def load_file(path: Path) -> Any:
         raise CheckpointError(f"{path} is a folder, expected a checkpoint file such as {STAGE_FILES['finetune']}")
     if not path.exists():
         raise CheckpointError(_missing(path))
+    if not path.is_file():  # a device may never end
+        raise CheckpointError(f"{path} is a device or a pipe, expected a checkpoint file")
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     try:

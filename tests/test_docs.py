@@ -27,7 +27,10 @@ MAKE = {line.partition(":")[0] for line in (ROOT / "Makefile").read_text().split
 
 
 # Their commands are run; those of other pages say how a figure was measured, some of them at an earlier commit.
-GUIDES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("testing", "training", "data", "metrics"))]
+GUIDES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("testing", "reuse", "training", "data", "metrics")),
+]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md")),
          *(ROOT / folder / "README.md" for folder in ("final_model", "models/ops", "samples"))]  # fmt: skip
 TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if "def parse_args" in path.read_text())
@@ -105,7 +108,7 @@ def data(tmp_path, monkeypatch, short_networks, small_networks):
 
 def run(words, data, monkeypatch):
     """Run a command in this process; training ends with a signal after its first step."""
-    words = [re.sub(r"(^|=|\*)/data/", rf"\1{data}/", word) for word in words if word != "..."]
+    words = [re.sub(r"(^|=|\*)/data(?=/|$)", rf"\1{data}", word) for word in words if word != "..."]
     if words[0] == "make":
         assert words[1] in MAKE
     elif words[0] == "pip":

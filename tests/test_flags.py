@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from models import DeblurringNet, ReblurringNet
 from tests.support.commands import COMMANDS, parser_of, run_command
-from tests.support.samples import SAMPLE, load, save
+from tests.support.samples import ROOT, SAMPLE, load, save
 from utils.training.network_files import save_network
 
 DERANDOMIZED = settings(
@@ -32,6 +33,7 @@ BASES = {
     "tools.halve": {"source": "DATA/D.pth", "target": "half.pth"},
     "tools.profile": {"network": "deblur", "size": "16 16", "width": "2", "no_time": "", "device": "cpu"},
     "tools.synthesize_blur": {"sharp_dir": "DATA/photos", "out_dir": "out", "device": "cpu"},
+    "tools.table": {"results": "DATA/summary.json"},
     "tools.training_history": {"history": "history.csv", "stage": "deblur", "network": "DATA/D.pth",
                                "valset_dir": "DATA/pairs", "device": "cpu"},
 }  # fmt: skip
@@ -59,6 +61,7 @@ def data(tmp_path_factory) -> Path:
         for i, name in enumerate(("a.png", "b.png")):
             save(folder / "pairs" / side / name, picture[100:116, 60 * i : 60 * i + 24])
     save(folder / "photos" / "a.png", picture[:80, :96])
+    shutil.copy(ROOT / "tests" / "data" / "94a4be1" / "restored" / "whole" / "summary.json", folder)
     torch.manual_seed(0)
     save_network(folder / "D.pth", DeblurringNet(2), "deblur", 1)
     save_network(folder / "R.pth", ReblurringNet(2), "reblur", 1)

@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,6 +109,8 @@ def test_missing_file(tmp_path, name, message):
 def test_folder(tmp_path):
     with pytest.raises(CheckpointError, match="is a folder, expected a checkpoint file such as DeblurringNet_FT.pth"):
         load_deblurring_net(tmp_path)
+    with pytest.raises(CheckpointError, match="/dev/zero is a device or a pipe, expected a checkpoint file"):
+        load_deblurring_net(Path("/dev/zero"))
 
 
 def test_wrong_network(tmp_path):

@@ -45,7 +45,8 @@ class Script:
             pipes = [f"{folder}/out", f"{folder}/err" if stderr else f"{folder}/out"]
             for pipe in dict.fromkeys(pipes):
                 os.mkfifo(pipe)
-            self._process = _SERVER.Process(target=_run, args=(command, pipes, {**os.environ, **(environment or {})}, ROOT))
+            variables = {**os.environ, **(environment or {})}
+            self._process = _SERVER.Process(target=_run, args=(command, pipes, variables, ROOT))
             self._process.start()
             opened = [open(pipe, encoding="utf-8", errors="surrogateescape") for pipe in dict.fromkeys(pipes)]  # noqa: SIM115, PTH123
         self.stdout, self.stderr = (*opened, None)[:2]

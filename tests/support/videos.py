@@ -48,10 +48,10 @@ def same(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32) / 255
 
 
-def restored(tmp_path: Path, source: Path, restorer=same) -> tuple[Path, dict, list[str]]:
+def restored(tmp_path: Path, source: Path, restorer=same, strip_metadata: bool = False) -> tuple[Path, dict, list[str]]:
     """Return the restored file, its summary, and the notes in it."""
     output = tmp_path / "out" / output_name(source)
-    summary = restore_video(restorer, source, output, tmp_path / "stills" / "video")
+    summary = restore_video(restorer, source, output, tmp_path / "stills" / "video", strip_metadata)
     return output, summary, summary["notes"]
 
 

@@ -231,6 +231,7 @@ def test_a_start_that_fails_leaves_no_empty_folders(tmp_path):
         ("--patch_size", "1" + "0" * 20, "should be at most 4096"),
         ("--save_every", "1.5steps", "of epochs and steps a whole one, got '1.5steps'"),
         ("--output_dir", "a\nb", "without line breaks and other control characters, got 'a\\nb'"),
+        ("--output_dir", "", "an argument is empty, perhaps by a shell variable that is not set"),
         ("--seed", "-1", "should be from 0 to 4294967295"),
         ("--num_workers", "-1", "should be at least 0"),
         ("--keep", "two", "should be a whole number, got 'two'"),

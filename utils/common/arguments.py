@@ -31,7 +31,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser of a command line in which no argument has line breaks or other control characters.
+    """A parser of a command line in which no argument is empty, or has line breaks or other control characters.
 
     Args:
         description: of the command, with its line breaks.
@@ -45,8 +45,11 @@ class ArgumentParser(argparse.ArgumentParser):
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Refuse control characters, and values for which Python 3.11 gives empty lists, then parse."""
-        for text in sys.argv[1:] if args is None else args:
+        """Refuse values that are empty, have control characters, or give empty lists in Python 3.11; then parse."""
+        args = sys.argv[1:] if args is None else args
+        for before, text in zip(("", *args), args, strict=False):
+            if not text or (text.startswith("--") and text.endswith("=")):  # as a path it would be the working folder
+                self.error(f"{text[:-1] or before}: an argument is empty, perhaps by a shell variable that is not set")
             if text.startswith("-") and text.endswith("=--"):
                 self.error(f"{text[:-3]}: expected a value, got '--'")
             if _CONTROL.search(text):

@@ -12,18 +12,19 @@ from PIL import ExifTags, Image
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = len(PNG_SIGNATURE) + 25  # of the IHDR chunk, which always comes first
 _HEAD, _END = struct.Struct(">I4s"), struct.Struct(">I")  # length and kind before, checksum behind a chunk's data
-_EXIF_PREFIX, _XMP_KEY, _IPTC_KEY = b"Exif\x00\x00", b"XML:com.adobe.xmp", b"Raw profile type iptc"
+EXIF_PREFIX, XMP_KEY, IPTC_KEY = b"Exif\x00\x00", b"XML:com.adobe.xmp", b"Raw profile type iptc"
 # Chunks of a PNG that stay as they are: the kinds of colour and light, the density, texts.
-_KEPT = (b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"tEXt", b"zTXt", b"iTXt")
+_OF_COLOURS = (b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI")
+_KEPT = (*_OF_COLOURS, b"pHYs", b"tEXt", b"zTXt", b"iTXt")
 _EXIF_AS_TEXT = (b"Raw profile type exif", b"Raw profile type APP1")
 _EXIF_KEYS = {"exif", "Raw profile type exif"}  # where Pillow finds it before it has decoded a PNG
-_IPTC_RESOURCE = 0x0404  # of Photoshop's
+IPTC_RESOURCE = 0x0404  # of Photoshop's
 _RESOURCE_IN_TIFF = re.compile(rb"8BIM\x04\x04\0\0(....)", re.DOTALL)  # its number, no name, its length
 _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP, _TIFF_PROFILE = 700, 33723, 34377, 34675
 _PER_CM = 3  # TIFF's ResolutionUnit
 # What of a TIFF's tags is about the picture; the others are about how the file stores it.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
-_METRES_PER_INCH = 0.0254
+METRES_PER_INCH = 0.0254
 _SRGB, _UNSPECIFIED = (1, 13), 2  # colour primaries and transfer function (ITU-T H.273)
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions
 
@@ -46,6 +47,10 @@ class Metadata(NamedTuple):
     def of(self, kind: bytes) -> bytes | None:
         """Return the data of the first chunk of a kind."""
         return next((data for each, data in self.chunks if each == kind), None)
+
+    def of_colours(self) -> "Metadata":
+        """Return what says which colours the pixels mean, without the rest."""
+        return self._replace(chunks=tuple(chunk for chunk in self.chunks if chunk[0] in _OF_COLOURS))
 
 
 NOTHING = Metadata()
@@ -171,7 +176,7 @@ def _exif(image: Image.Image, notes: list[str]) -> bytes | None:
         if image.format == "TIFF":
             for tag in set(exif) - set(_DESCRIPTIVE):
                 del exif[tag]
-        return exif.tobytes().removeprefix(_EXIF_PREFIX) if len(exif) else None
+        return exif.tobytes().removeprefix(EXIF_PREFIX) if len(exif) else None
     except Exception as error:
         notes.append(f"its EXIF data is damaged and was dropped ({error})")
         return None
@@ -181,16 +186,16 @@ def _texts(image: Image.Image, content: bytes) -> Iterator[Chunk]:
     """Yield the XMP and IPTC of an image that is no PNG."""
     if xmp := image.info.get("xmp"):
         xmp = xmp.encode() if isinstance(xmp, str) else xmp
-        yield _upright_text((b"iTXt", _XMP_KEY + bytes(5) + xmp))
+        yield _upright_text((b"iTXt", XMP_KEY + bytes(5) + xmp))
     if iptc := _iptc(image, content):
         lines = re.sub(r"(.{72})", r"\1\n", iptc.hex())
-        yield b"zTXt", _IPTC_KEY + b"\0\0" + zlib.compress(f"\niptc\n{len(iptc):8}\n{lines}\n".encode())
+        yield b"zTXt", IPTC_KEY + b"\0\0" + zlib.compress(f"\niptc\n{len(iptc):8}\n{lines}\n".encode())
 
 
 def _iptc(image: Image.Image, content: bytes) -> bytes | None:
     """Return the IPTC data of a JPEG, or of a TIFF: in a tag of its own, of any type, or among Photoshop's."""
     if image.format != "TIFF":
-        return image.info.get("photoshop", {}).get(_IPTC_RESOURCE)
+        return image.info.get("photoshop", {}).get(IPTC_RESOURCE)
     import tifffile  # only few pictures need it; Pillow reads the tag wrongly where it is of numbers, as is usual
 
     with tifffile.TiffFile(io.BytesIO(content)) as tiff:
@@ -209,7 +214,7 @@ def _upright_text(chunk: Chunk) -> Chunk:
 
 def _density(image: Image.Image) -> Iterator[Chunk]:
     try:
-        across, down = (round(float(value) / _METRES_PER_INCH) for value in image.info.get("dpi", (0, 0)))
+        across, down = (round(float(value) / METRES_PER_INCH) for value in image.info.get("dpi", (0, 0)))
     except (TypeError, ValueError, OverflowError):
         return
     if 0 < across < 2**31 and 0 < down < 2**31:

@@ -10,6 +10,7 @@ from utils.images.codecs import decode, encode_png, open_image, peek
 from utils.images.conversion import to_uint8, to_uint16
 from utils.images.decoding import read_tiff_header
 from utils.images.metadata import NOTHING, Metadata, read_metadata, with_chunks
+from utils.images.saving import PNG, SaveSettings, encode_lossy
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,35 @@ def read_picture(path: Path) -> Picture:
         return Picture(pixels, alpha, grey, metadata, frames)
 
 
-def write_picture(path: Path, restored: np.ndarray, like: Picture) -> None:
-    """Write a restored picture as PNG with the depth, transparency and metadata of the one it was made from.
+def write_picture(path: Path, restored: np.ndarray, like: Picture, settings: SaveSettings = PNG) -> tuple[str, ...]:
+    """Write a restored picture with the depth, transparency and metadata of the one it was made from.
 
     Args:
-        path: ends in .png.
+        path: ends as files of the format do.
         restored: H×W×3 float32 in [0, 1].
         like: what it was made from.
+        settings: the format, and whether metadata is written; of colours it is in any case.
+
+    Returns:
+        what the format does not hold, a note for the user, or nothing.
 
     Raises:
         UserError: it cannot be written.
     """
-    values = to_uint16(restored) if like.pixels.dtype == np.uint16 else to_uint8(restored)
+    png, deep = settings.output_format == "png", like.pixels.dtype == np.uint16
+    values = to_uint16(restored) if png and deep else to_uint8(restored)
     if like.grey:
         values = np.rint(values.mean(axis=2, keepdims=True)).astype(values.dtype)
     if like.alpha is not None:
-        values = np.concatenate([values, like.alpha[..., None]], axis=2)
+        alpha = (like.alpha >> 8).astype(np.uint8) if deep and not png else like.alpha
+        values = np.concatenate([values, alpha[..., None]], axis=2)
+    metadata = like.metadata.of_colours() if settings.strip_metadata else like.metadata
+    lost: list[str] = []
+    if png:
+        content = with_chunks(encode_png(values), metadata)
+    else:
+        content, lost = encode_lossy(values, metadata, settings)
+        lost = ["8 of its 16 bits per channel"] * deep + lost
     with atomic_write(path) as temporary:
-        temporary.write_bytes(with_chunks(encode_png(values), like.metadata))
+        temporary.write_bytes(content)
+    return (f"saved as {settings.format.name} without {', '.join(lost)}",) if lost else ()

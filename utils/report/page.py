@@ -186,10 +186,15 @@ def _columns(rows: Iterable[Row]) -> list[dict[str, Any]]:
         if isinstance(value, str):
             columns.append({"name": name, "text": True})
         elif not (name.startswith("input_") and name.removeprefix("input_") in examples):
-            (digits, unit), known = _FORMS.get(name.split("_")[0], _OTHER_FORM), KNOWN.get(name)
+            (digits, unit), known = form_of(name), KNOWN.get(name)
             better = known and ("lower" if known.lower_is_better else "higher")
             columns.append({"name": name, "better": better, "digits": digits, "unit": unit})
     return columns
+
+
+def form_of(metric: str) -> tuple[int, str]:
+    """Return how many digits after the point a metric is shown with, and its unit."""
+    return _FORMS.get(metric.split("_")[0], _OTHER_FORM)
 
 
 def _plain(value: Any) -> Any:

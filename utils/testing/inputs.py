@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from datasets.discovery.header_checks import combine_problems
 from datasets.discovery.listing import images_among
 from datasets.discovery.pair_list import is_list
 from utils.common.errors import UserError, some
+from utils.images.saving import PNG, SaveSettings
 from utils.video import is_video, output_name
 
 
@@ -23,19 +25,21 @@ class InputSet:
         name: what results call it.
         folder: of its restored images in the folder of all results.
         count: how many are restored, the first ones.
+        ending: of the restored images' names.
     """
 
     images: ImageSet
     name: str
     folder: Path
     count: int
+    ending: str = ".png"
 
     @property
     def outputs(self) -> list[Path]:
         """The restored images in the folder of all results: a.jpg becomes a.png, or a.jpg.png if there is another a."""
-        names = [f"{Path(name).with_suffix('')}.png" for name in self.images.names]
+        names = [f"{Path(name).with_suffix('')}{self.ending}" for name in self.images.names]
         if len(set(names)) < len(names):
-            names = [f"{name}.png" for name in self.images.names]
+            names = [f"{name}{self.ending}" for name in self.images.names]
         return [self.folder / name for name in names[: self.count]]
 
     @property
@@ -45,11 +49,24 @@ class InputSet:
 
 
 def find_inputs(
-    sources: Sequence[str], sides: Sides, save_dir: Path, limit: int | None
+    sources: Sequence[str],
+    sides: Sides,
+    save_dir: Path,
+    limit: int | None,
+    set_names: Sequence[str] = (),
+    saving: SaveSettings = PNG,
 ) -> tuple[list[InputSet], dict[Path, Path]]:
     """Return the image sets and pictures that --testset_dir names, and the videos with their output paths.
 
     Files of photographs are not opened yet.
+
+    Args:
+        sources: the texts that --testset_dir was given.
+        sides: names of the folders of blurry and of sharp images.
+        save_dir: the folder of all results.
+        limit: how many images of each set are restored at most.
+        set_names: what the results call each source; none for the names of the folders.
+        saving: what the names of restored files end in.
 
     Raises:
         UserError: a folder without images; a set with problems, all of them in one message; or two videos that would be
@@ -59,14 +76,14 @@ def find_inputs(
     image_sets = _find_sets(sources, sides)
     single = any(image_set.single_files for image_set in image_sets)
     taken = {save_dir.name} if single else set()  # results of single files have the name of `save_dir`
-    for image_set in image_sets:
+    for i, image_set in enumerate(image_sets):
         name, folder = save_dir.name, Path()  # of single files
         if not image_set.single_files:
-            root = image_set.root.resolve()
-            name = _free_name(root.with_suffix("") if is_list(root) else root, taken)
+            name = _free_name(set_names[i] if set_names else _name_of(image_set.root.resolve()), taken)
             taken, folder = {*taken, name}, Path(name)
-        found.append(InputSet(image_set, name, folder, min(len(image_set), limit or len(image_set))))
-    return found, _find_videos(sources, found)
+        count = min(len(image_set), limit or len(image_set))
+        found.append(InputSet(image_set, name, folder, count, saving.ending))
+    return found, _find_videos(sources, found, saving.suffix)
 
 
 def _find_sets(sources: Sequence[str], sides: Sides) -> list[ImageSet]:
@@ -117,10 +134,10 @@ def _videos_in(image_set: ImageSet) -> list[Path]:
     return [file for file in list_files(image_set.root, unreadable_dirs={}) if is_video(file)] if own else []
 
 
-def _find_videos(sources: Sequence[str], inputs: Sequence[InputSet]) -> dict[Path, Path]:
+def _find_videos(sources: Sequence[str], inputs: Sequence[InputSet], suffix: str) -> dict[Path, Path]:
     """Return the videos that are given or lie among photographs, each with its output path."""
     given = [path for _, path in map(parse_source, sources) if path.is_file() and is_video(path)]
-    found = {path: Path(output_name(path)) for path in given}
+    found = {path: Path(output_name(path, suffix)) for path in given}
     for name in dict.fromkeys(found.values()):
         if len(alike := [str(path) for path in found if found[path] == name]) > 1:
             raise UserError(
@@ -128,9 +145,9 @@ def _find_videos(sources: Sequence[str], inputs: Sequence[InputSet]) -> dict[Pat
             )
     for each in inputs:
         inside = _videos_in(each.images)
-        names = [file.parent / output_name(file) for file in inside]
+        names = [file.parent / output_name(file, suffix) for file in inside]
         if len(set(names)) < len(names):  # as pictures are then named
-            names = [file.parent / f"{file.name}{name.suffix}" for file, name in zip(inside, names, strict=True)]
+            names = [f.parent / f"{f.name}{suffix}{name.suffix}" for f, name in zip(inside, names, strict=True)]
         for file, name in zip(inside, names, strict=True):
             found.setdefault(each.images.root / file, each.folder / name)
     return found
@@ -148,8 +165,25 @@ def parse_folder(text: str) -> Path:
     return path.resolve() if path.name in ("", "..") else path
 
 
-def _free_name(root: Path, taken: set[str]) -> str:
+def parse_suffix(text: str) -> str:
+    """Return an addition to the names of files.
+
+    Raises:
+        argparse.ArgumentTypeError: a path.
+    """
+    if os.sep in text or "/" in text:
+        raise argparse.ArgumentTypeError(f"expected a part of a file's name, without folders, got {text!r}")
+    return text
+
+
+def _name_of(root: Path) -> str:
+    """Return a name for the results of a folder's set, or of a list's."""
+    if is_list(root):
+        return root.stem
+    return f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
+
+
+def _free_name(name: str, taken: set[str]) -> str:
     """Return a unique name for a set's results."""
-    name = f"{root.parent.name}_{root.name}" if root.name in SPLITS else root.name
     numbered = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
     return next(each for each in numbered if each not in taken)

@@ -1,9 +1,10 @@
 """The files that a test run writes, and which of them may be overwritten."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from utils.common.errors import UserError
+from utils.common.errors import UserError, some
 from utils.common.files import exists, remove_stale
 from utils.report.figure_files import figure_files
 from utils.report.page import FILES
@@ -82,7 +83,10 @@ def _check_restored(
                 raise UserError(f"{folder} would lie inside {root}, which is read from; give a --save_dir elsewhere")
     existing: list[Path] = []
     outputs = [path for each in inputs for path in source.outputs(each)]
-    for output in (*outputs, *(source.folder / name for name in videos.values())):
+    outputs += [source.folder / name for name in videos.values()]
+    if twice := [str(path) for path, count in Counter(outputs).items() if count > 1]:
+        raise UserError(f"{some(twice)} would be written twice, from two inputs; restore them with a --save_dir each")
+    for output in outputs:
         if output.resolve() in read:
             raise UserError(f"{output} is one of the files to restore; give a --save_dir elsewhere")
         if not exists(output):

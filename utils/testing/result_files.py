@@ -21,7 +21,7 @@ _WHOLE = ("height", "width", "crop_border")
 _NO_SETTINGS = ("comparable_with", "sets", "problems")  # of summary.json
 _OF_ROWS = ("testset_dir", "blur_dir", "sharp_dir", "metrics", "crop_border")  # what videos do not depend on
 _SAME_BY_DIGEST = "weights"  # a path: what the file holds is compared
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_ENDS = {".png": b"\0\0\0\0IEND\xaeB`\x82", ".jpg": b"\xff\xd9"}
 _DIGITS = 12  # of a SHA-256 in messages
 
 
@@ -34,13 +34,15 @@ def name_in(folder: Path, path: Path) -> str:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a result is there, and, where it is a PNG, to its end: disks fill, copies break off."""
+    """Return whether a result is there, and, where it is a picture, to its end: disks fill, copies break off."""
     try:
         with path.open("rb") as file:
-            if path.suffix.lower() != ".png":
-                return True
-            file.seek(max(0, path.stat().st_size - len(_PNG_END)))
-            return file.read() == _PNG_END
+            suffix, size = path.suffix.lower(), path.stat().st_size
+            if suffix == ".webp":
+                return int.from_bytes(file.read(8)[4:], "little") + 8 == size
+            end = _ENDS.get(suffix, b"")
+            file.seek(max(0, size - len(end)))
+            return file.read() == end
     except OSError:
         return False
 

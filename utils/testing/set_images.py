@@ -13,9 +13,9 @@ from utils.common.errors import UserError
 from utils.common.files import name_too_long
 from utils.common.memory import free_memory, out_of_memory
 from utils.common.pipeline import Pipeline
-from utils.images.codecs import UnreadableError, inspect_image, write_png
-from utils.images.conversion import to_uint8
+from utils.images.codecs import UnreadableError, inspect_image
 from utils.images.photographs import write_picture
+from utils.images.saving import SaveSettings
 from utils.inference.evaluation import Decoded, decode, score_both
 from utils.inference.restorer import Restorer
 from utils.metrics.scorer import Scorer
@@ -66,11 +66,15 @@ class SetImages:
         source: what makes the restored images.
         scorer: of an image and its reference, or of an image without one.
         results: record each file before it is written, and notes on images.
+        saving: how restored images are saved.
     """
 
-    def __init__(self, inputs: InputSet, source: ResultSource, scorer: Scorer, results: Results) -> None:
+    def __init__(
+        self, inputs: InputSet, source: ResultSource, scorer: Scorer, results: Results, saving: SaveSettings
+    ) -> None:
         self._inputs, self._images, self._source = inputs, inputs.images, source
-        self._outputs, self._scorer, self._results = source.outputs(inputs), scorer.of(inputs.images.kind), results
+        self._outputs, self._scorer = source.outputs(inputs), scorer.of(inputs.images.kind)
+        self._results, self._saving = results, saving
         self._gpu = scorer.gpu  # one thread at a time computes there
         self._before = Restored(list)
 
@@ -107,6 +111,7 @@ class SetImages:
         try:
             saved = None if self._source.saves else read_result(output)
             pair = decode(self._images, index)
+            self._saving.check_size(path, pair.blurry.pixels)
         except UnreadableError as error:
             return error
         except MemoryError:
@@ -171,10 +176,8 @@ class SetImages:
             before, after = score_both(self._scorer, image.pair, restored, str(path))
             if self._source.saves:
                 self._results.begin(output)
-                if image.pair.sharp is None:
-                    write_picture(output, restored, blurry)
-                else:
-                    write_png(output, to_uint8(restored))
+                for note in write_picture(output, restored, blurry, self._saving):
+                    self._results.note(f"{path}: {note}")
         except UnreadableError as error:
             return error
         except UserError as error:

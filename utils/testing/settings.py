@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from utils.images.saving import PNG, SaveSettings
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -23,7 +25,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where results go, which images are restored, and what may be written over."""
+    """Where results go and how, which images are restored, and what may be written over."""
 
     save_dir: Path
     resume: bool = False
@@ -33,3 +35,4 @@ class RunSettings:
     figures: int = 0
     figure_blocks: Sequence[int] = ()
     precision: str = "fp32"
+    saving: SaveSettings = PNG

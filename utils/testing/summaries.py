@@ -1,6 +1,6 @@
 """What a set's scores come to: its means for summary.json, and the tables that are printed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
@@ -80,19 +80,29 @@ def print_published(kind: str) -> None:
         print(f"  {row['method']:26} {scores:18} {row['protocol']}")
 
 
-def print_comparison(name: str, summaries: dict[str, dict[str, Any]]) -> None:
-    """Print a set's means for each network, below those of the input.
+def print_table(sets: Mapping[str, Mapping[str, dict[str, Any]]]) -> None:
+    """Print the means of all sets in one table, those of the input first, where there are two results to compare.
 
     Args:
-        name: of the set.
-        summaries: of the set, by network.
+        sets: by their names, the summaries by what restored the set.
     """
-    scored = {network: summary for network, summary in summaries.items() if "output" in summary}
-    if len(scored) < 2:
+    rows: list[tuple[str, str, dict[str, float | None]]] = []
+    for name, summaries in sets.items():
+        scored = {label: summary for label, summary in summaries.items() if "output" in summary}
+        rows += [(name, "input", summary["input"]) for summary in list(scored.values())[:1]]
+        rows += [(name, label, summary["output"]) for label, summary in scored.items()]
+    if sum(label != "input" for _, label, _ in rows) < 2:
         return
-    columns = next(iter(scored.values()))["output"]
-    rows = {"input": next(iter(scored.values()))["input"], **{key: each["output"] for key, each in scored.items()}}
-    width = max(map(len, rows))
-    print(f"\n{name}\n{'':{width}}" + "".join(f"{column:>15}" for column in columns))
-    for label, values in rows.items():
-        print(f"{label:{width}}" + "".join(f"{values[column]:15.4f}" for column in columns))
+    columns = list(dict.fromkeys(metric for *_, values in rows for metric in values))
+    first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
+    print(f"\n{'':{first + second + 2}}" + "".join(f"{column:>15}" for column in columns))
+    for name, label, values in rows:
+        print(f"{name:{first}}  {label:{second}}" + "".join(f"{_shown(values, column):>15}" for column in columns))
+
+
+def _shown(values: Mapping[str, float | None], metric: str) -> str:
+    """Return a mean as text: an infinite one is None in results that were continued."""
+    if metric not in values:
+        return ""
+    value = values[metric]
+    return "inf" if value is None else f"{value:.4f}"

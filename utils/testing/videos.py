@@ -60,7 +60,7 @@ def restore_videos(
             results.begin(output)
             stills = f"{FILES}/video-{hashlib.sha256(os.fsencode(name)).hexdigest()[:20]}"
             try:
-                summary = restore_video(restore, path, output, results.folder / stills)
+                summary = restore_video(restore, path, output, results.folder / stills, settings.saving.strip_metadata)
             except UserError as error:
                 problem = str(error) if str(path) in str(error) else f"{path}: {error}"
                 results.problems.append(problem)
@@ -74,7 +74,7 @@ def restore_videos(
 
 
 def restore_video(
-    restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: Path, stills: Path
+    restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: Path, stills: Path, strip_metadata: bool = False
 ) -> dict[str, Any]:
     """Restore a video's frames one after the other, while others are decoded and encoded; a complete file or none.
 
@@ -83,6 +83,7 @@ def restore_video(
         path: the video.
         output: where the restored one goes, see `output_name`.
         stills: what the paths of a frame before and after begin with, which are written for the page.
+        strip_metadata: keep no metadata but the languages of tracks, and no tracks of data.
 
     Returns:
         its height and width in px, frames, frames a second, notes on what it lacks, and problems of the source.
@@ -95,12 +96,14 @@ def restore_video(
     from av.error import FFmpegError  # not before: it is optional
 
     try:
-        return _restore(restorer, path, output, stills)
+        return _restore(restorer, path, output, stills, strip_metadata)
     except FFmpegError as error:  # one of the disk is none any more
         raise UnreadableError(f"{path} cannot be restored ({error.strerror}); replace or remove it") from error
 
 
-def _restore(restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: Path, stills: Path) -> dict[str, Any]:
+def _restore(
+    restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: Path, stills: Path, strip_metadata: bool
+) -> dict[str, Any]:
     from utils.video.reader import VideoFile  # these need PyAV
     from utils.video.writer import video_writer
 
@@ -108,7 +111,7 @@ def _restore(restorer: Callable[[np.ndarray], np.ndarray], path: Path, output: P
     notes, damaged = [f"{path}: {line}" for line in _losses(video)], []
     with (
         atomic_write(output) as temporary,
-        video_writer(temporary, video, notes.append, damaged.append) as add,
+        video_writer(temporary, video, notes.append, damaged.append, strip_metadata) as add,
         Pipeline(1, lambda _: 1, _FRAMES) as pipeline,
         tqdm(desc=path.name, total=video.count or None, unit="frame", dynamic_ncols=True) as bar,
     ):

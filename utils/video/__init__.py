@@ -17,9 +17,14 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def output_name(path: Path) -> str:
-    """Return the restored video's name: that of the source, in its container where that takes H.264, else in .mkv."""
-    return f"{path.stem}{path.suffix.lower() if path.suffix.lower() in CONTAINERS else '.mkv'}"
+def output_name(path: Path, suffix: str = "") -> str:
+    """Return the restored video's name: that of the source, in its container where that takes H.264, else in .mkv.
+
+    Args:
+        path: of the source.
+        suffix: what its name gets before the ending.
+    """
+    return f"{path.stem}{suffix}{path.suffix.lower() if path.suffix.lower() in CONTAINERS else '.mkv'}"
 
 
 def check_pyav(path: Path) -> None:

@@ -21,6 +21,7 @@ _X264 = {"crf": "14", "a53cc": "0"}  # no loss that is seen; not the captions of
 _AAC_BITS = 160_000  # a second and channel: as much as is of use
 _OF_THE_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder")  # metadata of the source alone
 _OF_A_TRACK = ("language", "title", "handler_name")  # of the pictures' metadata; the others count their bytes
+_OF_DATA = ("data", "attachment")  # kinds of tracks: a camera's places and movements, pictures of covers
 _TRIED = 8  # packets of a track
 
 
@@ -31,12 +32,12 @@ class _Track:
         self._target, self._stream, self._anew, self.bad = target, stream, codec is not None, 0
         self._shift = round(shift / stream.time_base)
         if codec is None:
-            self._out = target.add_stream_from_template(stream)
+            self.out = target.add_stream_from_template(stream)
         else:
-            self._out = target.add_stream(codec, rate=stream.rate, layout=stream.layout.name)
-            self._out.bit_rate = _AAC_BITS * stream.layout.nb_channels
-        self._out.metadata.update(stream.metadata)
-        self._out.disposition = stream.disposition
+            self.out = target.add_stream(codec, rate=stream.rate, layout=stream.layout.name)
+            self.out.bit_rate = _AAC_BITS * stream.layout.nb_channels
+        self.out.metadata.update(stream.metadata)
+        self.out.disposition = stream.disposition
 
     def add(self, packet: av.Packet | None) -> None:
         """Write a packet; None stands for the end."""
@@ -48,11 +49,11 @@ class _Track:
             for frame in frames:
                 frame.pts = None if frame.pts is None else frame.pts - self._shift
             for frame in frames if packet else [*frames, None]:
-                self._target.mux(self._out.encode(frame))
+                self._target.mux(self.out.encode(frame))
         elif packet:
             packet.pts = None if packet.pts is None else packet.pts - self._shift
             packet.dts = None if packet.dts is None else packet.dts - self._shift
-            packet.stream = self._out
+            packet.stream = self.out
             try:
                 self._target.mux(packet)
             except (ArgumentError, InvalidDataError):  # its time lies before the last one's, or it is damaged
@@ -99,7 +100,11 @@ def _ways(path: Path, stream: Stream, suffix: str, log: Callable[[str], None]) -
 
 @contextmanager
 def video_writer(
-    path: Path, video: VideoFile, log: Callable[[str], None], damaged: Callable[[str], None]
+    path: Path,
+    video: VideoFile,
+    log: Callable[[str], None],
+    damaged: Callable[[str], None],
+    strip_metadata: bool = False,
 ) -> Iterator[Callable[[Frame], None]]:
     """Yield a function that takes the restored frames in their order; the video is complete at the end of the block.
 
@@ -108,6 +113,7 @@ def video_writer(
         video: what it is made of.
         log: gets a line on each track that is not copied.
         damaged: gets one on each that is.
+        strip_metadata: keep no metadata but the languages of tracks, and no tracks of data.
     """
     options, size = {"movflags": "use_metadata_tags"}, (video.width, video.height)
     errors = "surrogateescape"
@@ -133,9 +139,13 @@ def video_writer(
             stream.index: _Track(target, stream, way, shift)
             for stream in source.streams
             if stream.index != video.stream and stream.discard != Discard.all  # the list of chapters
+            if not (strip_metadata and stream.type in _OF_DATA)
             for way in _ways(video.path, stream, path.suffix, log)
         }
         others, last = _packets(source, list(tracks)) if tracks else iter(()), None
+        for each in (target, out, *(track.out for track in tracks.values())) if strip_metadata else ():
+            for key in set(each.metadata) - {"language"}:
+                del each.metadata[key]
         target.start_encoding()
 
         def copy(until: float) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..back_ends import CHANNEL_MULTIPLE, fused_problem
-from ..common.launch import empty_nhwc, product_precision
+from ..common.launch import empty_nhwc, op_name, product_precision
 from .cpu import aspdc_sum_cpu
 from .reference import MODULES, TAPS
 
@@ -119,7 +119,7 @@ def aspdc_sum_cuda(f: Tensor, maps: Sequence[Tensor], attention: Tensor, weight:
     )
 
 
-@torch.library.custom_op("aspdc::weighted_sum", mutates_args=())
+@torch.library.custom_op(op_name("weighted_sum"), mutates_args=())
 def sum_on_cuda(
     f: Tensor,
     p0: Tensor,
@@ -142,7 +142,7 @@ def _(f, p0, p1, p2, p3, att, weight, bias, precision, deterministic):
     return empty_nhwc(f.shape[0], f.shape[2], f.shape[3], weight.shape[0], f)
 
 
-@torch.library.custom_op("aspdc::weighted_sum_backward", mutates_args=())
+@torch.library.custom_op(op_name("weighted_sum_backward"), mutates_args=())
 def sum_on_cuda_backward(
     g: Tensor,
     f: Tensor,

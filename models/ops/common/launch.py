@@ -26,6 +26,15 @@ class Kernel(Protocol):
     def __getitem__(self, grid: tuple[object, ...], /) -> Callable[..., object]: ...
 
 
+def op_name(name: str) -> str:
+    """Return what PyTorch calls an operation; in a copy of this package under another name it is another operation.
+
+    PyTorch has the operations of all packages in one table, where the last one of a name takes the place of the others.
+    """
+    package = __name__.removesuffix(".ops.common.launch").replace(".", "_")
+    return f"aspdc_{package}::{name}"
+
+
 def launcher(kernel: Callable[..., object], grid: tuple[object, ...]) -> Callable[..., object]:
     """Return what launches a kernel on a grid."""
     # Where Triton is not installed, a kernel is a plain function to those who check types.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..back_ends import CHANNEL_MULTIPLE, uses_kernels
-from ..common.launch import empty_nhwc
+from ..common.launch import empty_nhwc, op_name
 from .weights import ConvWeights, convolved_size, kernel_layout, phase_weight, weight_and_bias
 
 KERNEL_TYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -93,7 +93,7 @@ def fused_predictions_possible(x: Tensor, layers: Sequence[nn.Conv2d]) -> bool:
     return padded and not torch.is_grad_enabled() and x.shape[1] % CHANNEL_MULTIPLE == 0
 
 
-@torch.library.custom_op("aspdc::predict", mutates_args=())
+@torch.library.custom_op(op_name("predict"), mutates_args=())
 def fused_predictions(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what the four modules of an ASPDC predict from x, (N, C, H, W), C a multiple of 16.
 
@@ -118,7 +118,7 @@ def _(x, weight, bias):
     return tuple(empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27))
 
 
-@torch.library.custom_op("aspdc::activation_grad", mutates_args=())
+@torch.library.custom_op(op_name("activation_grad"), mutates_args=())
 def activation_grad(
     g: Tensor, out: Tensor | None, slope: float, channels: int, dtype: torch.dtype, need_bias: bool
 ) -> tuple[Tensor, Tensor]:
@@ -141,7 +141,7 @@ def _(g, out, slope, channels, dtype, need_bias):
     return through, g.new_empty(c if need_bias else 0, dtype=torch.float32)
 
 
-@torch.library.custom_op("aspdc::conv", mutates_args=())
+@torch.library.custom_op(op_name("conv"), mutates_args=())
 def convolution(
     x: Tensor,
     weight: Tensor,
@@ -176,7 +176,7 @@ def _setup(ctx, inputs, output):
     ctx.bias_dtype, ctx.residual_dtype = (None if each is None else each.dtype for each in (bias, residual))
 
 
-@torch.library.custom_op("aspdc::conv_input_grad", mutates_args=())
+@torch.library.custom_op(op_name("conv_input_grad"), mutates_args=())
 def input_grad(
     g: Tensor, weight: Tensor, h: int, w: int, stride: int, padding: int, dilation: int, transposed: bool
 ) -> Tensor:

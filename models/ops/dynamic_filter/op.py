@@ -6,10 +6,10 @@ Triton is optional, so what launches its kernels is imported by what runs on CUD
 import torch
 from torch import Tensor
 
-from ..common.launch import empty_nhwc
+from ..common.launch import empty_nhwc, op_name
 
 
-@torch.library.custom_op("aspdc::dynamic_filter", mutates_args=())
+@torch.library.custom_op(op_name("dynamic_filter"), mutates_args=())
 def fused_filter(x: Tensor, kernel: Tensor) -> Tensor:
     """Return `reference.dynamic_filter` of x, (N, C, H, W), and kernel, (N, 9, H, W), in one pass over memory."""
     from .triton_launch import filter_launch
@@ -23,7 +23,7 @@ def _(x, kernel):
     return empty_nhwc(n, h, w, c, x)
 
 
-@torch.library.custom_op("aspdc::dynamic_filter_backward", mutates_args=())
+@torch.library.custom_op(op_name("dynamic_filter_backward"), mutates_args=())
 def fused_filter_backward(g: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     from .triton_launch import filter_backward_launch
 

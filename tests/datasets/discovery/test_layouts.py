@@ -65,6 +65,12 @@ def test_blur_gamma_only_when_asked_for(tmp_path):
     assert pairs[1] == ("train/S2/blur_gamma/1.png", "train/S2/sharp/1.png", "S2/1.png")
 
 
+def test_blur_does_not_take_the_place_of_what_was_asked_for(tmp_path):
+    save_all(tmp_path, "train/S1/{blur,sharp}/1.png")
+    with pytest.raises(DatasetError, match="blur_gamma"):
+        find_images(tmp_path, "train", sides=("blur_gamma", "sharp"))
+
+
 def test_partners_by_path_and_not_by_order(tmp_path):
     """`m` sorts between the sides, so that sorted sharp files are in another order than sorted blurry ones."""
     save_all(tmp_path, "{blur,sharp}/{1,2}.png", "m/{blur,sharp}/{1,3}.png", "m/z/{blur,sharp}/1.png")

@@ -115,10 +115,10 @@ def test_a_video_is_never_written_over(tmp_path, small_networks, run):
 
 @pytest.mark.slow
 def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp_path, run, monkeypatch):
-    def restore(restorer, path, output, stills):
+    def restore(restorer, path, *more):
         if path.name == "1.mp4":
             raise UserError("the video cannot be written: no reason given")
-        return actual(restorer, path, output, stills)
+        return actual(restorer, path, *more)
 
     actual = videos.restore_video
     monkeypatch.setattr(videos, "restore_video", restore)
@@ -146,7 +146,7 @@ def test_one_that_cannot_be_written_or_is_not_whole_does_not_keep_the_others(tmp
 def test_a_signal_ends_a_video_between_two_frames(tmp_path, monkeypatch):
     stop = Interruption()
 
-    def video(restore, path, output, stills):
+    def video(restore, *_):
         restore(np.zeros((8, 8, 3), np.uint8))
         stop.requested = signal.SIGTERM
         restore(np.zeros((8, 8, 3), np.uint8))

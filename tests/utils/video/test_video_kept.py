@@ -209,6 +209,20 @@ def test_quicktimes_place_and_date_stay(tmp_path):
         assert {f"{key}={text}" for key, text in file.metadata.items()} >= {place, date}
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_stripped_videos_keep_languages_alone(tmp_path, name):
+    source, tags = tmp_path / name, ("location=+48.1+011.5/", "title=Beach", "creation_time=2024-05-06T07:08:09Z")
+    tracks = ("-metadata:s:v", "title=Ours", "-metadata:s:a", "title=Voices", "-metadata:s:a", "language=deu")
+    named = [text for tag in tags for text in ("-metadata", tag)]
+    ffmpeg(*PICTURE, *TONE, "-t", "0.2", *H264, "-movflags", "use_metadata_tags", *named, *tracks, source)
+    output, *_ = restored(tmp_path, source, strip_metadata=True)
+    with av.open(str(output)) as file:
+        assert file.streams.audio[0].metadata["language"] == "deu"
+    content = output.read_bytes()
+    assert not [text for text in (b"48.1", b"Beach", b"2024", b"Ours", b"Voices") if text in content]
+    assert b"48.1" in source.read_bytes()
+
+
 # Incomplete files
 
 

@@ -1,0 +1,149 @@
+"""Tables of several runs: what is compared, what is marked, and that both forms hold the same numbers."""
+
+import json
+import re
+
+import pytest
+
+from tests.support.commands import run_command
+from tests.support.samples import ROOT
+
+WHOLE = ROOT / "tests" / "data" / "94a4be1" / "restored" / "whole" / "summary.json"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that writes the summary of a run on GoPro, and on more sets, as one that was really written."""
+
+    def write(name, psnr, more=(), networks=("D",), **settings):
+        content = {**json.loads(WHOLE.read_text()), **settings}
+        pairs = content["sets"].pop("pairs")
+        content["networks"] = {network: {} for network in networks}
+        for i, network in enumerate(networks):
+            output = {"psnr": psnr + i, "ssim": 0.9, "new_metric_of_others": 0.5}
+            content["sets"][f"{network}/GoPro" if len(networks) > 1 else "GoPro"] = {
+                **pairs, "images": 1111, "images_in_set": 1111, "output": output,
+                "input": {"psnr": 25.64, "ssim": 0.8, "new_metric_of_others": 0.25}, **dict(more),
+            }  # fmt: skip
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(content))
+        return str(tmp_path / name)
+
+    return write
+
+
+def table(*arguments):
+    """Return the rows of the Markdown and of the LaTeX as lists of cells, the caption, and the rest."""
+    ended = run_command("tools.table", list(arguments))
+    assert ended.status == 0, ended.stderr
+    markdown, _, rest = ended.stdout.partition("\n\n% needs")
+    rows, _, caption = markdown.partition("\n\n")
+    first = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows.splitlines()]
+    lines = [line.removesuffix(r" \\") for line in rest.splitlines() if line.endswith(r"\\")]
+    second = [[cell.strip() for cell in line.split(" & ")] for line in lines]
+    return first, second, caption, rest
+
+
+def test_methods_stand_side_by_side_with_the_best_in_bold(run):
+    rows, latex, caption, _ = table(run("ours", 32.0), f"NAFNet={run('x', 33.714)}", "--metrics", "psnr,ssim")
+    assert rows[0][1:] == ["GoPro psnr ↑", "GoPro ssim ↑"]
+    assert rows[2:] == [
+        ["blurry input", "25.64", "0.8000"], ["ours", "32.00", "**0.9000**"], ["NAFNet", "**33.71**", "**0.9000**"]
+    ]  # fmt: skip
+    assert latex[0] == ["", r"\multicolumn{2}{c}{GoPro}"]
+    assert latex[-1] == ["NAFNet", r"\textbf{33.71}", r"\textbf{0.9000}"]
+    for text in (
+        "GoPro (1,111 images; whole images, not aligned)",
+        "psnr is comparable with MPRNet",
+        "blur\\_dir blur",
+    ):
+        assert text in caption
+    assert "ssim_matlab" not in caption
+
+
+def test_metrics_are_those_of_the_summaries(run):
+    rows, *_ = table(run("a", 30.0))
+    assert [head.split()[1] for head in rows[0][1:]] == ["psnr", "ssim", r"new\_metric\_of\_others"]
+    ended = run_command("tools.table", [run("b", 30.0), "--metrics", "psnr,lpips"])
+    assert (ended.status, "no run has the metric lpips; there are psnr, ssim, new_metric" in ended.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "settings", "note"),
+    [
+        ({"images": 100}, {}, "GoPro: 100 of 1,111 images, not 1,111 images"),
+        ({"input": {"psnr": 25.7}}, {}, "GoPro: other images: psnr of the input 25.7000, not 25.6400"),
+        ({}, {"blur_dir": "blur_gamma"}, r"GoPro: blur\_dir blur\_gamma, not blur"),
+        ({}, {"crop_border": 4}, r"GoPro: crop\_border 4, not None"),
+    ],
+)
+def test_what_was_scored_otherwise_is_marked_and_not_compared(run, more, settings, note):
+    psnr = 31.0 if settings else 40.0  # as the best one, or better
+    runs = [run("a", 30.0), run("odd", psnr, more=more.items(), **settings), run("c", 31.0)]
+    rows, latex, caption, _ = table(*runs, "--metrics", "psnr")
+    assert [row[1] for row in rows[2:]] == ["25.64", "30.00", f"{psnr:.2f} [a]", "**31.00**"]
+    assert latex[-2][1] == f"{psnr:.2f}$^{{a}}$"
+    assert f"[a] {note}." in caption
+    assert "Marked results were scored otherwise and are not compared." in caption
+
+
+def test_of_two_that_differ_more_images_are_the_set(run):
+    rows, *_ = table(run("part", 40.0, more={"images": 100}.items()), run("all", 30.0), "--metrics", "psnr")
+    assert [row[1] for row in rows[2:]] == ["25.64", "40.00 [a]", "30.00"]
+
+
+def test_what_the_method_is_does_not_mark_it(run):
+    other = run("b", 31.0, precision="bf16", self_ensemble=True, device="H200", version="9", output_format="jpeg")
+    rows, *_ = table(run("a", 30.0), other, "--metrics", "psnr")
+    assert rows[-1] == ["b (bf16, self-ensemble)", "**31.00**"]
+
+
+def test_lower_is_better_where_it_is(run):
+    scores = {"output": {"lpips": 0.1}, "input": {"lpips": 0.2}}
+    worse = {"output": {"lpips": 0.3}, "input": {"lpips": 0.2}}
+    rows, _, _, rest = table(run("a", 0.0, more=scores.items()), run("b", 0.0, more=worse.items()))
+    assert [row[1] for row in rows] == ["GoPro lpips ↓", "---:", "0.2000", "**0.1000**", "0.3000"]
+    assert r"lpips $\downarrow$" in rest
+
+
+def test_runs_of_one_name_share_a_row_and_networks_have_one_each(run, tmp_path):
+    hide = json.loads((tmp_path / run("a", 30.0) / "summary.json").read_text())
+    hide["sets"] = {"HIDE": hide["sets"]["GoPro"]}
+    (tmp_path / "hide.json").write_text(json.dumps(hide))
+    rows, *_ = table(f"ours={tmp_path / 'a'}", f"ours={tmp_path / 'hide.json'}", run("b", 31.0, networks=("NF", "FT")),
+                     "--metrics", "psnr")  # fmt: skip
+    assert rows[0][1:] == ["GoPro psnr ↑", "HIDE psnr ↑"]
+    assert rows[3:] == [["ours", "30.00", "30.00"], ["NF", "31.00", ""], ["FT", "**32.00**", ""]]
+    ended = run_command("tools.table", [f"ours={tmp_path / 'a'}", f"ours={tmp_path / 'b'}", f"FT={tmp_path / 'a'}"] * 2)
+    assert (ended.status, "ours has two results on GoPro; call one of the runs NAME=" in ended.stderr) == (2, True)
+
+
+def test_infinite_means_and_what_has_no_scores(run, tmp_path):
+    equal = json.loads((tmp_path / run("a", 30.0) / "summary.json").read_text())
+    equal["sets"]["GoPro"]["output"]["psnr"] = None
+    equal["sets"]["photos"] = {"images": 1, "images_in_set": 1}
+    (tmp_path / "equal.json").write_text(json.dumps(equal))
+    rows, latex, _, rest = table(str(tmp_path / "a"), f"100%={tmp_path / 'equal.json'}", "--metrics", "psnr")
+    assert (rows[-1], latex[-1]) == (["100%", "**∞**"], [r"100\%", r"\textbf{$\infty$}"])
+    assert rest.endswith("\n\nnot in the table, without scores: 100%: photos\n")
+
+
+def test_every_row_of_latex_has_every_column(run):
+    _, latex, _, rest = table(run("a_b", 30.0))
+    (columns,) = re.findall(r"\\begin\{tabular\}\{(l.*)\}", rest)
+    assert {len(row) for row in latex[1:]} == {len(columns)} == {4}
+    assert latex[-1][0] == r"a\_b"
+    assert rest.count("{") == rest.count("}")
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", "{}", '{"sets": {"a": {"output": {}}}, "comparable_with": {}}'])
+def test_what_is_no_summary_is_named(tmp_path, content):
+    (tmp_path / "summary.json").write_text(content)
+    ended = run_command("tools.table", [str(tmp_path)])
+    assert ended.status == 2
+    assert re.search(r"error: .*/summary\.json is no summary of a run .*; expected the --save_dir", ended.stderr)
+
+
+def test_runs_of_before_are_read():
+    rows, *_ = table(f"before={WHOLE}", "--metrics", "psnr")
+    assert rows[-1] == ["before", "19.11"]
