@@ -13,6 +13,7 @@ _NOT_ALIGNED = "not aligned: other numbers than RealBlur's protocol gives (psnr)
 _REDS = "300 of val's images, with JPEG (val_blur_jpeg); trained on REDS"
 
 Score = tuple[float, float | None]
+IMAGES = {"reds": 300}  # that published results are of, by kind of set, where these are not the whole test set
 
 
 @dataclass(frozen=True)

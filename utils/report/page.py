@@ -4,40 +4,43 @@ The page holds the scores; the pictures are referred to where they lie. `report_
 JPEG previews of what browsers do not show.
 """
 
-import hashlib
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-from PIL import Image, ImageOps
-from tqdm import tqdm
-
+from datasets.discovery.header_checks import PUBLISHED_COUNTS
 from utils.common.files import atomic_write
-from utils.images.codecs import UnreadableError, inspect_image, readable
-from utils.images.photographs import read_picture
+from utils.metrics.published import IMAGES
 from utils.metrics.scorer import KNOWN
+from utils.report.page_pictures import make_files, preview, thumbnail
 from utils.report.rows import PAGE, Row
 
 FILES = "report_files"
 
 _PARTS = Path(__file__).with_name("page_parts")
-_THUMBNAIL = (240, 240)  # px: twice the size at which the page shows it, for dense displays
-_PREVIEW_QUALITY, _THUMBNAIL_QUALITY = 95, 80
-_THREADS = min(16, os.cpu_count() or 1)  # Pillow decodes nearly all the time without Python's lock
-_SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
-_UPRIGHT_IN_BROWSERS = (".jpg", ".jpeg")  # EXIF orientation: Chromium follows it in others, but not in WebP
 _PLAIN = ("set", "image", "saved_as", "height", "width", "seconds", "crop_border")
 # Digits after the point and unit of a metric, by the first part of its name.
 _FORMS = {"psnr": (2, "dB"), "niqe": (2, "")}
 _OTHER_FORM = (4, "")
+LABELS = {  # metrics as people write them; names that are not here stay as they are
+    "psnr": "PSNR",
+    "psnr_float": "PSNR-float",
+    "psnr_y": "PSNR-Y",
+    "psnr_aligned": "PSNR-aligned",
+    "ssim": "SSIM",
+    "ssim_released": "SSIM-released",
+    "ssim_matlab": "SSIM-MATLAB",
+    "ssim_y": "SSIM-Y",
+    "ssim_aligned": "SSIM-aligned",
+    "lpips": "LPIPS",
+    "niqe": "NIQE",
+}
 
 
 @dataclass(frozen=True)
@@ -81,20 +84,31 @@ def write_report(
     folder = _absolute(folder)
     pictures = [_pictures(folder, row, sources) for row in rows]
     stills = {name: _stills(folder, summary) for name, summary in sets.items()}
-    made = _make_files(folder / FILES, [*pictures, *stills.values()])
+    small = [each["restored"] for each in pictures if "restored" in each]
+    small += [path for each in stills.values() for path in each.values()]
+    made = make_files(folder / FILES, [*pictures, *stills.values()], small)
 
     def shown(each: dict[str, Path]) -> dict[str, Any]:
         return {
-            "thumbnail": _url(made.get((_thumbnail, each["restored"])) if "restored" in each else None, folder),
-            "pictures": {side: _url(made.get((_preview, path), path), folder) for side, path in each.items()},
+            "thumbnails": {
+                side: _url(made[thumbnail, path], folder) for side, path in each.items() if (thumbnail, path) in made
+            },
+            "pictures": {side: _url(made.get((preview, path), path), folder) for side, path in each.items()},
         }
 
     content = {
         "home": f"{folder.as_uri()}/",
         "settings": settings,
+        "labels": LABELS,
         "comparable_with": {name: metric.comparable_with for name, metric in KNOWN.items()},
         "sets": {
-            name: {**summary, **_files(folder, name, summary), **shown(stills[name])} for name, summary in sets.items()
+            name: {
+                **summary,
+                "published_images": _published_images(summary["kind"]),
+                **_files(folder, name, summary),
+                **shown(stills[name]),
+            }
+            for name, summary in sets.items()
         },
         "problems": [text for text in problems if not any(text in each.get("problems", ()) for each in sets.values())],
         "columns": _columns(rows),
@@ -148,6 +162,11 @@ def _stills(folder: Path, summary: dict[str, Any]) -> dict[str, Path]:
     return {side: path for side, path in paths.items() if path.is_file()}
 
 
+def _published_images(kind: str) -> int | None:
+    """Return of how many images published results on a kind of set are; None where that is not known."""
+    return IMAGES.get(kind, PUBLISHED_COUNTS.get((kind, "test")))
+
+
 def _url(path: Path | None, folder: Path) -> str | None:
     """Return a path as the page in `folder` refers to it."""
     if path is None:
@@ -189,69 +208,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6)
     return value if isinstance(value, str | int | None) else str(value)
-
-
-def _make_files(
-    folder: Path, pictures: Iterable[dict[str, Path]]
-) -> dict[tuple[Callable[[Path], Image.Image], Path], Path | None]:
-    """Make thumbnails of restored pictures and previews; return them by what made them and its picture.
-
-    None stands for one that could not be made.
-    """
-    jobs: dict[tuple[Callable[[Path], Image.Image], Path], int] = {}
-    for each in pictures:
-        jobs |= {(_thumbnail, path): _THUMBNAIL_QUALITY for side, path in each.items() if side == "restored"}
-        jobs |= {(_preview, path): _PREVIEW_QUALITY for path in each.values() if not _is_shown(path)}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        made = pool.map(lambda job: _make_file(folder, job[0], job[1], jobs[job]), jobs)
-        return dict(
-            zip(jobs, tqdm(made, "report", len(jobs), delay=2, unit="picture", dynamic_ncols=True), strict=True)
-        )
-
-
-def _make_file(folder: Path, make: Callable[[Path], Image.Image], path: Path, quality: int) -> Path | None:
-    # Pictures of several folders may share a name.
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:20]
-    target = folder / f"{make.__name__.removeprefix('_')}-{digest}.jpg"
-    try:
-        if target.exists() and target.stat().st_mtime >= path.stat().st_mtime:
-            return target
-        with readable(path):
-            image = make(path)
-    except (UnreadableError, OSError):
-        return None
-    with atomic_write(target) as temporary:
-        image.save(temporary, quality=quality, subsampling=0, icc_profile=image.info.get("icc_profile"))
-    return target
-
-
-def _is_shown(path: Path) -> bool:
-    """Return whether browsers show a file upright."""
-    suffix = path.suffix.lower()
-    if suffix not in _SHOWN or suffix in _UPRIGHT_IN_BROWSERS:
-        return suffix in _SHOWN
-    try:
-        return inspect_image(path, deep=True).orientation == 1
-    except UnreadableError:
-        return True  # a preview could not be made either
-
-
-def _thumbnail(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        colour = image.mode in ("RGB", "RGBA")
-        image.thumbnail(_THUMBNAIL, reducing_gap=2.0)
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-    if not colour:  # a profile of grey or CMYK
-        upright.info.pop("icc_profile", None)
-    return upright
-
-
-def _preview(path: Path) -> Image.Image:
-    picture = read_picture(path)
-    values = picture.pixels[..., 0] if picture.grey else picture.pixels
-    image = Image.fromarray((values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values)
-    if picture.metadata.profile:
-        image.info["icc_profile"] = picture.metadata.profile
-    return image

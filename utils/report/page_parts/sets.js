@@ -1,4 +1,11 @@
-// The header, and for each set its means, the published results and a histogram of gains.
+// The header, for each set its means and a histogram of gains, and the published results.
+
+const WARNING = "WARNING: "; // before notes that are no mere notes
+const SHORT = 3; // lines of a list that is shown without being unfolded
+const SETS = {
+  gopro: "GoPro", hide: "HIDE", rwbi: "RWBI", realblur_j: "RealBlur-J", realblur_r: "RealBlur-R", rsblur: "RSBlur",
+  reds: "REDS", bsd: "BSD", dvd: "DVD",
+};
 
 function showHeader() {
   const { networks, from_results: saved, precision, device, torch } = data.settings;
@@ -8,9 +15,27 @@ function showHeader() {
   const run = [names.join(", ") || (saved && `pictures of ${saved}`), precision, device, torch && `torch ${torch}`];
   $("run").append(run.filter(Boolean).join(" · "));
   const videos = Object.values(data.sets).filter(({ kind }) => kind === "video").length;
-  const extent = [[data.rows.length, "image"], [Object.keys(data.sets).length - videos, "set"], [videos, "video"]];
-  $("extent").append(extent.filter(([size]) => size).map((each) => counted(...each)).join(" · "));
+  const extent = [[Object.keys(data.sets).length - videos, "set"], [videos, "video"]].filter(([size]) => size);
+  if (data.rows.length) $("extent").append(el("a", { href: "#pictures" }, counted(data.rows.length, "image")), " · ");
+  $("extent").append(extent.map((each) => counted(...each)).join(" · "));
+  $("lacks").append(...lacks());
   $("settings").append(settingsList(data.settings));
+}
+
+/** What the run lacks: files that were skipped, warnings, videos that were restored in part. */
+function lacks() {
+  const sets = Object.entries(data.sets), [videos, images] = [true, false].map((video) =>
+    sets.filter(([, { kind }]) => (kind === "video") === video));
+  const skipped = new Set([...data.problems, ...images.flatMap(([, { problems }]) => problems ?? [])]);
+  const warnings = new Map(images.flatMap(([name, { notes }]) => (notes ?? []).map((note) => [note, name])));
+  const warned = [...warnings].filter(([note]) => note.startsWith(WARNING)).map(([note, name]) =>
+    (images.length > 1 ? `${name}: ` : "") + note.slice(WARNING.length));
+  const partial = videos.filter(([, { problems }]) => problems?.length).length;
+  return [
+    skipped.size ? foldedList(`${counted(skipped.size, "file")} skipped`, [...skipped]) : null,
+    warned.length ? foldedList(counted(warned.length, "warning"), warned) : null,
+    partial ? el("p", {}, `${counted(partial, "video")} restored in part`) : null,
+  ].filter(Boolean);
 }
 
 function settingsList(settings) {
@@ -37,24 +62,44 @@ function metricsTable(summary) {
   const body = Object.entries(summary.output).flatMap(([name, after]) => {
     const metric = known(name), before = summary.input?.[name], fits = data.comparable_with[name];
     const means = [before, after].map((value) => el("td", {}, format(number(value), metric.digits)));
-    const row = el("tr", {}, el("th", { scope: "row" }, ...breakable(name)), ...means, gainCell(metric, before, after));
-    return fits ? [row, el("tr", { class: "note" }, el("td", { colspan: 4 }, `as ${fits}`))] : [row];
+    const row = el("tr", {}, el("th", { scope: "row" }, metricName(name)), ...means, gainCell(metric, before, after));
+    const note = name in data.labels ? `as ${fits}` : fits; // others are no scores: the share of aligned images
+    return fits ? [row, el("tr", { class: "note" }, el("td", { colspan: 4 }, note))] : [row];
   });
   return tableOf(["means", "input", "output", "change"], body);
 }
 
-function publishedTable(summary, open) {
-  if (!summary.published?.length) return null;
-  const body = summary.published.map(({ method, protocol, source, psnr, ssim }) => {
-    const named = el("span", { class: "named" }, method, el("small", {}, `${protocol}; ${source}`));
+/** What keeps a set's means from being compared with published ones: another number of images. */
+function incomparable({ images, published_images: whole }) {
+  if (images === whole) return "";
+  return `not comparable: ${counted(images, "image")} scored, the published results are of ${count(whole)}`;
+}
+
+/** The tables of published results by kind of set, folded. */
+function publishedTables() {
+  const sets = Object.values(data.sets).filter(({ output, published }) => output && published?.length);
+  return new Map([...new Set(sets.map(({ kind }) => kind))].map((kind) => {
+    const ofKind = sets.filter((each) => each.kind === kind), marks = ofKind.map(incomparable);
+    const mark = marks.every(Boolean) ? el("span", { class: "warn" }, ` (${marks[0]})`) : null;
+    return [kind, publishedTable(kind, ofKind[0].published, mark)];
+  }));
+}
+
+function publishedTable(kind, published, mark) {
+  const body = published.map(({ method, protocol, source, psnr, ssim }) => {
+    const named = el("span", { class: "named" }, method, el("small", {}, `${labelled(protocol)}; ${source}`));
     const values = [format(number(psnr), 2), absent(ssim) ? NONE : String(ssim)].map((value) => el("td", {}, value));
     return el("tr", {}, el("th", { scope: "row" }, named), ...values);
   });
   const table = tableOf(["method, protocol, source", "PSNR", "SSIM"], body);
-  const names = { gopro: "GoPro", hide: "HIDE", realblur_j: "RealBlur-J", realblur_r: "RealBlur-R", reds: "REDS" };
-  const set = names[summary.kind] ?? summary.kind;
-  const attributes = { class: "published", open: open ? "" : null };
-  return el("details", attributes, el("summary", {}, `Published on ${set}'s test set`), table);
+  return el("details", { id: `published-${kind}` }, el("summary", {}, `On ${SETS[kind]}'s test set`, mark), table);
+}
+
+/** A link to the published results on a set, which says where the set's means are not comparable with them. */
+function publishedLink(summary, table) {
+  const link = el("a", { href: `#${table.id}` }, `Published on ${SETS[summary.kind]}'s test set`);
+  link.addEventListener("click", () => { table.open = true; });
+  return el("p", { class: "links" }, link, el("span", { class: "warn" }, incomparable(summary)));
 }
 
 function overviewTable(names) {
@@ -68,17 +113,18 @@ function overviewTable(names) {
     });
     return el("tr", {}, el("th", { scope: "row" }, ...breakable(name)), ...cells);
   });
-  const table = tableOf(["means: output, change", ...columns.map((metric) => metric.name)], body);
+  const table = tableOf(["means: output, change", ...columns.map(({ name }) => metricName(name))], body);
   const attributes = { class: "scroll", tabindex: 0, role: "region", "aria-label": "Means of all sets" };
   return el("section", { class: "card" }, el("h2", {}, "All sets"), el("div", attributes, table));
 }
 
-function setCard(name, summary, first) {
+function setCard(name, summary, tables) {
   const card = el("section", { class: "card" }, el("h2", {}, ...breakable(name)));
   const facts = summary.kind === "video" ? videoFacts(summary) : setFacts(summary);
   card.append(el("p", { class: "muted" }, facts.filter(Boolean).join(" · ")));
-  if (summary.thumbnail) card.append(stillButton(name, summary));
-  const places = [[summary.file, "Open"], [summary.original, "Open the original"]].filter(([place]) => place);
+  if (summary.thumbnails?.restored) card.append(stillButton(name, summary));
+  const all = [[summary.original, "Open the original"], [summary.file, "Open the restored video"]];
+  const places = all.filter(([place]) => place);
   if (places.length) card.append(el("p", { class: "links" }, ...places.map(([href, text]) => el("a", { href }, text))));
   const incomplete = "Incomplete: not all images that were asked for are here.";
   if (summary.complete === false) card.append(el("p", { class: "warn" }, incomplete));
@@ -91,11 +137,14 @@ function setCard(name, summary, first) {
     const scored = metrics.filter((metric) => metric.name in summary.output); // RealBlur's are of aligned images
     const main = scored.includes(primary) ? primary : scored[0], gains = rows.map((row) => rowGain(row, main));
     const drawn = gains.some((gain) => !Number.isNaN(gain)) ? histogram(gains, main) : "";
-    card.append(el("div", { class: "halves" }, metricsTable(summary), drawn), publishedTable(summary, first) ?? "");
+    card.append(el("div", { class: "halves" }, metricsTable(summary), drawn));
+    if (tables.has(summary.kind)) card.append(publishedLink(summary, tables.get(summary.kind)));
   }
-  const wrong = summary.kind === "video" ? "Problems" : "Left out";
-  if (summary.problems?.length) card.append(foldedList(wrong, summary.problems, { open: "", class: "warn" }));
-  if (summary.notes?.length) card.append(foldedList("Notes", summary.notes));
+  const { kind, problems, notes } = summary; // those of sets stand in the header
+  if (kind === "video" && problems?.length) {
+    card.append(el("div", { class: "warn" }, foldedList(`Problems (${problems.length})`, problems)));
+  }
+  if (notes?.length) card.append(foldedList(`Notes (${notes.length})`, notes, false));
   return card;
 }
 
@@ -104,10 +153,12 @@ function videoFacts({ width, height, frames, frames_per_second: rate }) {
 }
 
 /** A frame of a video, which opens it before and after. */
-function stillButton(name, { width, height, pictures, thumbnail }) {
+function stillButton(name, { width, height, pictures, thumbnails }) {
   const row = { values: { set: "", image: name, width, height }, pictures, video: true };
-  const image = el("img", { loading: "lazy", decoding: "async", alt: "", src: thumbnail });
-  row.button = el("button", { type: "button", class: "still", "aria-haspopup": "dialog" }, image, "Compare a frame");
+  const frames = [["before", thumbnails.blurry], ["after", thumbnails.restored]].filter(([, src]) => src);
+  const images = frames.map(([side, src]) => el("span", {}, el("img", { loading: "lazy", alt: "", src }), side));
+  const attributes = { type: "button", class: "still", "aria-haspopup": "dialog" };
+  row.button = el("button", attributes, ...images, "Compare a frame");
   row.button.addEventListener("click", () => openViewer(row));
   videoRows.push(row);
   return row.button;
@@ -115,12 +166,13 @@ function stillButton(name, { width, height, pictures, thumbnail }) {
 
 function setFacts({ kind, images, images_in_set: whole, seconds_per_image: seconds, protocol, root }) {
   const size = whole > images ? `${count(images)} of ${counted(whole, "image")}` : counted(images, "image");
-  return [kind, size, seconds > 0 && `${duration(seconds)} an image (median)`, protocol && `scored: ${protocol}`, root];
+  const scored = protocol && `scored: ${labelled(protocol)}`;
+  return [SETS[kind] ?? kind, size, seconds > 0 && `${duration(seconds)} an image (median)`, scored, root];
 }
 
-function foldedList(title, lines, attributes = {}) {
+function foldedList(title, lines, open = lines.length <= SHORT) {
   const list = el("ul", {}, ...lines.map((line) => el("li", {}, line)));
-  return el("details", attributes, el("summary", {}, `${title} (${lines.length})`), list);
+  return el("details", { open: open ? "" : null }, el("summary", {}, title), list);
 }
 
 // ---- histogram
@@ -177,7 +229,8 @@ function histogram(gains, metric) {
   const median = `median ${format(middle, metric.digits, true)}${unit(metric)}`, rest = gains.length - finite.length;
   const facts = [`${count(worse)} of ${count(gains.length)} made worse`, ...(finite.length ? [median] : [])];
   if (rest) facts.push(`${count(rest)} without a finite one, not drawn`);
-  const title = `${gainWord(metric) === "gain" ? "Gains" : "Changes"} in ${metric.name}: ${facts.join(", ")}`;
+  const word = gainWord(metric) === "gain" ? "Gains" : "Changes";
+  const title = `${word} in ${metricName(metric.name)}: ${facts.join(", ")}`;
   const figure = el("div", { class: "histogram" }, el("h3", {}, title));
   if (finite.length < 2) return figure;
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");

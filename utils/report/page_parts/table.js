@@ -16,9 +16,11 @@ addKey("order", "order of the run", (row) => row.index, ["First to last", "Last 
 addKey("image", "name", (row) => row.values.image, textOrders);
 for (const { name } of texts) addKey(name, name, (row) => row.values[name] ?? "", textOrders);
 const compared = metrics.filter(hasGain), ofInput = ({ name }) => `input_${name}`, nameOf = ({ name }) => name;
-addMetricKeys(compared, gainKey, (metric) => `${gainWord(metric)} in ${metric.name}`, rowGain);
-addMetricKeys(metrics, nameOf, nameOf, (row, { name }) => number(row.values[name]));
-addMetricKeys(compared, ofInput, ({ name }) => `input ${name}`, (row, metric) => number(row.values[ofInput(metric)]));
+const shownName = ({ name }) => metricName(name);
+addMetricKeys(compared, gainKey, (metric) => `${gainWord(metric)} in ${shownName(metric)}`, rowGain);
+addMetricKeys(metrics, nameOf, shownName, (row, { name }) => number(row.values[name]));
+const inputName = (metric) => `input ${shownName(metric)}`;
+addMetricKeys(compared, ofInput, inputName, (row, metric) => number(row.values[ofInput(metric)]));
 addKey("size", "size in px", (row) => number(row.values.height) * number(row.values.width));
 addKey("seconds", "seconds", (row) => number(row.values.seconds));
 
@@ -36,20 +38,22 @@ function cell({ key, kind, metric }, row) {
   const attributes = { role: "cell", class: kind, "data-label": keys.get(key).label };
   if (kind === "gain") {
     const gain = rowGain(row, primary);
-    return el("td", { ...attributes, class: `gain ${gainClass(primary, gain)}` }, format(gain, primary.digits, true));
+    const colour = Number.isNaN(gain) ? "without" : gainClass(primary, gain);
+    return el("td", { ...attributes, class: `gain ${colour}` }, format(gain, primary.digits, true));
   }
   if (key === "size") return el("td", attributes, `${values.width}×${values.height}`);
   if (key === "seconds") return el("td", attributes, duration(number(values.seconds)));
   const before = number(values[`input_${metric.name}`]), after = number(values[metric.name]);
-  if (Number.isNaN(before) && Number.isNaN(after)) return el("td", attributes, NONE);
+  if (Number.isNaN(before) && Number.isNaN(after)) return el("td", { ...attributes, class: `${kind} without` }, NONE);
   const from = Number.isNaN(before) ? null : el("small", {}, `from ${format(before, metric.digits)}`);
   return el("td", attributes, format(after, metric.digits), from);
 }
 
 function rowElement(row) {
   row.pictures = Object.fromEntries(Object.entries(row.pictures).filter(([, url]) => url));
-  const picture = row.thumbnail
-    ? el("img", { loading: "lazy", decoding: "async", width: 120, height: 68, alt: "", src: row.thumbnail })
+  const { restored } = row.thumbnails;
+  const picture = restored
+    ? el("img", { loading: "lazy", decoding: "async", width: 120, height: 68, alt: "", src: restored })
     : el("span", { class: "none" }, "no picture");
   const attributes = { type: "button", class: "open", tabindex: -1, "aria-haspopup": "dialog" };
   row.button = el("button", attributes, ...breakable(row.values.image));
@@ -87,13 +91,14 @@ function buildTable() {
   new ResizeObserver(fitColumns).observe(document.querySelector("main"));
 }
 
-/** Leaves out what is not a score where the window is narrow; where that is not enough, each image is a card. */
+/** Leaves out what is not a score where the window is narrow; where that is not enough or all, each image is a card. */
 function fitColumns() {
   const table = $("images"), rem = 15, needs = (number) => 120 + 10 * rem + number * 6.3 * rem + 2 * rem;
   const width = table.clientWidth, extras = columns.filter(({ kind }) => kind === "extra").length;
   const tight = width < needs(columns.length), shown = columns.length - (tight ? extras : 0);
-  table.classList.toggle("cards", width < needs(shown));
-  table.classList.toggle("tight", tight && width >= needs(shown));
+  const cards = !shown || width < needs(shown);
+  table.classList.toggle("cards", cards);
+  table.classList.toggle("tight", tight && !cards);
   table.style.setProperty("--tracks", `120px minmax(0, 2fr) repeat(${shown}, minmax(0, 1fr))`);
 }
 

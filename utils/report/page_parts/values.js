@@ -34,8 +34,15 @@ const metrics = data.columns.filter((column) => !column.text);
 const texts = data.columns.filter((column) => column.text);
 const primary = metrics.find((metric) => metric.name === "psnr") ?? metrics[0];
 const improves = (metric, gain) => (metric.better === "lower" ? gain < 0 : metric.better === "higher" && gain > 0);
+const metricName = (name) => data.labels[name] ?? name;
+/** A text with its metrics as people write them. */
+const labelled = (text) => text.replace(/\b[a-z]+(_[a-z]+)?\b/g, metricName);
 const worsens = (metric, gain) => (metric.better === "lower" ? gain > 0 : metric.better === "higher" && gain < 0);
-const gainClass = (metric, gain) => (improves(metric, gain) ? "better" : worsens(metric, gain) ? "worse" : "");
+/** A colour for what is seen of a gain: none where that is 0. */
+function gainClass(metric, gain) {
+  const seen = Number(gain.toFixed(metric.digits));
+  return improves(metric, seen) ? "better" : worsens(metric, seen) ? "worse" : "";
+}
 const gainOf = (metric, before, after) => number(after) - number(before);
 const rowGain = (row, metric) => gainOf(metric, row.values[`input_${metric.name}`], row.values[metric.name]);
 const unit = (metric) => (metric.unit ? ` ${metric.unit}` : "");

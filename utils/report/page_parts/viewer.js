@@ -1,6 +1,7 @@
 // The viewer: two pictures under one transform.
 
 const SIDES = ["blurry", "restored", "sharp"];
+const STRIP = 6; // a picture is a strip where its sides' ratio is that many times the pane's
 const panes = [...document.querySelectorAll(".pane")];
 const view = {
   row: null, chosen: ["blurry", "restored"], beside: false, split: .5, // and where the pictures lie in their panes:
@@ -25,7 +26,7 @@ function choices(row) {
 function openViewer(row) {
   if (!Object.keys(row.pictures).length) return;
   $("viewer").showModal();
-  view.fitted = true;
+  view.row = null; // it is new, also where it was the last one
   show(row);
   focusViewer();
 }
@@ -36,10 +37,12 @@ const focusViewer = () => $(view.beside ? "beside" : "divider").focus();
 function show(row) {
   const given = choices(row), names = [...given.keys()];
   // Another choice of what to compare keeps the place looked at; another image does not.
-  Object.assign(view, { row, fitted: view.fitted || row !== view.row });
+  if (row !== view.row) Object.assign(view, { row, ...start(row.values) });
   const set = setNames.length > 1 && row.values.set ? `${row.values.set}: ` : "";
   const among = stepped(row), at = among.indexOf(row);
-  $("name").replaceChildren(...breakable(`${set}${row.values.image} (${at + 1} of ${among.length})`));
+  $("name").replaceChildren(...breakable(`${set}${row.values.image}`));
+  $("name").title = $("name").textContent; // a phone shows its first lines
+  $("at").textContent = `${count(at + 1)} of ${count(among.length)}`;
   $("scores").replaceChildren(...scoreLines(row));
   view.shown = view.chosen.map((name, i) => (given.has(name) ? name : names[Math.min(i, names.length - 1)]));
   ["left", "right"].forEach((id, i) => {
@@ -58,7 +61,7 @@ function scoreLines(row) {
     const [before, after] = [row.values[`input_${metric.name}`], row.values[metric.name]].map(number);
     const from = Number.isNaN(before) ? "" : `${format(before, metric.digits)} → `;
     const gain = el("span", { class: gainClass(metric, after - before) }, format(after - before, metric.digits, true));
-    const text = `${metric.name} ${from}${format(after, metric.digits)}${unit(metric)} `;
+    const text = `${metricName(metric.name)} ${from}${format(after, metric.digits)}${unit(metric)} `;
     return el("span", {}, text, from ? gain : null);
   });
 }
@@ -82,9 +85,17 @@ function setPicture(pane, name, url) {
 
 const pictureSize = () => ({ width: number(view.row.values.width), height: number(view.row.values.height) });
 const room = () => ({ width: panes[0].clientWidth, height: panes[0].clientHeight });
-const fitScale = () => Math.min(room().width / pictureSize().width, room().height / pictureSize().height);
 const exactScale = () => 1 / devicePixelRatio;
-const bounded = (scale) => clamp(scale, Math.min(fitScale(), exactScale()), Math.max(fitScale(), 32 * exactScale()));
+const fillScales = ({ width, height }) => [room().width / width, room().height / height].sort((a, b) => a - b);
+const fitScale = () => Math.min(fillScales(pictureSize())[0], exactScale()); // whole, and never enlarged
+const bounded = (scale) => clamp(scale, fitScale(), 32 * exactScale());
+
+/** How a picture is first seen: whole; of a panorama, which would be a strip, the middle, as high as its pane. */
+function start({ width, height }) {
+  const [whole, full] = fillScales({ width, height }), scale = Math.min(full, exactScale());
+  if (full <= STRIP * whole || whole >= scale) return { fitted: true };
+  return { fitted: false, scale, x: (room().width - width * scale) / 2, y: (room().height - height * scale) / 2 };
+}
 
 /** Puts both pictures and the divider where the view says. */
 function place() {
