@@ -22,7 +22,7 @@ from tools.table_forms import Cell, Column, Table, latex, markdown
 from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError, counted, some
 from utils.metrics.scorer import KNOWN
-from utils.report.page import form_of
+from utils.report.page import LABELS, form_of
 from utils.runtime.program_end import user_errors_end_the_program
 from utils.testing.result_files import SUMMARY
 
@@ -177,7 +177,7 @@ def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
                 table.columns.append(_column(set_name, metric, values, compared, marks))
     table.caption = [
         f"Means over the images of {', '.join(captions)}.",
-        *(f"{metric} is comparable with {what}." for metric, what in used.items()),
+        *(f"{LABELS.get(metric, metric)} is comparable with {what}." for metric, what in used.items()),
         f"Settings: {', '.join(f'{name} {value}' for name, value in protocols.items())}." if protocols else "",
         "Marked results were scored otherwise and are not compared." if table.notes else "",
     ]
@@ -207,7 +207,7 @@ def _column(
         method: Cell(f"{value:.{digits}f}", value == best and method in compared, marks.get(method, ""))
         for method, value in rounded.items()
     }
-    return Column(set_name, metric, lower, cells)
+    return Column(set_name, LABELS.get(metric, metric), lower, cells)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

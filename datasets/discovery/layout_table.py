@@ -34,6 +34,7 @@ LAYOUTS = (  # the first row of which both sides are found is used
     Layout("blur_crops", "sharp_crops"),
     Layout("input_crops", "target_crops"),
     Layout("input", "gt"),  # DVD
+    Layout("input", "groundtruth"),
     Layout("blur", "gt"),  # RealBlur
     Layout("lq", "gt"),  # other copies of GoPro and REDS
     Layout("lq", "hq"),
@@ -44,7 +45,7 @@ LAYOUTS = (  # the first row of which both sides are found is used
     Layout("traina", "trainb", sure=False),  # copies for CycleGAN
     Layout("testa", "testb", sure=False),
 )
-SHARP_NAMES = {*(layout.sharp for layout in LAYOUTS), "ground_truth", "groundtruth", "hr"}
+SHARP_NAMES = {*(layout.sharp for layout in LAYOUTS), "ground_truth", "hr"}
 BLURRY_NAMES = {*(layout.blurry for layout in LAYOUTS), GAMMA_DIR}
 
 Sides = tuple[str, str]  # names of the folders of blurry and of sharp images: --blur_dir and --sharp_dir

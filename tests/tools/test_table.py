@@ -46,7 +46,7 @@ def table(*arguments):
 
 def test_methods_stand_side_by_side_with_the_best_in_bold(run):
     rows, latex, caption, _ = table(run("ours", 32.0), f"NAFNet={run('x', 33.714)}", "--metrics", "psnr,ssim")
-    assert rows[0][1:] == ["GoPro psnr ↑", "GoPro ssim ↑"]
+    assert rows[0][1:] == ["GoPro PSNR ↑", "GoPro SSIM ↑"]
     assert rows[2:] == [
         ["blurry input", "25.64", "0.8000"], ["ours", "32.00", "**0.9000**"], ["NAFNet", "**33.71**", "**0.9000**"]
     ]  # fmt: skip
@@ -54,7 +54,7 @@ def test_methods_stand_side_by_side_with_the_best_in_bold(run):
     assert latex[-1] == ["NAFNet", r"\textbf{33.71}", r"\textbf{0.9000}"]
     for text in (
         "GoPro (1,111 images; whole images, not aligned)",
-        "psnr is comparable with MPRNet",
+        "PSNR is comparable with MPRNet",
         "blur\\_dir blur",
     ):
         assert text in caption
@@ -63,7 +63,7 @@ def test_methods_stand_side_by_side_with_the_best_in_bold(run):
 
 def test_metrics_are_those_of_the_summaries(run):
     rows, *_ = table(run("a", 30.0))
-    assert [head.split()[1] for head in rows[0][1:]] == ["psnr", "ssim", r"new\_metric\_of\_others"]
+    assert [head.split()[1] for head in rows[0][1:]] == ["PSNR", "SSIM", r"new\_metric\_of\_others"]
     ended = run_command("tools.table", [run("b", 30.0), "--metrics", "psnr,lpips"])
     assert (ended.status, "no run has the metric lpips; there are psnr, ssim, new_metric" in ended.stderr) == (2, True)
 
@@ -102,8 +102,8 @@ def test_lower_is_better_where_it_is(run):
     scores = {"output": {"lpips": 0.1}, "input": {"lpips": 0.2}}
     worse = {"output": {"lpips": 0.3}, "input": {"lpips": 0.2}}
     rows, _, _, rest = table(run("a", 0.0, more=scores.items()), run("b", 0.0, more=worse.items()))
-    assert [row[1] for row in rows] == ["GoPro lpips ↓", "---:", "0.2000", "**0.1000**", "0.3000"]
-    assert r"lpips $\downarrow$" in rest
+    assert [row[1] for row in rows] == ["GoPro LPIPS ↓", "---:", "0.2000", "**0.1000**", "0.3000"]
+    assert r"LPIPS $\downarrow$" in rest
 
 
 def test_runs_of_one_name_share_a_row_and_networks_have_one_each(run, tmp_path):
@@ -112,7 +112,7 @@ def test_runs_of_one_name_share_a_row_and_networks_have_one_each(run, tmp_path):
     (tmp_path / "hide.json").write_text(json.dumps(hide))
     rows, *_ = table(f"ours={tmp_path / 'a'}", f"ours={tmp_path / 'hide.json'}", run("b", 31.0, networks=("NF", "FT")),
                      "--metrics", "psnr")  # fmt: skip
-    assert rows[0][1:] == ["GoPro psnr ↑", "HIDE psnr ↑"]
+    assert rows[0][1:] == ["GoPro PSNR ↑", "HIDE PSNR ↑"]
     assert rows[3:] == [["ours", "30.00", "30.00"], ["NF", "31.00", ""], ["FT", "**32.00**", ""]]
     ended = run_command("tools.table", [f"ours={tmp_path / 'a'}", f"ours={tmp_path / 'b'}", f"FT={tmp_path / 'a'}"] * 2)
     assert (ended.status, "ours has two results on GoPro; call one of the runs NAME=" in ended.stderr) == (2, True)

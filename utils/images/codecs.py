@@ -234,6 +234,8 @@ def readable(path: Path, found: str = "is damaged or incomplete") -> Iterator[No
         raise
     except MemoryError as error:
         raise UnreadableError(f"{path} does not fit into memory; free some, or cut it into parts") from error
+    except UnidentifiedImageError as error:  # its text names a Python object
+        raise UnreadableError(f"{path} {found} (no known kind of image); replace or remove it") from error
     except Exception as error:  # decoders raise anything, and it is this file's problem
         raise UnreadableError(f"{path} {found} ({error}); replace or remove it") from error
 
