@@ -164,6 +164,8 @@ class ASPDC(Block):
     def _predict(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the features that the modules sample, and what each of them predicts from these, see `aspdc_sum`."""
         f = self.feature(x)
+        if not torch.is_grad_enabled():  # then f may come from `winograd_conv`, and all that reads it is faster so
+            f = f.contiguous(memory_format=torch.channels_last)
         layers = [layer for module in self.deformable for layer in module.predictors]
         dtype = kernel_dtype(self.deform_op, f, layers[0])
         if dtype is None or not fused_predictions_possible(f, layers):

@@ -69,7 +69,7 @@ def resolve_single_op(deform_op: str, device: torch.device | str) -> str:
 def uses_kernels(deform_op: str, x: Tensor) -> bool:
     """Return whether our kernels, rather than PyTorch, compute operations on x other than deformable convolutions.
 
-    On the CPU PyTorch's are used with every back end.
+    On the CPU PyTorch's are, with every back end.
 
     Raises:
         RuntimeError: "fused" was requested and cannot run here; the message contains the reason.
