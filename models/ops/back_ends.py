@@ -125,6 +125,8 @@ def _device_problem(device_type: str) -> str | None:
 @cache
 def mmcv_problem(device_type: str) -> str | None:
     """Return why mmcv's operator cannot run on this kind of device, or None where it can."""
+    if device_type not in ("cpu", "cuda"):
+        return f"mmcv's operator runs on the CPU and on CUDA, not on {device_type}"
     try:
         from mmcv.ops import (  # pyright: ignore[reportMissingImports] (optional)
             get_compiling_cuda_version,
