@@ -107,7 +107,7 @@ def openvino_deblur(precision: str, batch: int, size: Size) -> tuple[Run, float]
     (image,) = _images(baseline, 1, batch, size, device)
     network = baseline.prepare(DeblurringNet(deform_op=baseline.deform_op).eval(), device)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of checks of the shape, which is fixed
+        warnings.simplefilter("ignore")  # of checks of the shape, which is fixed
         model = openvino.convert_model(network, example_input=image[..., :MIN_SIZE, :MIN_SIZE], input=[image.shape])
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),

@@ -62,7 +62,7 @@ def winograd_conv(x: Tensor, layer: nn.Conv2d, residual: Tensor | None = None, s
         before, after = max(top - 1, 0), min(bottom + 1, height)
         with torch.inference_mode() if inference else torch.no_grad():  # each thread has modes of its own
             strip = F.pad(x[:, :, before:after], (0, 0, before - top + 1, bottom + 1 - after))
-            y = torch._nnpack_spatial_convolution(strip, weight, layer.bias, (0, 1))
+            y = torch.ops.aten._nnpack_spatial_convolution(strip, weight, layer.bias, (0, 1))
             y = y if residual is None else y.add_(residual[:, :, top:bottom])
             out[:, :, top:bottom] = y if slope == 1.0 else F.leaky_relu_(y, slope)
 
@@ -73,7 +73,7 @@ def winograd_conv(x: Tensor, layer: nn.Conv2d, residual: Tensor | None = None, s
 @cache
 def _nnpack_available() -> bool:
     # Not in every build of PyTorch. The question initialises NNPACK, too: before, it refuses all convolutions.
-    return hasattr(torch, "_nnpack_available") and torch._nnpack_available()
+    return getattr(torch, "_nnpack_available", bool)()
 
 
 @cache
