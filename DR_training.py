@@ -31,7 +31,7 @@ from utils.common.arguments import MOST_WORKERS, ArgumentParser, real, settings_
 from utils.common.errors import UserError
 from utils.common.signals import end_signals_as_exceptions, interruption
 from utils.runtime.cuda_graph import CudaGraph
-from utils.runtime.device import Batch, pick_deform_op
+from utils.runtime.device import Batch, check_gradients, pick_deform_op
 from utils.runtime.distributed import DistributedContext, init_distributed
 from utils.runtime.kernels import compile_kernels
 from utils.runtime.precision import PRECISIONS, autocast, set_deterministic, set_precision
@@ -112,8 +112,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--log_dir", type=Path, default=Path("log"),
         help="folder in which each stage creates one with its arguments, text log and TensorBoard events")
     add("--device", default="auto",
-        help="auto, cpu, cuda, cuda:1, ...; with torchrun, auto assigns one GPU to each process (default: auto, which "
-             "is CUDA if available, else the CPU)")
+        help="auto, cpu, cuda, cuda:1, ..., mps; with torchrun, auto assigns one GPU to each process (default: auto, "
+             "which is CUDA if available, else the CPU)")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
         help="implementation of the deformable convolutions (default: auto, which is fused on the CPU and on Hopper "
              "and newer GPUs, else mmcv if installed, else torchvision)")
@@ -378,6 +378,7 @@ def main(args: argparse.Namespace) -> None:
     with init_distributed(args.device) as distributed, ExitStack() as until_the_end:
         stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
         pick_deform_op(args.deform_op, distributed.device, args.width)
+        check_gradients(distributed.device)
         set_precision(args.precision, distributed.device)
         set_deterministic(args.deterministic)
         if distributed.is_main:

@@ -76,8 +76,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--modulation", choices=("auto", *MODULATIONS), default="auto",
         help="variant of module 0 (default: auto, the one that the weights were trained with)")
     add("--device", default="auto",
-        help="auto, cpu, cuda, cuda:1, ...; with torchrun, auto assigns one GPU to each process (default: auto, which "
-             "is CUDA if available, else the CPU)")
+        help="auto, cpu, cuda, cuda:1, ..., mps; with torchrun, auto assigns one GPU to each process (default: auto, "
+             "which is CUDA if available, else the CPU)")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
         help="implementation of the deformable convolutions (default: auto, which is fused on the CPU and on Hopper "
              "and newer GPUs, else mmcv if installed, else torchvision)")

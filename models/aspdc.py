@@ -13,6 +13,7 @@ from .ops.back_ends import resolve_deform_op
 from .ops.common.block import Block, has_hooks
 from .ops.common.kernel_weights import kernel_weights
 from .ops.common.streams import run_concurrently
+from .ops.conv.cpu import winograd_possible
 from .ops.conv.op import fused_conv, fused_predictions, fused_predictions_possible, kernel_dtype
 from .ops.conv.weights import conv_weights, predictor_layout, weight_and_bias
 from .ops.deform_conv import ModulatedDeformConv2d
@@ -164,6 +165,8 @@ class ASPDC(Block):
     def _predict(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the features that the modules sample, and what each of them predicts from these, see `aspdc_sum`."""
         f = self.feature(x)
+        if winograd_possible(self.deform_op, f, self.fusion):  # it made f, too; all that reads f is faster so
+            f = f.contiguous(memory_format=torch.channels_last)
         layers = [layer for module in self.deformable for layer in module.predictors]
         dtype = kernel_dtype(self.deform_op, f, layers[0])
         if dtype is None or not fused_predictions_possible(f, layers):

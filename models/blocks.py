@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .ops.common.block import Block
 from .ops.common.kernel_weights import kernel_weights
+from .ops.conv.cpu import winograd_conv, winograd_possible
 from .ops.conv.op import chunk_weights, fused_chunked_conv, fused_conv, kernel_dtype
 from .ops.conv.weights import conv_weights
 
@@ -71,6 +72,8 @@ class Conv(Block, nn.Conv2d):
         self, x: Tensor, residual: Tensor | None = None
     ) -> Tensor:
         """Return LReLU(convolution of x + residual), of which the activation and the addition are optional."""
+        if winograd_possible(self.deform_op, x, self):
+            return winograd_conv(x, self, residual, self.slope)
         dtype = kernel_dtype(self.deform_op, x, self)
         if dtype is None:
             y = super().forward(x)

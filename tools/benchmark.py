@@ -8,6 +8,7 @@
 The baseline is a direct transcription of the published networks: torchvision's deformable convolution, NCHW,
 eager, fp32 and PyTorch's default flags; for data, decode both frames, warp them whole with albumentations, then crop.
 training_run has none: it runs DR_training.py, and prints the step of each stage in the run and the recorded step alone.
+deblur on the CPU has a third row where OpenVINO is installed: what that makes of the baseline, in the named precision.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -23,7 +25,7 @@ import torch
 from models.blocks import MIN_SIZE
 from models.ops.back_ends import DEFORM_OPS
 from tools.benchmark_training import print_runs, run_training
-from tools.benchmark_work import WORKS, Configuration, baseline_configuration
+from tools.benchmark_work import WORKS, Configuration, baseline_configuration, openvino_deblur
 from utils.common.arguments import MAX_SIDE, MOST_WORKERS, ArgumentParser, whole
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
@@ -169,6 +171,9 @@ def main(args: argparse.Namespace) -> None:
         name: (configuration, WORKS[args.work](configuration, args.batch, tuple(args.size), device, args.frames))
         for name, configuration in configurations.items()
     }
+    if args.work == "deblur" and device.type == "cpu" and find_spec("openvino"):
+        run, difference = openvino_deblur(args.precision, args.batch, tuple(args.size))
+        runs[f"OpenVINO, differs by {difference:.1e}"] = baseline_configuration(), run
     measurements = measure(runs, device, args.repeats)
     if args.json:
         print(json.dumps({"work": work, "device": where, "results": [asdict(each) for each in measurements]}, indent=2))

@@ -1,9 +1,11 @@
 """The pieces of work that `tools.benchmark` measures, each as a function that returns something to run."""
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,7 @@ from datasets import FrameCache, find_images
 from datasets.patches import TrainingPatches
 from DR_training import Deblur, Finetune, Reblur, training_step
 from models import DeblurringNet, ReblurringNet, cached_kernel_weights
+from models.blocks import MIN_SIZE
 from utils.images.codecs import read_image
 from utils.images.conversion import to_tensor
 from utils.runtime.cuda_graph import CudaGraph
@@ -93,6 +96,28 @@ def deblur(configuration: Configuration, batch: int, size: Size, device: torch.d
     """Restore a batch with the deblurring network."""
     network = configuration.prepare(DeblurringNet(deform_op=configuration.deform_op).eval(), device)
     return _forward(configuration, network, _images(configuration, 1, batch, size, device), device)
+
+
+def openvino_deblur(precision: str, batch: int, size: Size) -> tuple[Run, float]:
+    """Return what restores a batch on the CPU by OpenVINO, and its largest difference from the baseline in fp32."""
+    import openvino  # pyright: ignore[reportMissingImports] (optional)
+
+    device = torch.device("cpu")
+    baseline = baseline_configuration()
+    (image,) = _images(baseline, 1, batch, size, device)
+    network = baseline.prepare(DeblurringNet(deform_op=baseline.deform_op).eval(), device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of checks of the shape, which is fixed
+        model = openvino.convert_model(network, example_input=image[..., :MIN_SIZE, :MIN_SIZE], input=[image.shape])
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+    }
+    request = openvino.compile_model(model, "CPU", settings).create_infer_request()
+    run = partial(request.infer, {0: image.numpy()})
+    with torch.inference_mode():
+        difference = (torch.from_numpy(run()[0]) - network(image)).abs().max()
+    return run, difference.item()
 
 
 def reblur(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:

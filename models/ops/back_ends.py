@@ -69,7 +69,7 @@ def resolve_single_op(deform_op: str, device: torch.device | str) -> str:
 def uses_kernels(deform_op: str, x: Tensor) -> bool:
     """Return whether our kernels, rather than PyTorch, compute operations on x other than deformable convolutions.
 
-    On the CPU PyTorch's are used with every back end.
+    On the CPU PyTorch's are, with every back end.
 
     Raises:
         RuntimeError: "fused" was requested and cannot run here; the message contains the reason.
@@ -125,6 +125,8 @@ def _device_problem(device_type: str) -> str | None:
 @cache
 def mmcv_problem(device_type: str) -> str | None:
     """Return why mmcv's operator cannot run on this kind of device, or None where it can."""
+    if device_type not in ("cpu", "cuda"):
+        return f"mmcv's operator runs on the CPU and on CUDA, not on {device_type}"
     try:
         from mmcv.ops import (  # pyright: ignore[reportMissingImports] (optional)
             get_compiling_cuda_version,

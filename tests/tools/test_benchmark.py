@@ -29,7 +29,7 @@ def test_every_work_runs_both_ways(work, capsys):
                               "--frames", str(SAMPLES), "--json"])
     )  # fmt: skip
     printed = json.loads(capsys.readouterr().out)
-    first, second = printed["results"]
+    first, second = printed["results"][:2]  # the third is OpenVINO, where it is installed
     assert first["name"] == "baseline"
     names = {"data": "cached", "reblur": "channels_last, fp32"}
     assert second["name"] == names.get(work, "fused, fp32")
@@ -37,6 +37,19 @@ def test_every_work_runs_both_ways(work, capsys):
         assert 0 < result["fastest"] <= result["median"] <= result["slowest"]
         assert result["repeats"] == 2
     assert f"{work} 2×3×{size[0]}×{size[1]}" in printed["work"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_openvino_is_a_peer_where_it_is_installed(precision, capsys):
+    pytest.importorskip("openvino")
+    benchmark.main(
+        benchmark.parse_args(["--work", "deblur", "--device", "cpu", "--size", "16", "24", "--batch", "2", "--repeats",
+                              "1", "--precision", precision, "--json"])
+    )  # fmt: skip
+    peer = json.loads(capsys.readouterr().out)["results"][2]["name"]
+    assert peer.startswith("OpenVINO, differs by ")
+    assert 0 < float(peer.split()[-1]) < (1e-4 if precision == "fp32" else 0.1)
 
 
 def test_the_table_has_the_ratio_of_the_medians(capsys):

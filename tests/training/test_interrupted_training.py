@@ -252,8 +252,8 @@ def test_numbers_that_make_no_sense(tmp_path, capsys, flag, value, message):
     ("more", "message"),
     [
         (("--trainset_dir", "nowhere"), "error: nowhere does not exist; expected the folder of a data set"),
-        (("--device", "meta"), "error: --device meta is not supported; expected auto, cpu, cuda or cuda:N"),
-        (("--device", "mps"), "error: --device mps is not supported (Apple's GPUs lack the gradient of the deformable"),
+        (("--device", "meta"), "error: --device meta is not supported; expected auto, cpu, cuda, cuda:N or mps"),
+        (("--device", "mps"), "error: --device mps is not available (PyTorch finds no GPU of Apple's here)"),
         (("--device", "cuda:99"), "error: --device cuda:99 is not available"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 _STATUS = "/proc/self/status"
 _PEAK_RSS = "VmHWM:"
 # Messages of PyTorch, oneDNN (which has no clearer one) and OpenCV for a lack of memory.
-_NO_MEMORY = ("can't allocate memory", "could not create a primitive", "Insufficient memory")
+_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "could not create a primitive", "Insufficient memory")
 
 
 def free_memory(device: torch.device) -> int:

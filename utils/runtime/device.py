@@ -1,5 +1,6 @@
 """The device and the back end of a run."""
 
+import os
 from functools import cache
 
 import torch
@@ -19,10 +20,10 @@ def pick_device(name: str) -> torch.device:
         UserError: the device is not available.
     """
     kind = name.partition(":")[0]
-    if kind not in ("auto", "cpu", "cuda"):
-        # torchvision has its forward pass since 0.23, and no backward pass.
-        reason = " (Apple's GPUs lack the gradient of the deformable convolution)" if kind == "mps" else ""
-        raise UserError(f"--device {name} is not supported{reason}; expected auto, cpu, cuda or cuda:N")
+    if kind not in ("auto", "cpu", "cuda", "mps"):
+        raise UserError(f"--device {name} is not supported; expected auto, cpu, cuda, cuda:N or mps")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device {name} is not available (PyTorch finds no GPU of Apple's here); try --device cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -32,6 +33,22 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise UserError(f"--device {name} is not available ({reason}); try --device cpu") from error
     return device
+
+
+def check_gradients(device: torch.device) -> None:
+    """Print a line if gradients of the deformable convolutions are computed on the CPU rather than on `device`.
+
+    Raises:
+        UserError: they cannot be computed at all: torchvision has them on Apple's GPUs by PyTorch's fallback alone.
+    """
+    if device.type != "mps":
+        return
+    if os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") != "1":
+        raise UserError(
+            "--device mps: torchvision has no gradient of the deformable convolution on Apple's GPUs; start with "
+            "PYTORCH_ENABLE_MPS_FALLBACK=1 in the environment to compute it on the CPU, or give --device cpu"
+        )
+    _print_once("gradients of the deformable convolutions are computed on the CPU (PYTORCH_ENABLE_MPS_FALLBACK)")
 
 
 def pick_deform_op(name: str, device: torch.device, width: int) -> str:
