@@ -120,6 +120,13 @@ def test_each_set_is_scored_by_its_own_protocol_which_its_results_name(tmp_path,
     assert dark["protocol"] in (out / "report.html").read_text()
 
 
+def test_published_results_are_printed_once_for_all_sets_of_a_kind(tmp_path, capsys):
+    parts = [f"gopro={pairs(tmp_path / name, 'a.png')}" for name in ("one", "other")]
+    arguments = ["--testset_dir", *parts, "--from_results", str(tmp_path / "one" / "blur"), "--metrics", "psnr"]
+    D_testing.main(D_testing.parse_args([*arguments, "--save_dir", str(tmp_path / "out"), "--device", "cpu"]))
+    assert capsys.readouterr().out.count("published on gopro's test set") == 1
+
+
 def test_cropped_borders_are_named_and_not_compared_with_published_results(tmp_path, capsys):
     part = pairs(tmp_path / "GOPRO_part", "a.png")
     more = ("--from_results", str(part / "blur"), "--metrics", "psnr,psnr_y", "--crop_border", "4")
