@@ -136,6 +136,8 @@ def run(words, data, monkeypatch):
 def test_commands_run(page, block, data, monkeypatch):
     if any(word.endswith(".mp4") for words in block for word in words):
         pytest.importorskip("av", reason="videos need PyAV")
+    if ["--format", "onnx"] in (words[-2:] for words in block) and sys.version_info < (3, 11):
+        pytest.skip("ONNX Runtime for Python 3.10 cannot be compared with: status 2")
     for words in block:
         run(words, data, monkeypatch)
 

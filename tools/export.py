@@ -38,6 +38,8 @@ from utils.images.codecs import read_image
 from utils.images.conversion import to_tensor
 from utils.runtime.program_end import user_errors_end_the_program
 
+RECORDED = ("onnx", "exported_program")  # by torch.export
+LAST_WITHOUT_THEM = (2, 4)  # of torch
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 MIN_CHECKED_SIDE = 64  # px; then the part that is checked has other sizes than what was recorded
 LARGEST_CHECKED = (720, 1280)  # px
@@ -63,8 +65,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _check_packages() -> None:
-    for package in ONNX_PACKAGES:
+def _check_packages(kind: str) -> None:
+    if kind in RECORDED and tuple(map(int, torch.__version__.split(".")[:2])) <= LAST_WITHOUT_THEM:
+        raise UserError(f"--format {kind} needs a newer torch than {torch.__version__}; --format torchscript does not")
+    for package in ONNX_PACKAGES if kind == "onnx" else ():
         try:
             importlib.import_module(package)
         except ImportError as error:
@@ -115,8 +119,7 @@ def differences(exported: Function, network: DeblurringNet, picture: np.ndarray)
 @torch.no_grad()
 def main(args: argparse.Namespace) -> None:
     """Write the file, and give it its name once it does what PyTorch does."""
-    if args.format == "onnx":
-        _check_packages()
+    _check_packages(args.format)
     output, picture, kind = _choose_output(args), _read_check_image(args.check_image), FORMATS[args.format]
     # Of the back ends only torchvision's operator is known to other programs.
     network = load_deblurring_net(args.weights, "cpu", args.modulation, "torchvision").requires_grad_(False)

@@ -44,6 +44,11 @@ def run(*arguments):
     export.main(export.parse_args([str(argument) for argument in arguments]))
 
 
+def skip_with_an_old_torch(kind):
+    if kind in export.RECORDED and tuple(map(int, torch.__version__.split(".")[:2])) <= export.LAST_WITHOUT_THEM:
+        pytest.skip(f"torch {torch.__version__} does not write {kind}")
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Return a folder with aligned.pth and released.pth, whose offsets lead outside the picture."""
@@ -71,6 +76,7 @@ def small_picture(tmp_path_factory):
 def exported(request, weights, small_picture):
     """Return a format, PyTorch's network and the file exported from it."""
     kind, modulation = request.param
+    skip_with_an_old_torch(kind)
     if kind == "onnx":
         runtime()
     source = weights / f"{modulation}.pth"
@@ -222,15 +228,25 @@ def test_the_weights_are_not_written_over(weights):
 
 @pytest.mark.parametrize("package", export.ONNX_PACKAGES)
 def test_a_missing_package_is_named_with_the_command_that_installs_it(package, weights, monkeypatch):
+    skip_with_an_old_torch("onnx")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"{package} cannot be imported .*`pip install onnx onnxscript onnxruntime`"):
         run("--format", "onnx", "--weights", weights / "aligned.pth")
+
+
+@pytest.mark.parametrize("kind", export.RECORDED)
+def test_a_torch_that_is_too_old_is_refused(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr(export, "LAST_WITHOUT_THEM", (99, 0))
+    with pytest.raises(UserError, match=f"--format {kind} needs a newer torch than .*; --format torchscript does not"):
+        run("--format", kind, "--output", tmp_path / "network")
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_runtime_without_the_operator_is_reported(weights, small_picture, tmp_path):
     version = pytest.importorskip("onnxruntime").__version__
     if tuple(map(int, version.split(".")[:2])) >= tuple(map(int, FIRST_RUNTIME.split("."))):
         pytest.skip("this runtime has it")
+    skip_with_an_old_torch("onnx")
     output = tmp_path / "network.onnx"
     with pytest.raises(UserError, match=rf"is valid, but could not be compared .*{version}: .*DeformConv"):
         run(

@@ -202,6 +202,11 @@ def test_shared_memory_that_is_too_small_or_full(tmp_path, size, line):
     assert bool(states(tmp_path)) == (size == "1m")
 
 
+def test_full_shared_memory_in_the_words_of_torch_2_4():
+    error = RuntimeError("unable to write to file </torch_2792_1300110686_7>: No space left on device (28)")
+    assert end_of(error).cause == "full shared memory"
+
+
 def test_nothing_is_saved_after_a_lost_rank():
     assert [end.cause for end in ENDS if not end.saved] == ["a lost rank"]
     assert end_of(torch.distributed.DistNetworkError("Connection reset")).cause == "a lost rank"

@@ -25,7 +25,9 @@ from utils.common.memory import out_of_memory
 from utils.runtime.distributed import is_lost_connection
 
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
-_SHARED_MEMORY_FULL = re.compile(r"unable to allocate shared memory|workers are out of shared memory")
+_SHARED_MEMORY_FULL = re.compile(
+    r"unable to allocate shared memory|workers are out of shared memory|unable to write to file </torch_"  # torch 2.4
+)
 _UNUSABLE_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 

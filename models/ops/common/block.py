@@ -38,7 +38,12 @@ class Block(nn.Module):
 
 def has_hooks(module: nn.Module) -> bool:
     """Return whether a call of the module or of one inside it would run a hook."""
-    if torch_module._has_any_global_hook():
+    if (
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    ):
         return True
     return any(
         each._forward_hooks or each._forward_pre_hooks or each._backward_hooks or each._backward_pre_hooks

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compile_kernels import SHARED_MEMORY
+from models.ops.back_ends import fused_problem
 from tests.support.samples import ROOT
+
+if problem := fused_problem("cuda"):
+    pytest.skip(problem, allow_module_level=True)
+
+from tests.support.compile_kernels import SHARED_MEMORY
 
 OLDEST = Path(sys.prefix) / "triton-3.6"  # where .ci/run installs it
 

@@ -1,6 +1,7 @@
 """Files of many kinds give the pixels that another library, or their own definition, gives."""
 
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -137,6 +138,8 @@ KINDS = {"1": ["packbits", "group4"], "P": ["packbits"], "CMYK": ["tiff_lzw", "j
 
 @pytest.mark.parametrize(("mode", "compression"), [(mode, each) for mode, several in KINDS.items() for each in several])
 def test_other_tiffs_of_8_bits_are_what_pillow_reads(tmp_path, photo, mode, compression):
+    if compression == "group4" and sys.version_info < (3, 11):
+        pytest.skip("the last imagecodecs for Python 3.10 does not decode it")
     path = tmp_path / "a.tif"
     photo.convert(mode).save(path, compression=compression)
     with Image.open(path) as image:
