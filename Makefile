@@ -56,9 +56,10 @@ video: $(VENV)/.installed
 
 # mmcv's operators, compiled against the installed torch: 13 minutes on two cores. Nothing else depends on them.
 # torch 2.14 and newer want C++20: there the fork that is maintained, whose setup.py still asks for C++17.
-# Without their dependencies, which would bring a second cv2 (see requirements.txt). Ninja compiles in parallel.
+# Without their dependencies, which would bring a second cv2 (see requirements.txt). Ninja compiles in parallel. Without
+# pip's cache, which would give what was compiled against another torch.
 MMCV := $(VENV)/mmcv
-MMCV_BUILD = MMCV_WITH_OPS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip
+MMCV_BUILD = MMCV_WITH_OPS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip --no-cache-dir
 mmcv: $(VENV)/.installed
 	$(BIN)/pip uninstall --quiet --quiet --yes mmcv-full mmcv onedl-mmcv
 	$(BIN)/pip install --quiet "setuptools<81" wheel ninja==1.13.2 addict==2.4.0 yapf==0.43.0 platformdirs pyyaml
