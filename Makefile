@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 # Waiting threads should not spin: on a busy machine that costs more than half of the time.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test quick bench video mmcv perceptual lint lock clean
+.PHONY: demo test quick bench video mmcv mmcv-full onedl-mmcv perceptual lint lock clean
 .DELETE_ON_ERROR:
 
 # Restores and scores the bundled test picture; then trains every stage for a few steps, and tests the result.
@@ -54,12 +54,33 @@ video: $(VENV)/.installed
 	@echo "PyAV's wheels hold x264 and x265: GPL-2.0 or later, as is whatever they are passed on in (docs/install.md)"
 	$(BIN)/pip install --quiet --no-deps --constraint tests/requirements.lock av
 
-# Compiles mmcv's ops against the installed torch: 13 minutes on two cores. Nothing else depends on it.
-# Without its dependencies, because it would bring a second cv2 (see requirements.txt).
+# mmcv's operators, compiled against the installed torch: 13 minutes on two cores. Nothing else depends on them.
+# torch 2.14 and newer want C++20: there the fork that is maintained, whose setup.py still asks for C++17.
+# Without their dependencies, which would bring a second cv2 (see requirements.txt). Ninja compiles in parallel. Without
+# pip's cache, which would give what was compiled against another torch.
+MMCV := $(VENV)/mmcv
+MMCV_BUILD = MMCV_WITH_OPS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip --no-cache-dir
 mmcv: $(VENV)/.installed
-	$(BIN)/pip install --quiet "setuptools<81" wheel addict==2.4.0 yapf==0.43.0 platformdirs pyyaml
-	MMCV_WITH_OPS=1 $(BIN)/pip install --no-build-isolation --no-deps mmcv-full==1.7.2
-	$(BIN)/python -c "from utils.runtime.device import pick_deform_op; import torch; print(pick_deform_op('mmcv', torch.device('cpu')))"
+	$(BIN)/pip uninstall --quiet --quiet --yes mmcv-full mmcv onedl-mmcv
+	$(BIN)/pip install --quiet "setuptools<81" wheel ninja==1.13.2 addict==2.4.0 yapf==0.43.0 platformdirs pyyaml
+	$(MAKE) $$($(BIN)/python -c "import torch; print('onedl-mmcv' if torch.__version__ >= (2, 14) else 'mmcv-full')")
+	$(BIN)/python -c "from utils.runtime.device import pick_deform_op, pick_device; \
+	    print('ready: --deform_op', pick_deform_op('mmcv', pick_device('auto'), 32))"
+
+mmcv-full:
+	@echo "mmcv-full 1.7.2, for torch older than 2.14"
+	$(MMCV_BUILD) install --no-build-isolation --no-deps mmcv-full==1.7.2
+
+onedl-mmcv:
+	@echo "onedl-mmcv 2.3.6, the fork of mmcv that is maintained, for torch 2.14 and newer"
+	$(BIN)/pip install --quiet rich==15.0.0 termcolor==3.3.0
+	$(BIN)/pip install --quiet --no-deps onedl-mmengine==0.10.12
+	rm -rf $(MMCV)
+	$(MMCV_BUILD) download --quiet --no-build-isolation --no-deps --no-binary :all: --dest $(MMCV) onedl-mmcv==2.3.6
+	tar --extract --file $(MMCV)/onedl_mmcv-2.3.6.tar.gz --directory $(MMCV) --strip-components 1
+	sed -i.old 's/std=c++17/std=c++20/' $(MMCV)/setup.py
+	$(MMCV_BUILD) install --no-build-isolation --no-deps $(MMCV)/
+	rm -rf $(MMCV)
 
 # LPIPS and NIQE. Without pyiqa's dependencies, which bring a second cv2 (see requirements.txt) and another `datasets`.
 perceptual: $(VENV)/.installed

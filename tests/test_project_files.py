@@ -5,11 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 
+from models.ops.back_ends import mmcv_problem
 from tests.support.samples import ROOT
+from utils.common.errors import UserError
 from utils.common.version import __version__
+from utils.runtime.device import pick_device
 
 DOCS = ("install.md", "contributing.md")
 
@@ -108,7 +112,21 @@ def test_every_package_has_a_licence_in_the_table():
     for file in ("requirements.txt", "tests/requirements.txt"):
         lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in read(file).splitlines())
         assert {Requirement(line).name for line in lines if line} <= listed
-    assert {"pyiqa", "pillow-heif", "onnx", "onnxscript", "onnxruntime", "mmcv-full", "ffmpeg"} <= listed
+    assert {"pyiqa", "pillow-heif", "onnx", "onnxscript", "onnxruntime", "mmcv-full", "onedl-mmcv", "ffmpeg"} <= listed
+
+
+def test_make_mmcv_picks_the_package_for_this_torch_and_ends_with_a_look_at_it(capsys):
+    pick, look = re.findall(r'-c "(.*?)"', " ".join(recipe("mmcv")).replace("\\ ", ""))
+    exec(pick)
+    new = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 14)
+    assert capsys.readouterr().out.strip() == ("onedl-mmcv" if new else "mmcv-full")
+    assert {"onedl-mmcv", "mmcv-full"} <= set(re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE))
+    if mmcv_problem(pick_device("auto").type):
+        with pytest.raises(UserError, match=r"--deform_op mmcv is not usable: .*mmcv"):
+            exec(look)
+    else:
+        exec(look)
+        assert capsys.readouterr().out == "ready: --deform_op mmcv\n"
 
 
 def test_perceptual_metrics_are_installed_with_a_word_about_their_licence():

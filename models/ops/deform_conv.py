@@ -1,7 +1,7 @@
 """Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019, eq. 1) on interchangeable back ends.
 
-The back ends give the same numbers. mmcv's (mmcv-full 1.x or mmcv 2.x) is used where it is installed, torchvision's
-otherwise; see `models.ops.back_ends`.
+The back ends give the same numbers. mmcv's (mmcv-full 1.x, mmcv 2.x or onedl-mmcv) is used where it is installed,
+torchvision's otherwise; see `models.ops.back_ends`.
 """
 
 import torch
