@@ -135,8 +135,9 @@ class TrainingData:
         }
         images: Batch = {}
         if "blurry" in moved:
-            pairs = {side: to_network_range(moved[side]) for side in ("blurry", "sharp")}
-            images = {**pairs, "has_sharp": moved["has_sharp"]}
+            has_sharp = moved["has_sharp"]
+            sharp = to_network_range(moved["sharp"]) * has_sharp.view(-1, 1, 1, 1)
+            images = {"blurry": to_network_range(moved["blurry"]), "sharp": sharp, "has_sharp": has_sharp}
         seeds = loaded.get("seed")
         if isinstance(seeds, Tensor):
             blurry, sharp = self._synthesis(to_network_range(moved["photograph"]).contiguous(), seeds)
