@@ -111,7 +111,7 @@ def test_results_in_the_working_directory_bear_its_name(tmp_path, small_networks
 
 def test_empty_paths_are_refused(capsys):
     for flag in ("--save_dir", "--from_results"):
-        assert f"argument {flag}: expected a folder, got an empty text" in refused(capsys, flag, "")
+        assert f"{flag}: an argument is empty" in refused(capsys, flag, "")
     with pytest.raises(UserError, match="path is empty"):
         parse_source("")
 

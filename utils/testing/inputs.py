@@ -154,13 +154,7 @@ def _find_videos(sources: Sequence[str], inputs: Sequence[InputSet], suffix: str
 
 
 def parse_folder(text: str) -> Path:
-    """Return the folder that an argument names, as a path that ends in a name for the results.
-
-    Raises:
-        argparse.ArgumentTypeError: no path.
-    """
-    if not text:
-        raise argparse.ArgumentTypeError("expected a folder, got an empty text; for the working directory give '.'")
+    """Return the folder that an argument names, as a path that ends in a name for the results."""
     path = Path(text)
     return path.resolve() if path.name in ("", "..") else path
 
