@@ -18,7 +18,7 @@ from ..common.kernel_weights import kernel_weights
 
 TILE = 6  # rows of a tile's result; strips that begin with a tile give the same bits, whatever their number
 LEAST_CHANNELS = 64  # with fewer, the transforms take what the multiplications save
-LEAST_SIDE = 16  # px; of smaller images most tiles would be padding
+LEAST_SIDE = 40  # px; of smaller ones oneDNN takes about as long and rounds less, of 16×24 it takes less
 
 
 def winograd_possible(deform_op: str, x: Tensor, layer: nn.Conv2d) -> bool:

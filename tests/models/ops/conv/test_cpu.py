@@ -6,9 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from models import load_deblurring_net
 from models.blocks import Conv, ConvLReLU
-from models.ops.conv.cpu import winograd_conv, winograd_possible
+from models.checkpoint import BUNDLED
+from models.ops.conv import cpu
+from models.ops.conv.cpu import LEAST_SIDE, winograd_conv, winograd_possible
 from models.ops.conv.reference import conv_lrelu
+from tests.support.samples import SAMPLE, load
+from utils.images.conversion import to_tensor
 
 CHANNELS = 64
 
@@ -34,13 +39,25 @@ def _image(height, width, channels=CHANNELS):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [(16, 16), (37, 26), (18, 61)])
+@pytest.mark.parametrize("size", [(40, 40), (61, 50), (42, 85)])
 def test_a_block_computes_the_definition(layer, size):
     x, residual = _image(*size), _image(*size, 80)
     ours = layer(x, residual)
     wide = (each.double() for each in (x, layer.weight, layer.bias, residual))
     torch.testing.assert_close(ours.double(), conv_lrelu(*wide, padding=1, slope=layer.slope), atol=5e-5, rtol=0)
     assert not torch.equal(ours, conv_lrelu(x, layer.weight, layer.bias, residual, padding=1, slope=layer.slope))
+
+
+@torch.inference_mode()
+@pytest.mark.usefixtures("layer")  # which needs NNPACK
+def test_a_network_stays_within_the_bar_of_fused_operations(monkeypatch):
+    network = load_deblurring_net(BUNDLED)
+    image = to_tensor(load(SAMPLE)[100:260, 100:292])[None]
+    ours = network(image)
+    monkeypatch.setattr(cpu, "LEAST_SIDE", 1000)
+    assert not torch.equal(ours, network(image))  # so NNPACK had a part
+    network.deform_op = "torchvision"
+    assert (ours - network(image)).abs().max() < 1e-4
 
 
 @torch.inference_mode()
@@ -66,7 +83,7 @@ def test_a_forked_process_has_threads_of_its_own(layer):
 
 
 def test_when_it_is_taken(layer):
-    image = _image(16, 16)
+    image = _image(LEAST_SIDE, LEAST_SIDE)
 
     def taken(x=image, layer=layer, deform_op="auto"):
         return winograd_possible(deform_op, x, layer)
