@@ -31,10 +31,8 @@ def released_file(tmp_path, released_weights):
 @pytest.mark.parametrize(("modulation", "expected"), [("auto", "released"), ("aligned", "aligned")])
 def test_released_format_gives_the_golden_outputs(golden, released_file, modulation, expected):
     arrays, seed = golden
-    straight = {"deform_op": "torchvision"}  # test_networks.py has the others, whose sums are in another order
-    file = released_file("deblurring", DEBLURRING_KEY, seed)
-    deblurring = load_deblurring_net(file, modulation=modulation, **straight)
-    reblurring = load_reblurring_net(released_file("reblurring", REBLURRING_KEY, seed), **straight)
+    deblurring = load_deblurring_net(released_file("deblurring", DEBLURRING_KEY, seed), modulation=modulation)
+    reblurring = load_reblurring_net(released_file("reblurring", REBLURRING_KEY, seed))
     assert not deblurring.training
     assert not reblurring.training
     with torch.no_grad():
