@@ -66,7 +66,8 @@ def winograd_conv(x: Tensor, layer: nn.Conv2d, residual: Tensor | None = None, s
             y = y if residual is None else y.add_(residual[:, :, top:bottom])
             out[:, :, top:bottom] = y if slope == 1.0 else F.leaky_relu_(y, slope)
 
-    list(_workers(threads).map(convolve, range(0, height, rows)))
+    run = _workers(threads).map if threads > 1 else map
+    list(run(convolve, range(0, height, rows)))
     return out
 
 
