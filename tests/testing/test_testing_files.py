@@ -109,9 +109,10 @@ def test_results_in_the_working_directory_bear_its_name(tmp_path, small_networks
     assert (row["set"], row["saved_as"]) == ("here", "a.png")
 
 
-def test_empty_paths_are_refused(capsys):
-    for flag in ("--save_dir", "--from_results"):
+def test_empty_arguments_are_refused(capsys):
+    for flag in ("--save_dir", "--from_results", "--tile"):
         assert f"{flag}: an argument is empty" in refused(capsys, flag, "")
+        assert f"{flag}: an argument is empty" in refused(capsys, f"{flag}=")
     with pytest.raises(UserError, match="path is empty"):
         parse_source("")
 

@@ -150,7 +150,7 @@ for tile in ("auto", None):
     assert lines[-3:-1] == ["None", "UserError"]
 
 
-@pytest.mark.parametrize("text", ["0", "100", "130", "-256", "big"])
+@pytest.mark.parametrize("text", ["0", "100", "130", "-256", "big", " "])
 def test_tiles_that_make_no_sense(text, capsys):
     with pytest.raises(SystemExit):
         D_testing.parse_args(["--testset_dir", "photos", f"--tile={text}"])
