@@ -97,11 +97,12 @@ def test_a_defect_of_the_program_is_a_traceback_and_saves_the_state(tmp_path):
 
 def test_a_validation_image_that_does_not_fit_is_restored_in_tiles(tmp_path):
     """Of the six channels of a reblurring network's two images."""
-    # MiB; what PyTorch needs at least varies (torch 2.4: the last ones), and its libraries crash just below that.
-    for more in (150, 160, 170, 180, 130, 110):
+    # MiB; with the first ones the whole image fits in now and then, and near the last ones PyTorch's libraries crash.
+    # Where that begins varies from run to run and with PyTorch's version.
+    for more in range(200, 100, -10):
         folder = tmp_path / str(more)
         result = validated_in(folder, "reblur", more, SAMPLES, "--width", "32", "--max_steps", "1")
-        if result.returncode != -signal.SIGSEGV and "validation, step 1: psnr" in log_lines(folder):
+        if result.returncode != -signal.SIGSEGV and "continuing with tiles of" in log_lines(folder):
             break
     assert result.returncode == 0, result.stderr
     assert "continuing with tiles of" in log_lines(folder)
