@@ -31,7 +31,7 @@ from utils.common.arguments import MOST_WORKERS, ArgumentParser, real, settings_
 from utils.common.errors import UserError
 from utils.common.signals import end_signals_as_exceptions, interruption
 from utils.runtime.cuda_graph import CudaGraph
-from utils.runtime.device import Batch, check_gradients, pick_deform_op
+from utils.runtime.device import Batch, pick_deform_op
 from utils.runtime.distributed import DistributedContext, init_distributed
 from utils.runtime.kernels import compile_kernels
 from utils.runtime.precision import PRECISIONS, autocast, set_deterministic, set_precision
@@ -236,7 +236,7 @@ def make_stage(name: str, args: argparse.Namespace, device: torch.device) -> Sta
     if width != args.width:
         print(f"--width {args.width} is for new networks: those that were given have a width of {width}")
     for each in (each for each in stage.modules() if isinstance(each, DeblurringNet | ReblurringNet)):
-        each.deform_op = pick_deform_op(args.deform_op, device, width)
+        each.deform_op = pick_deform_op(args.deform_op, device, width, gradients=True)
     # PyTorch's types lack memory_format.
     stage.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     stage.network.train()
@@ -319,9 +319,8 @@ def train_stage(
     stopping = False
     with (
         interruption() as stop,
-        CudaGraph(step, WARMUP_STEPS)
-        if recorded
-        else nullcontext(step) as run_step,  # a recorded graph is released before the process group
+        # A recorded graph is released before the process group.
+        CudaGraph(step, WARMUP_STEPS) if recorded else nullcontext(step) as run_step,
         open_log(args.log_dir, stage.name, record, last_step, resumed, distributed.is_main) as log,
         files.saved_on_error(progress, log, steps),
     ):
@@ -377,8 +376,7 @@ def main(args: argparse.Namespace) -> None:
     """Find the images, then train the requested stages; torchrun calls this once per GPU."""
     with init_distributed(args.device) as distributed, ExitStack() as until_the_end:
         stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
-        pick_deform_op(args.deform_op, distributed.device, args.width)
-        check_gradients(distributed.device)
+        pick_deform_op(args.deform_op, distributed.device, args.width, gradients=True)  # an error before data are read
         set_precision(args.precision, distributed.device)
         set_deterministic(args.deterministic)
         if distributed.is_main:

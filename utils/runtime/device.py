@@ -35,35 +35,20 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def check_gradients(device: torch.device) -> None:
-    """Print a line if gradients of the deformable convolutions are computed on the CPU rather than on `device`.
-
-    Raises:
-        UserError: they cannot be computed at all: torchvision has them on Apple's GPUs by PyTorch's fallback alone.
-    """
-    if device.type != "mps":
-        return
-    if os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") != "1":
-        raise UserError(
-            "--device mps: torchvision has no gradient of the deformable convolution on Apple's GPUs; start with "
-            "PYTORCH_ENABLE_MPS_FALLBACK=1 in the environment to compute it on the CPU, or give --device cpu"
-        )
-    _print_once("gradients of the deformable convolutions are computed on the CPU (PYTORCH_ENABLE_MPS_FALLBACK)")
-
-
-def pick_deform_op(name: str, device: torch.device, width: int) -> str:
+def pick_deform_op(name: str, device: torch.device, width: int, *, gradients: bool = False) -> str:
     """Return the back end for `name`, for both networks on `device`: "fused", "mmcv" or "torchvision".
 
     If "auto" is not fused, print the reason. "fused" by name is tested first on a GPU that nobody has measured; another
-    takes its place, with a line, if the test fails.
+    takes its place, with a line, if the test fails. On Apple's GPUs gradients are computed on the CPU, with a line.
 
     Args:
         name: one of `models.ops.back_ends.DEFORM_OPS`.
         device: where the networks run.
         width: of the deblurring network.
+        gradients: whether they are needed.
 
     Raises:
-        UserError: it cannot run on this machine.
+        UserError: it cannot run on this machine, or not with gradients.
     """
     channels = 4 * width
     try:
@@ -75,10 +60,22 @@ def pick_deform_op(name: str, device: torch.device, width: int) -> str:
     if name == "fused" and device.type == "cuda" and not is_measured_gpu() and (reason := _failure_of(device)):
         chosen = resolve_single_op("auto", device)
         _print_once(f"deformable convolutions by {chosen}, not fused: the kernels failed their self-test ({reason})")
+    if gradients and device.type == "mps":
+        _check_fallback()
     if chosen == "fused" and device.type == "cuda":
         # Custom operators import it at their first call, which takes a second or more.
         from torch import _dynamo  # noqa: F401
     return chosen
+
+
+def _check_fallback() -> None:
+    # torchvision's deformable convolution has no gradient on Apple's GPUs; PyTorch can compute it on the CPU.
+    if os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") != "1":
+        raise UserError(
+            "--device mps: torchvision has no gradient of the deformable convolution on Apple's GPUs; start with "
+            "PYTORCH_ENABLE_MPS_FALLBACK=1 in the environment to compute it on the CPU, or give --device cpu"
+        )
+    _print_once("gradients of the deformable convolutions are computed on the CPU (PYTORCH_ENABLE_MPS_FALLBACK)")
 
 
 @cache

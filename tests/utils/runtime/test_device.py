@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from utils.common.errors import UserError
-from utils.runtime.device import check_gradients, pick_deform_op, pick_device
+from utils.runtime.device import pick_deform_op, pick_device
 
 MPS = torch.device("mps")
 
@@ -26,9 +26,9 @@ def test_deformable_convolutions_are_torchvisions_and_a_line_says_so(capsys):
 
 def test_training_needs_the_fallback(monkeypatch, capsys):
     monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
-    check_gradients(torch.device("cpu"))
+    assert pick_deform_op("auto", torch.device("cpu"), 32, gradients=True) == "fused"
     with pytest.raises(UserError, match="start with PYTORCH_ENABLE_MPS_FALLBACK=1 in the environment"):
-        check_gradients(MPS)
+        pick_deform_op("auto", MPS, 32, gradients=True)
     monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "1")
-    check_gradients(MPS)
-    assert capsys.readouterr().out.startswith("gradients of the deformable convolutions are computed on the CPU")
+    assert pick_deform_op("auto", MPS, 32, gradients=True) == "torchvision"
+    assert "gradients of the deformable convolutions are computed on the CPU" in capsys.readouterr().out
