@@ -21,7 +21,7 @@ from typing import Any
 from tools.table_forms import Cell, Column, Table, latex, markdown
 from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError, counted, some
-from utils.metrics.scorer import KNOWN
+from utils.metrics.scorer import KNOWN, protocol
 from utils.report.page import LABELS, form_of
 from utils.runtime.program_end import user_errors_end_the_program
 from utils.testing.result_files import SUMMARY
@@ -46,7 +46,7 @@ class Scored:
         output: means by metric, infinite ones as such.
         input: the same of the blurry images.
         protocol: settings that scores depend on, whatever the method.
-        how: the set was scored, in words; earlier versions wrote none.
+        how: the set was scored, in words.
     """
 
     images: int
@@ -54,7 +54,7 @@ class Scored:
     output: dict[str, float]
     input: dict[str, float]
     protocol: dict[str, Any]
-    how: str = "whole images, not aligned"
+    how: str
 
     @property
     def count(self) -> str:
@@ -115,7 +115,7 @@ class Runs:
         label = name or file.resolve().parent.name
         notes = [content["precision"]] if content.get("precision", "fp32") != "fp32" else []
         notes += ["self-ensemble"] if content.get("self_ensemble") else []
-        protocol = {key: value for key, value in content.items() if key not in _NO_PROTOCOL and value is not None}
+        settings = {key: value for key, value in content.items() if key not in _NO_PROTOCOL and value is not None}
         self.comparable_with = {**content["comparable_with"], **self.comparable_with}
         if not content["sets"]:
             self.unscored.append(f"{label}: a run without finished sets")
@@ -130,8 +130,8 @@ class Runs:
             if method in of_set:
                 raise UserError(f"{method} has two results on {set_name}; call one of the runs NAME={file.parent}")
             output, inputs = _means(summary["output"]), _means(summary["input"])
-            how = summary.get("protocol", Scored.how)
-            of_set[method] = Scored(summary["images"], summary["images_in_set"], output, inputs, protocol, how)
+            how = summary.get("protocol", protocol((), 0))  # earlier versions, which had no other, wrote none
+            of_set[method] = Scored(summary["images"], summary["images_in_set"], output, inputs, settings, how)
 
 
 def _means(summary: dict[str, float | None]) -> dict[str, float]:
