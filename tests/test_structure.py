@@ -37,8 +37,8 @@ def test_folders_are_packages_and_mirror_those_of_the_repository():
         name = str(folder.relative_to(TESTS))
         assert (ROOT / WHOLES.get(name, name)).exists(), name
         assert (folder / "__init__.py").exists(), name  # pytest imports files of one name otherwise as one module
-    helpers = {path.parent.relative_to(TESTS).parts[:1] for path in FILES if not path.name.startswith(("test_", "__"))}
-    assert helpers == {(), ("support",)}  # conftest.py and what lies in tests/support
+    helpers = {path for path in FILES if not path.name.startswith(("test_", "__")) and path.name != "conftest.py"}
+    assert {path.relative_to(TESTS).parts[0] for path in helpers} == {"support"}
 
 
 def test_every_package_has_tests():

@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.browser import PHONE, headless_chromium
+from tests.support.browser import PHONE
 from tests.support.reports import ODD_NAMES, SETTINGS, SHOWN, photograph_rows, photographs, sample_report, sharpened
 from tests.support.samples import SAMPLE, load, save
 from utils.report.page import FILES, Source, write_report
 
 VISIBLE = "#body .open"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with headless_chromium() as page:
-        yield page
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.browser import PHONE, headless_chromium
+from tests.support.browser import PHONE
 from tests.support.reports import (
     SETTINGS,
     image_place,
@@ -17,12 +17,6 @@ from utils.metrics.scorer import KNOWN
 from utils.report.page import LABELS, Source, write_report
 
 BOXES = "return [...document.querySelectorAll(arguments[0])].map((each) => each.getBoundingClientRect().toJSON())"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with headless_chromium() as page:
-        yield page
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.browser import PHONE, headless_chromium
+from tests.support.browser import PHONE
 from tests.support.reports import (
     NAME,
     SETTINGS,
@@ -25,12 +25,6 @@ from tests.support.samples import SAMPLE, SAMPLES, load, save
 from utils.report.page import Source, write_report
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with headless_chromium() as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
