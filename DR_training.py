@@ -115,8 +115,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="auto, cpu, cuda, cuda:1, ..., mps; with torchrun, auto assigns one GPU to each process (default: auto, "
              "which is CUDA if available, else the CPU)")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
-        help="implementation of the deformable convolutions (default: auto, which is fused on the CPU and on Hopper "
-             "and newer GPUs, else mmcv if installed, else torchvision)")
+        help="implementation of the deformable convolutions; fused by name runs on GPUs from Ampere on, after a "
+             "self-test (default: auto, which is fused on the CPU and on Hopper and newer GPUs, else mmcv if "
+             "installed, else torchvision)")
     add("--precision", choices=PRECISIONS, default="fp32",
         help="number format of convolutions and matrix products; weights, losses and optimizer states stay fp32")
     add("--eager", action="store_true",
@@ -236,7 +237,7 @@ def make_stage(name: str, args: argparse.Namespace, device: torch.device) -> Sta
     if width != args.width:
         print(f"--width {args.width} is for new networks: those that were given have a width of {width}")
     for each in (each for each in stage.modules() if isinstance(each, DeblurringNet | ReblurringNet)):
-        each.deform_op = pick_deform_op(args.deform_op, device, width, gradients=True)
+        each.deform_op = pick_deform_op(args.deform_op, device, width, args.precision, training=True)
     # PyTorch's types lack memory_format.
     stage.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     stage.network.train()
@@ -376,9 +377,10 @@ def main(args: argparse.Namespace) -> None:
     """Find the images, then train the requested stages; torchrun calls this once per GPU."""
     with init_distributed(args.device) as distributed, ExitStack() as until_the_end:
         stages = list(STAGE_FILES) if args.stage == "all" else [args.stage]
-        pick_deform_op(args.deform_op, distributed.device, args.width, gradients=True)  # an error before data are read
+        set_deterministic(args.deterministic)  # before anything is computed
+        # An error before data are read.
+        pick_deform_op(args.deform_op, distributed.device, args.width, args.precision, training=True)
         set_precision(args.precision, distributed.device)
-        set_deterministic(args.deterministic)
         if distributed.is_main:
             until_the_end.enter_context(run_folders(args.output_dir, args.log_dir))
             check_no_overwrite(args.output_dir, stages, args.resume, args.overwrite)

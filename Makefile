@@ -65,7 +65,7 @@ mmcv: $(VENV)/.installed
 	$(BIN)/pip install --quiet "setuptools<81" wheel ninja==1.13.2 addict==2.4.0 yapf==0.43.0 platformdirs pyyaml
 	$(MAKE) $$($(BIN)/python -c "import torch; print('onedl-mmcv' if torch.__version__ >= (2, 14) else 'mmcv-full')")
 	$(BIN)/python -c "from utils.runtime.device import pick_deform_op, pick_device; \
-	    print('ready: --deform_op', pick_deform_op('mmcv', pick_device('auto'), 32))"
+	    print('ready: --deform_op', pick_deform_op('mmcv', pick_device('auto'), 32, 'fp32', training=False))"
 
 mmcv-full:
 	@echo "mmcv-full 1.7.2, for torch older than 2.14"

@@ -153,7 +153,8 @@ def measure_training(args: argparse.Namespace, configuration: Configuration, dev
 def main(args: argparse.Namespace) -> None:
     """Measure and print."""
     device = pick_device("cpu" if args.work == "data" else args.device)
-    deform_op = pick_deform_op(args.deform_op, device, WIDTH)
+    training = args.work not in ("deblur", "reblur")
+    deform_op = pick_deform_op(args.deform_op, device, WIDTH, args.precision, training)
     set_precision(args.precision, device)
     if args.threads or args.work == "data":
         torch.set_num_threads(1 if args.work == "data" else args.threads)

@@ -168,7 +168,7 @@ def report(args: argparse.Namespace, device: torch.device, height: int, width: i
     measured: dict[str, Cost] = {}
     whole: Cost | None = None
     if not args.no_time:
-        deform_op = pick_deform_op(args.deform_op, device, args.width or DEFAULT_WIDTH)
+        deform_op = pick_deform_op(args.deform_op, device, args.width or DEFAULT_WIDTH, args.precision, training=False)
         network = build(args.network, args.width, deform_op)
         measured, whole = measure(network, inputs, height, width, device, args.precision)
     print(f"{args.network}, 1×3×{height}×{width}, {args.precision} on {device}")

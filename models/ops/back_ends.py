@@ -12,7 +12,8 @@ from torch import Tensor
 DEFORM_OPS = ("auto", "fused", "mmcv", "torchvision")
 OLDEST_TRITON = (3, 6)
 OLDEST_GPU = (8, 0)  # compute capability for which the kernels compile
-MEASURED_GPU = (9, 0)  # from here on they are known to be right and fast, and taken by "auto"
+AUTO_GPU = (9, 0)  # from here on "auto" takes them
+MEASURED_GPUS = 9  # the major version of those on which they were run and timed
 CHANNEL_MULTIPLE = 16
 
 
@@ -37,7 +38,7 @@ def resolve_deform_op(deform_op: str, device: torch.device | str, channels: int 
     """
     check_deform_op(deform_op)
     if deform_op in ("auto", "fused"):
-        problem = fused_problem(torch.device(device).type, channels, deform_op)
+        problem = fused_problem(deform_op, device, channels)
         if problem is None:
             return "fused"
         if deform_op == "fused":
@@ -76,39 +77,46 @@ def uses_kernels(deform_op: str, x: Tensor) -> bool:
     """
     if deform_op not in ("auto", "fused") or x.device.type == "cpu":
         return False
-    problem = fused_problem(x.device.type, deform_op=deform_op)
+    problem = fused_problem(deform_op, x.device)
     if problem and deform_op == "fused":
         raise RuntimeError(f"deform_op fused is not usable: {problem}")
     return problem is None
 
 
-def fused_problem(device_type: str, channels: int | None = None, deform_op: str = "auto") -> str | None:
-    """Return why the fused operation is not to run on this kind of device, on so many channels, or None where it is.
+def fused_problem(deform_op: str, device: torch.device | str, channels: int | None = None) -> str | None:
+    """Return why the fused operation is not to run on `device`, or None where it is.
 
-    GPUs on which nobody has measured it are a reason for "auto", not for "fused".
+    Args:
+        deform_op: by which name it would be chosen. That nobody has measured it on such a GPU is a reason for "auto",
+            not for "fused".
+        device: where the tensors lie.
+        channels: of the ASPDC, where known.
     """
-    problem = _device_problem(device_type)
-    if problem is None and device_type == "cuda" and channels is not None and channels % CHANNEL_MULTIPLE:
+    device = torch.device(device)
+    problem = _device_problem(device)
+    if problem or device.type != "cuda":
+        return problem
+    if channels is not None and channels % CHANNEL_MULTIPLE:
         return f"the fused kernels take multiples of {CHANNEL_MULTIPLE} channels, not {channels}"
-    if problem is None and deform_op == "auto" and device_type == "cuda" and not is_measured_gpu():
+    if deform_op == "auto" and torch.cuda.is_available() and torch.cuda.get_device_capability(device) < AUTO_GPU:
         return (
             "nobody has measured the fused kernels on GPUs of compute capability 8 yet; --deform_op fused takes them "
             "after a self-test (docs/install.md)"
         )
-    return problem
+    return None
 
 
-def is_measured_gpu() -> bool:
-    """Return whether the CUDA device, if there is one, is of a kind on which the fused kernels were measured."""
-    return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= MEASURED_GPU
+def is_unmeasured_gpu(device: torch.device) -> bool:
+    """Return whether `device` is a GPU of a kind on which nobody has measured the fused kernels."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] != MEASURED_GPUS
 
 
 @cache
-def _device_problem(device_type: str) -> str | None:
-    if device_type == "cpu":
+def _device_problem(device: torch.device) -> str | None:
+    if device.type == "cpu":
         return None
-    if device_type != "cuda":
-        return f"the fused operation runs on the CPU and on CUDA, not on {device_type}"
+    if device.type != "cuda":
+        return f"the fused operation runs on the CPU and on CUDA, not on {device.type}"
     try:
         import triton  # pyright: ignore[reportMissingImports] (optional)
     except ImportError as error:
@@ -117,7 +125,7 @@ def _device_problem(device_type: str) -> str | None:
         return (
             f"the fused operation needs Triton {'.'.join(map(str, OLDEST_TRITON))} or newer, not {triton.__version__}"
         )
-    if torch.cuda.is_available() and torch.cuda.get_device_capability() < OLDEST_GPU:
+    if torch.cuda.is_available() and torch.cuda.get_device_capability(device) < OLDEST_GPU:
         return "the fused kernels use instructions of compute capability 8.0 (Ampere) and newer"
     return None
 

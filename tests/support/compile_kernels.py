@@ -1,109 +1,106 @@
-"""Compile every Triton kernel, as the networks of the paper's width launch it, for GPUs that are not here.
+"""Compile the Triton kernels for a GPU that is not here, as the networks' own launches ask for them.
 
-python -m tests.support.compile_kernels 80 86     # compute capabilities; prints a line for each kernel
+python -m tests.support.compile_kernels networks 86 bf16    # or aspdc; compute capability, precision
+
+The networks run on tensors without values (device meta), inference and a training step, and Triton's own launcher finds
+the types, alignments and constants of each kernel. Prints a line for each: what it needs of the GPU.
 """
 
+import re
+import subprocess
 import sys
-from contextlib import ExitStack
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from unittest import mock
 
 import torch
 import triton
+from torch._library.custom_ops import OPDEFS
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton import knobs
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton.tools.tensor_descriptor import TensorDescriptor
 
-from models.ops.aspdc_sum import triton_launch as aspdc_sum
-from models.ops.common.launch import product_precision
-from models.ops.conv import triton_launch as conv
-from models.ops.conv.weights import PREDICTOR_ROWS, kernel_layout
-from models.ops.dynamic_filter import triton_launch as dynamic_filter
+from models import ASPDC, DeblurringNet, ReblurringNet
+from models.ops.common import launch
 
-TYPES = {
-    torch.float32: "fp32",
-    torch.bfloat16: "bf16",
-    torch.float16: "fp16",
-    torch.int32: "i32",
-    torch.int64: "i64",
+# What is launched, and the shapes of its inputs: those of a training step of the paper's width.
+WORKS = {
+    "networks": [(DeblurringNet, [(6, 3, 256, 256)]), (ReblurringNet, [(6, 3, 256, 256)] * 2)],
+    "aspdc": [(partial(ASPDC, 128), [(6, 128, 64, 64)])],
 }
-SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 100: 227, 120: 99}  # KiB a program; CUDA's programming guide
-# Channels in and out, stride, transposed or not: those of the networks that launch differently.
-CONVOLUTIONS = ((3, 32, 1, False), (32, 64, 2, False), (128, 128, 1, False), (64, 32, 2, True), (32, 3, 1, False))
-Launch = tuple[triton.JITFunction, dict[str, object]]
+SHORT = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def launches(dtype: torch.dtype) -> list[Launch]:
-    """Return the launches of all operations on tensors of a type, none of which is run."""
-    found: list[Launch] = []
+class AbsentGPU:
+    """What Triton asks its driver when it compiles."""
 
-    def record(kernel, grid):
-        def launch(*arguments, **named):
-            found.append((kernel, dict(zip(kernel.arg_names, arguments, strict=False)) | named))
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
 
-        return launch
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
 
-    with ExitStack() as stack:
-        for module in (aspdc_sum, conv, dynamic_filter):
-            stack.enter_context(mock.patch.object(module, "launcher", record))
-        n, c, h, w = 1, 128, 16, 16
+    def get_current_device(self) -> int:
+        return 0
 
-        def zeros(*shape):
-            return torch.zeros(shape, dtype=dtype)
-
-        f, maps, attention = (
-            zeros(n, c, h, w),
-            [torch.zeros(n, k, h, w) for k in (9, 27, 27, 27)],
-            torch.zeros(n, 4, h, w),
-        )
-        weight, bias = zeros(c, 36 * c), zeros(4, c)
-        aspdc_sum.forward_launch(f, *maps, attention, weight, bias, product_precision(dtype))
-        aspdc_sum.backward_launch(f, f, *maps, attention, weight, bias, True, True, False)
-        conv.predict_launch(f, zeros(3 * PREDICTOR_ROWS, 9 * c), torch.zeros(3 * PREDICTOR_ROWS))
-        conv.activation_grad_launch(f, f, 0.2, c, dtype, True)
-        for inputs, outputs, stride, transposed in CONVOLUTIONS:
-            kernel_weight = kernel_layout(
-                zeros(*((inputs, outputs) if transposed else (outputs, inputs)), 3, 3), transposed
-            )
-            x, bias = zeros(n, inputs, h, w), zeros(outputs)
-            conv.conv_launch(x, kernel_weight, bias, None, stride, 1, 1, transposed, 0.2, dtype)
-        x = zeros(n, 32, h, w)
-        dynamic_filter.filter_launch(x, zeros(n, 9, h, w))
-        dynamic_filter.filter_backward_launch(x, x, zeros(n, 9, h, w))
-    return found
+    def get_current_stream(self, device: int) -> int:
+        return 0
 
 
-def compiled(launch: Launch, capability: int) -> object:
-    """Compile a launch's kernel for a compute capability, such as 86."""
-    kernel, arguments = launch
-    constants = {p.name: arguments[p.name] for p in kernel.params if p.is_constexpr}
-    signature = {n: "constexpr" if n in constants else _type_of(arguments[n]) for n in kernel.arg_names}
-    options = {name: value for name, value in arguments.items() if name not in signature}
-    return triton.compile(
-        ASTSource(kernel, signature, constants), target=GPUTarget("cuda", capability, 32), options=options
-    )
+class Launches(TorchDispatchMode):
+    """Runs what our operations do on CUDA, where PyTorch would only ask for the shapes of their results."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.namespace.startswith("aspdc_"):
+            return func(*args, **kwargs or {})
+        with self:
+            return OPDEFS[func._schema.name]._init_fn(*args, **kwargs or {})
 
 
-def _type_of(value: object) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"*{TYPES[value.dtype]}"
-    if isinstance(value, TensorDescriptor):
-        return f"tensordesc<{TYPES[value.base.dtype]}[{','.join(map(str, value.block_shape))}]>"
-    assert isinstance(value, int)
-    return "i32"
+def launch_all(work: str, capability: int, precision: str) -> None:
+    """Run inference and a training step, whose launches only compile."""
+    torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+    torch.set_autocast_enabled("cuda", precision in SHORT)
+    torch.set_autocast_dtype("cuda", SHORT.get(precision, torch.float16))
+    softmax = torch.softmax
+    with (
+        mock.patch.object(launch, "_only_compiles", True),
+        mock.patch("models.ops.back_ends._device_problem", return_value=None),
+        mock.patch("torch.cuda.get_device_capability", return_value=divmod(capability, 10)),
+        mock.patch("torch.softmax", lambda x, dim: softmax(x.float(), dim)),  # as autocast has it, for CUDA alone
+        torch.device("meta"),
+        Launches(),
+    ):
+        for make, shapes in WORKS[work]:
+            network = make(deform_op="fused")
+            inputs = [torch.empty(shape) for shape in shapes]
+            with torch.no_grad():
+                network(*inputs)
+            network(*inputs).sum().backward()
 
 
-def main(capabilities: list[int]) -> None:
-    """Compile all kernels for each capability; raise an error where one does not compile or needs too much memory."""
-    for dtype in (torch.bfloat16, torch.float32):  # fp32 by three TF32 products, which need the most memory
-        # What takes seconds a kernel: fp32 where there is least memory, and on the oldest.
-        chosen = [each for each in capabilities if dtype == torch.bfloat16 or each in (80, 86, 120)]
-        for launch in launches(dtype):
-            for capability in chosen:
-                shared = compiled(launch, capability).metadata.shared
-                name = launch[0].__name__
-                print(f"Triton {triton.__version__}, {capability}, {TYPES[dtype]}: {name}, {shared} bytes", flush=True)
-                assert shared <= SHARED_MEMORY[capability] * 1024, name
+def usage(kernel: triton.compiler.CompiledKernel) -> tuple[int, int]:
+    """Return the registers of a thread, and the bytes that it keeps in memory for lack of more, from the binary."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", text).groups()
+    return int(registers), int(stack)
+
+
+def main(work: str, capability: str, precision: str) -> None:
+    """Compile and print."""
+    triton.runtime.driver.set_active(AbsentGPU(int(capability)))
+    with ThreadPoolExecutor(2) as pool, triton.AsyncCompileMode(pool) as mode:
+        launch_all(work, int(capability), precision)
+    for kernel in (future.result() for future in mode.future_kernels.values()):
+        registers, stack = usage(kernel)
+        needs = f"{kernel.metadata.shared} bytes shared, {registers} registers, {stack} bytes spilled"
+        print(f"Triton {triton.__version__}, {capability}, {precision}: {kernel.name}, {needs}")
 
 
 if __name__ == "__main__":
-    main([int(capability) for capability in sys.argv[1:]])
+    main(*sys.argv[1:])

@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from models.ops.back_ends import fused_problem, is_measured_gpu, resolve_deform_op, resolve_single_op
+from models.ops.back_ends import fused_problem, is_unmeasured_gpu, resolve_deform_op
 from utils.common.errors import UserError
 from utils.runtime.self_test import fused_kernels_fail
 
@@ -35,17 +35,19 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_deform_op(name: str, device: torch.device, width: int, *, gradients: bool = False) -> str:
+def pick_deform_op(name: str, device: torch.device, width: int, precision: str, training: bool) -> str:
     """Return the back end for `name`, for both networks on `device`: "fused", "mmcv" or "torchvision".
 
-    If "auto" is not fused, print the reason. "fused" by name is tested first on a GPU that nobody has measured; another
-    takes its place, with a line, if the test fails. On Apple's GPUs gradients are computed on the CPU, with a line.
+    If "auto" is not fused, print the reason. "fused" by name is tested first on a GPU that nobody has measured;
+    torchvision's operator takes its place, with a line, if the test fails. On Apple's GPUs gradients are computed on
+    the CPU, with a line.
 
     Args:
         name: one of `models.ops.back_ends.DEFORM_OPS`.
         device: where the networks run.
         width: of the deblurring network.
-        gradients: whether they are needed.
+        precision: of the run, one of `utils.runtime.precision.PRECISIONS`.
+        training: whether gradients are needed.
 
     Raises:
         UserError: it cannot run on this machine, or not with gradients.
@@ -56,11 +58,11 @@ def pick_deform_op(name: str, device: torch.device, width: int, *, gradients: bo
     except RuntimeError as error:
         raise UserError(f"--{error}; or use --deform_op torchvision") from error
     if name == "auto" and chosen != "fused":
-        _print_once(f"deformable convolutions by {chosen}, not fused: {fused_problem(device.type, channels)}")
-    if name == "fused" and device.type == "cuda" and not is_measured_gpu() and (reason := _failure_of(device)):
-        chosen = resolve_single_op("auto", device)
+        _print_once(f"deformable convolutions by {chosen}, not fused: {fused_problem(name, device, channels)}")
+    if name == "fused" and is_unmeasured_gpu(device) and (reason := _failure_of(device, width, precision, training)):
+        chosen = "torchvision"
         _print_once(f"deformable convolutions by {chosen}, not fused: the kernels failed their self-test ({reason})")
-    if gradients and device.type == "mps":
+    if training and device.type == "mps":
         _check_fallback()
     if chosen == "fused" and device.type == "cuda":
         # Custom operators import it at their first call, which takes a second or more.
@@ -83,4 +85,7 @@ def _print_once(line: str) -> None:
     print(line)
 
 
-_failure_of = cache(fused_kernels_fail)
+@cache
+def _failure_of(device: torch.device, width: int, precision: str, training: bool) -> str | None:
+    print("compiling and testing the fused kernels: nobody has measured them on such a GPU yet (docs/install.md)")
+    return fused_kernels_fail(device, width, precision, training)

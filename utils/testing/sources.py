@@ -90,7 +90,9 @@ def find_sources(settings: NetworkSettings, device: torch.device) -> tuple[list[
         # PyTorch's types lack memory_format.
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         width, modulation = network.arguments["width"], network.arguments["modulation"]
-        deform_op = network.deform_op = pick_deform_op(settings.deform_op, device, width)
+        deform_op = network.deform_op = pick_deform_op(
+            settings.deform_op, device, width, settings.precision, training=False
+        )
         # images of one size in a row, such as a video's or a benchmark's, replay one recording
         recorded = deform_op == "fused" and device.type == "cuda"
         restorer = Restorer(

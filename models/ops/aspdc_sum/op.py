@@ -69,7 +69,7 @@ def aspdc_sum(
         TypeError: a type that the kernels do not take.
         RuntimeError: neither on the CPU nor, with Triton, on CUDA.
     """
-    if problem := fused_problem(f.device.type):
+    if problem := fused_problem("fused", f.device):
         raise RuntimeError(problem)
     if f.dim() != 4 or f.numel() == 0:
         raise ValueError(f"f should be a non-empty N×C×H×W tensor, got {tuple(f.shape)}")
@@ -159,7 +159,7 @@ def sum_on_cuda_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     from .triton_launch import backward_launch
 
-    with torch.autocast(f.device.type, enabled=False):  # the two matrix products stay in g's type
+    with torch.autocast("cuda", enabled=False):  # the two matrix products stay in g's type
         gf, g0, g1, g2, g3, gatt, gw, gb = backward_launch(
             g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight, deterministic
         )

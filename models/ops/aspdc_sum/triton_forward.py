@@ -96,8 +96,8 @@ def sample(f, rec_w, t, slots, i, W, ch, C: tl.constexpr, BLEND: tl.constexpr, W
 
 
 @triton.jit
-def multiply(a, weight, cout, k, acc, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    b = weight.load([cout, k])
+def multiply(a, weight, cout, k, acc, COPIED: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+    b = weight.load([cout, k]) if COPIED else tl.load(weight + k)
     if UPCAST:
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b.T, acc, input_precision=PRECISION, out_dtype=acc.dtype)
@@ -128,15 +128,16 @@ def product_kernel(
     BN: tl.constexpr,
     BK: tl.constexpr,
     BLEND: tl.constexpr,
+    COPIED: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDE: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
     """out[tile, BN outputs] = sum over taps and channels of sample * weight, + sum_i a_i b_i (grid: tiles, Cout/BN).
 
-    f, out: NHWC. weight: descriptor of (Cout, 36 * C) in blocks of (BN, BK), which the copy engine brings to shared
-    memory past L1 and the registers. BK channels at a time, all taps of them before the next BK: the part of the image
-    in use stays small enough for L1.
+    f, out: NHWC. weight: (Cout, 36 * C); COPIED: a descriptor of blocks of (BN, BK), which the copy engine brings to
+    shared memory past L1 and the registers. BK channels at a time, all taps of them before the next BK: the part of the
+    image in use stays small enough for L1.
     Samples are carried around the loop (made for tap t+1 after the product of tap t). Besides the order of work this
     fixes their layout in Triton: made and used in one iteration, each of the four corners is moved to the matrix
     units' layout through shared memory before the blend (18 barriers an iteration where this form has 2).
@@ -151,6 +152,8 @@ def product_kernel(
     cout = first + tl.arange(0, BN)
     ch = tl.arange(0, BK)
     f += n * H * W * C
+    if not COPIED:  # a row in place of those behind the last one, whose outputs are not stored
+        weight += tl.minimum(cout, COUT - 1)[:, None] * (36 * C) + ch[None, :]
     rec_i += pid * BM + row
     rec_w += pid * BM + row
     ty: tl.constexpr = tl.float64 if f.dtype.element_ty == tl.float64 else tl.float32
@@ -160,14 +163,14 @@ def product_kernel(
         a = sample0(f, rec_w, 0, slots, tl.load(rec_i), ch, C, BLEND, WIDE)
         i = tl.load(rec_i + slots)  # records one tap ahead of the samples
         for t in tl.range(0, 9, num_stages=1):
-            acc = multiply(a, weight, first, t * C + c, acc, PRECISION, UPCAST)
+            acc = multiply(a, weight, first, t * C + c, acc, COPIED, PRECISION, UPCAST)
             a = sample0(f, rec_w, tl.minimum(t + 1, 8), slots, i, ch, C, BLEND, WIDE)
             i = tl.load(rec_i + tl.minimum(t + 2, 8) * slots)
 
         a = sample(f, rec_w, 9, slots, tl.load(rec_i + 9 * slots), W, ch, C, BLEND, WIDE)
         i = tl.load(rec_i + 10 * slots)
         for t in tl.range(9, 36, num_stages=1):
-            acc = multiply(a, weight, first, t * C + c, acc, PRECISION, UPCAST)
+            acc = multiply(a, weight, first, t * C + c, acc, COPIED, PRECISION, UPCAST)
             a = sample(f, rec_w, tl.minimum(t + 1, 35), slots, i, W, ch, C, BLEND, WIDE)
             i = tl.load(rec_i + tl.minimum(t + 2, 35) * slots)
         ch += BK

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from typing import Protocol, cast
 
 import torch
@@ -77,6 +77,15 @@ def only_compiling(threads: int, compiled: Callable[[], object]) -> Iterator[Non
 def device_of(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     """Return a scope in which the tensor's device is the current one, which is where kernels are launched."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+
+
+@cache
+def has_copy_engine(device: torch.device) -> bool:
+    """Return whether the GPU copies blocks to shared memory by itself: from compute capability 9.0 on.
+
+    Elsewhere threads load them, which takes registers, so that fewer are left for a tile.
+    """
+    return INTERPRET or torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def empty_nhwc(n: int, h: int, w: int, c: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -125,13 +125,14 @@ def predict_kernel(
     TW: tl.constexpr,
     BK: tl.constexpr,
     STAGES: tl.constexpr,
+    COPIED: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
     """The predictors of an ASPDC: out_m = 3x3 convolution of x with dilation 1, 1, 2, 4 (grid: tiles, 3 dilations).
 
-    weight: descriptor of (3 * 64, 9 * C) in blocks of (64, BK), taps row-major and channels innermost. Of a dilation's
-    rows the first 27 are those of module 1, 2 or 3, and for dilation 1 rows 32 to 40 are those of module 0; the others
+    weight: (3 * 64, 9 * C), taps row-major and channels innermost; COPIED: as in `conv_kernel`. Of a dilation's rows
+    the first 27 are those of module 1, 2 or 3, and for dilation 1 rows 32 to 40 are those of module 0; the others
     are zero. bias: (3 * 64). out_0: rows of 9 values, the others: rows of 27.
     """
     d = tl.program_id(1)
@@ -142,6 +143,7 @@ def predict_kernel(
     px = (pid % tiles_x) * TW + row % TW
     ch = tl.arange(0, BK)
     dilation = tl.where(d == 0, 1, 2 * d)
+    wrow = weight if COPIED else weight + (d * 64 + tl.arange(0, 64))[:, None] * (9 * C) + ch[None, :]
     base = x + n * H * W * C + (py * W + px)[:, None] * C + ch[None, :]
     acc = tl.zeros((TH * TW, 64), dtype=tl.float32)
     for k in tl.range(0, 9 * C // BK, num_stages=STAGES):
@@ -149,7 +151,7 @@ def predict_kernel(
         dy, dx = (tap // 3 - 1) * dilation, (tap % 3 - 1) * dilation
         inside = (py + dy >= 0) & (py + dy < H) & (px + dx >= 0) & (px + dx < W)
         a = tl.load(base + ((dy * W + dx) * C + (k % (C // BK)) * BK), mask=inside[:, None], other=0.0)
-        b = weight.load([d * 64, k * BK])
+        b = weight.load([d * 64, k * BK]) if COPIED else tl.load(wrow + k * BK)
         if UPCAST:
             a, b = a.to(tl.float32), b.to(tl.float32)
         acc = tl.dot(a, b.T, acc, input_precision=PRECISION)

@@ -11,6 +11,7 @@ from ..common.launch import (
     ceil_div,
     device_of,
     empty_nhwc,
+    has_copy_engine,
     launcher,
     next_power_of_2,
     product_precision,
@@ -22,6 +23,7 @@ from .weights import PREDICTOR_ROWS, convolved_size
 CONFIG = {"TH": 8, "TW": 16, "num_warps": 4, "STAGES": 3}
 FEW_CHANNELS = CONFIG | {"TW": 32}  # fewer than 64 in and 64 out, in 16-bit types
 EXACT = CONFIG | {"TW": 8}  # many channels in fp32
+THREADS_LOAD = {"num_warps": 8}  # without a copy engine: twice the registers for a tile, so that none are spilled
 GRADIENT_PROGRAMS = 264  # programs that add up a bias' gradient: two for each multiprocessor of an H100 or H200
 
 
@@ -51,12 +53,13 @@ def conv_launch(
         residual = residual.contiguous(memory_format=torch.channels_last)
     short = x.dtype.itemsize == 2
     few, many = (FEW_CHANNELS, CONFIG) if short else (CONFIG, EXACT)
-    cfg = few if c * outputs < 64 * 64 else many
+    cfg, copied = few if c * outputs < 64 * 64 else many, c % 16 == 0 and c >= 64
+    if not has_copy_engine(x.device):
+        cfg, copied = cfg | THREADS_LOAD, False
     tiles_x, tiles_y = ceil_div(out_w, cfg["TW"]), ceil_div(out_h, cfg["TH"])
     bn = min(max(next_power_of_2(outputs), 16), 128)
     widest = 64 if short else 32  # 128 bytes
     bk = min(widest, c & -c) if c % 16 == 0 else min(max(next_power_of_2(kernel_weight.shape[1]), 16), widest)
-    copied = c % 16 == 0 and c >= 64
     with device_of(x):
         launcher(conv_kernel, (n * tiles_x * tiles_y, ceil_div(outputs, bn)))(
             x,
@@ -96,11 +99,13 @@ def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     x = x.contiguous(memory_format=torch.channels_last)
     maps = [empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27)]
     bk = min(64 if x.dtype.itemsize == 2 else 32, c & -c)
-    tiles_x, tiles_y = ceil_div(w, CONFIG["TW"]), ceil_div(h, CONFIG["TH"])
+    copied = has_copy_engine(x.device)
+    cfg = CONFIG if copied else CONFIG | THREADS_LOAD
+    tiles_x, tiles_y = ceil_div(w, cfg["TW"]), ceil_div(h, cfg["TH"])
     with device_of(x):
         launcher(predict_kernel, (n * tiles_x * tiles_y, 3))(
             x,
-            TensorDescriptor.from_tensor(weight, [PREDICTOR_ROWS, bk]),
+            TensorDescriptor.from_tensor(weight, [PREDICTOR_ROWS, bk]) if copied else weight,
             bias,
             *maps,
             h,
@@ -109,9 +114,10 @@ def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
             tiles_y,
             C=c,
             BK=bk,
+            COPIED=copied,
             PRECISION=product_precision(x.dtype),
             UPCAST=INTERPRET and x.dtype == torch.bfloat16,
-            **CONFIG,
+            **cfg,
         )
     return maps
 

@@ -2,13 +2,15 @@
 
 import copy
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models import DeblurringNet, ModulatedDeformConv2d, ReblurringNet, aspdc
-from models.ops.back_ends import _device_problem, resolve_deform_op, uses_kernels
+from models.ops.back_ends import _device_problem, is_unmeasured_gpu, resolve_deform_op, uses_kernels
 from models.ops.common.block import Block
 from utils.common.errors import UserError
 from utils.runtime.device import pick_deform_op
@@ -30,16 +32,19 @@ def test_which_back_end_runs_where(monkeypatch):
 
 
 def test_widths_that_the_kernels_cannot_take_use_another_back_end_on_cuda(monkeypatch, capsys):
+    def pick(name, device, width):
+        return pick_deform_op(name, torch.device(device), width, "fp32", training=False)
+
     monkeypatch.setattr("models.ops.back_ends._device_problem", lambda device: None)
     monkeypatch.setattr("models.ops.back_ends.mmcv_problem", lambda device: "not here")
-    assert pick_deform_op("auto", torch.device("cuda"), width=6) == "torchvision"
+    assert pick("auto", "cuda", width=6) == "torchvision"
     assert (
         "by torchvision, not fused: the fused kernels take multiples of 16 channels, not 24" in capsys.readouterr().out
     )
     with pytest.raises(UserError, match="multiples of 16 channels, not 24; or use --deform_op torchvision"):
-        pick_deform_op("fused", torch.device("cuda"), width=6)
-    assert pick_deform_op("auto", torch.device("cuda"), width=32) == "fused"
-    assert pick_deform_op("auto", torch.device("cpu"), width=6) == "fused"
+        pick("fused", "cuda", width=6)
+    assert pick("auto", "cuda", width=32) == "fused"
+    assert pick("auto", "cpu", width=6) == "fused"
 
 
 def test_networks_differ_by_rounding_alone():
@@ -97,6 +102,35 @@ def test_convolutions_and_filters_follow_the_back_end_on_cuda(monkeypatch, defor
     network(*torch.zeros(2, 1, 3, 16, 16))
     assert set(asked) == {kernels}
     assert len(asked) > 7  # those of the seven filters among them
+
+
+NAMES_OF_THE_KERNELS = {
+    (7, 5): set(),
+    (8, 0): {"fused"},
+    (8, 9): {"fused"},
+    (9, 0): {"auto", "fused"},
+    (12, 0): {"auto", "fused"},
+}
+
+
+@pytest.mark.parametrize(("capability", "names"), NAMES_OF_THE_KERNELS.items())
+def test_which_gpus_run_the_kernels_by_which_name(monkeypatch, capability, names):
+    """With a network that pretends to be on a GPU of such a compute capability."""
+    monkeypatch.setattr("models.ops.back_ends.mmcv_problem", lambda device: "not here")
+    with FakeTensorMode(), torch.device("cuda"):
+        network, image = DeblurringNet(4), torch.empty(1, 3, 16, 16)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    monkeypatch.setattr("models.ops.back_ends._device_problem", _device_problem.__wrapped__)  # the other one remembers
+    calls = []
+    fused = aspdc.aspdc_sum
+    monkeypatch.setattr(aspdc, "aspdc_sum", lambda *args: calls.append(network.deform_op) or fused(*args))
+    for network.deform_op in ("auto", "fused"):
+        refused = network.deform_op == "fused" and "fused" not in names
+        with pytest.raises(RuntimeError, match="8.0 .Ampere. and newer") if refused else nullcontext():
+            network(image)
+    assert set(calls) == names
+    assert is_unmeasured_gpu(torch.device("cuda")) == (capability != (9, 0))
 
 
 def test_fused_by_name_is_refused_where_it_cannot_run():

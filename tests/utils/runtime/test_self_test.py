@@ -6,6 +6,7 @@ import torch
 from models import aspdc
 from utils.runtime import device as device_module
 from utils.runtime.device import pick_deform_op
+from utils.runtime.precision import PRECISIONS
 from utils.runtime.self_test import fused_kernels_fail
 
 CPU = torch.device("cpu")
@@ -23,38 +24,72 @@ class WrongGradient(torch.autograd.Function):
         return gradient * torch.nan
 
 
-def test_right_results_pass():
-    assert fused_kernels_fail(CPU) is None
+def shifted(x):
+    """A pixel to the right, as by a wrong address."""
+    return x.roll(1, dims=3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_right_results_pass(precision):
+    assert fused_kernels_fail(CPU, 8, precision, training=True) is None
+
+
+def test_a_deterministic_run_stays_so():
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert fused_kernels_fail(CPU, 8, "fp32", training=True) is None
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.gpu
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_kernels_pass_on_a_gpu():
-    assert fused_kernels_fail(torch.device("cuda")) is None
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("copy_engine", [True, False])
+def test_the_kernels_pass_on_a_gpu(monkeypatch, precision, copy_engine):
+    """Without the copy engine they are, but for the compiler, those of compute capability 8."""
+    if not copy_engine:
+        for operation in ("aspdc_sum", "conv"):
+            monkeypatch.setattr(f"models.ops.{operation}.triton_launch.has_copy_engine", lambda device: False)
+    assert fused_kernels_fail(torch.device("cuda"), 32, precision, training=True) is None
 
 
-def test_wrong_results_fail(monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_wrong_results_fail(monkeypatch, precision):
     right = aspdc.aspdc_sum
-    monkeypatch.setattr(aspdc, "aspdc_sum", lambda *args: right(*args) * 1.1)
-    assert "output of DeblurringNet in torch.float32: off by" in fused_kernels_fail(CPU)
+    monkeypatch.setattr(aspdc, "aspdc_sum", lambda *args: shifted(right(*args)))
+    assert f"output of DeblurringNet in {precision}: off by" in fused_kernels_fail(CPU, 8, precision, training=False)
     monkeypatch.setattr(aspdc, "aspdc_sum", lambda *args: WrongGradient.apply(right(*args)))
-    assert "gradient of DeblurringNet in torch.float32: off by nan, 0.001 is allowed" in fused_kernels_fail(CPU)
-    monkeypatch.setattr(aspdc, "aspdc_sum", lambda *args: 1 / 0)
-    assert fused_kernels_fail(CPU) == "ZeroDivisionError: division by zero"
+    assert fused_kernels_fail(CPU, 8, precision, training=False) is None
+    wrong = f"gradient of DeblurringNet in {precision}: off by nan"
+    assert wrong in fused_kernels_fail(CPU, 8, precision, training=True)
 
 
-@pytest.mark.parametrize(("reason", "chosen"), [(None, "fused"), ("it differs", "torchvision")])
-def test_fused_by_name_on_a_gpu_that_nobody_has_measured(monkeypatch, capsys, reason, chosen):
-    """With a GPU of compute capability 8.6 that is not there."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (8, 6))
-    monkeypatch.setattr("models.ops.back_ends._device_problem", lambda device: None)
-    monkeypatch.setattr("models.ops.back_ends.mmcv_problem", lambda device: "not here")
-    monkeypatch.setattr(device_module, "_failure_of", lambda device: reason)
-    device_module._print_once.cache_clear()  # what the run before said
-    cuda = torch.device("cuda")
-    assert pick_deform_op("fused", cuda, width=32) == chosen
-    said = "by torchvision, not fused: the kernels failed their self-test (it differs)"
-    assert (said in capsys.readouterr().out) == bool(reason)
-    assert pick_deform_op("auto", cuda, width=32) == "torchvision"
-    assert "nobody has measured the fused kernels on GPUs of compute capability 8 yet" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda total: total, None),
+        (shifted, "output of DeblurringNet in fp32: off by"),
+        (lambda total: 1 / 0, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_fused_by_name_on_a_gpu_that_nobody_has_measured(monkeypatch, capsys, change, reason):
+    """With the CPU in place of such a GPU: it is tested once, and a line says why another back end takes its place."""
+    right = aspdc.aspdc_sum
+    monkeypatch.setattr(aspdc, "aspdc_sum", lambda *args: change(right(*args)))
+    monkeypatch.setattr(device_module, "is_unmeasured_gpu", lambda device: True)
+    device_module._failure_of.cache_clear()
+    device_module._print_once.cache_clear()
+    for _ in range(2):
+        assert pick_deform_op("fused", CPU, 8, "fp32", training=False) == ("torchvision" if reason else "fused")
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("compiling and testing the fused kernels")
+    if reason:
+        (line,) = lines
+        assert f"by torchvision, not fused: the kernels failed their self-test ({reason}" in line
+    else:
+        assert not lines
+    assert pick_deform_op("auto", CPU, 8, "fp32", training=False) == "fused"  # untested
+    device_module._failure_of.cache_clear()

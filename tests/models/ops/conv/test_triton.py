@@ -79,6 +79,19 @@ def test_convolutions_equal_the_definition(options, dtype, limit):
         assert relative_error(mine.double().cpu(), reference) < limit, name
 
 
+@pytest.fixture(params=[True, False], ids=["copy engine", "no copy engine"])
+def copy_engine(request, monkeypatch):
+    monkeypatch.setattr("models.ops.conv.triton_launch.has_copy_engine", lambda device: request.param)
+
+
+@pytest.mark.usefixtures("copy_engine")
+@pytest.mark.parametrize("name", ["many channels", "transposed"])
+def test_with_and_without_copy_engine(name):
+    _, ours, _, expected = tensors(CONVOLUTIONS[name], torch.float32)
+    assert relative_error(ours.double().cpu(), expected) < 1e-5
+
+
+@pytest.mark.usefixtures("copy_engine")
 def test_one_launch_predicts_what_the_four_modules_do():
     torch.manual_seed(0)
     aspdc = ASPDC(32, deform_op="fused").to(DEVICE)
