@@ -9,6 +9,8 @@ The baseline is a direct transcription of the published networks: torchvision's 
 eager, fp32 and PyTorch's default flags; for data, decode both frames, warp them whole with albumentations, then crop.
 training_run has none: it runs DR_training.py, and prints the step of each stage in the run and the recorded step alone.
 deblur on the CPU has a third row where OpenVINO is installed: what that makes of the baseline, in the named precision.
+Work of the networks has a rate: what the convolutions of all passes need, over the time; on an H100 or H200 also
+the share of what the matrix units can do in 16 bits.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from models.blocks import MIN_SIZE
 from models.ops.back_ends import DEFORM_OPS
 from tools.benchmark_training import print_runs, run_training
 from tools.benchmark_work import WORKS, Configuration, baseline_configuration, openvino_deblur
+from tools.profile import INPUTS, build, count
 from utils.common.arguments import MAX_SIDE, MOST_WORKERS, ArgumentParser, whole
 from utils.common.memory import peak_bytes, reset_peak
 from utils.runtime.device import pick_deform_op, pick_device
@@ -34,6 +37,16 @@ from utils.runtime.program_end import user_errors_end_the_program
 
 TRAINING_RUN = "training_run"
 WIDTH = 32  # of the deblurring network
+# Forward passes that cost as much as a piece of work: gradients of inputs are another pass, so are those of weights.
+PASSES = {
+    "deblur": {"deblur": 1},
+    "reblur": {"reblur": 1},
+    "deblur_step": {"deblur": 3},
+    "reblur_step": {"reblur": 3},
+    "finetune_step": {"deblur": 3, "reblur": 2},
+}
+# Dense bf16 and fp16, by a part of the device's name (data sheets of the SXM cards).
+PEAK_FLOPS = {"H100": 989.4e12, "H200": 989.4e12}
 WARMUP_RUNS = 3  # of each configuration: compilation, choice of algorithms, recording
 
 
@@ -47,6 +60,15 @@ class Measurement:
     slowest: float
     repeats: int
     peak_gib: float | None
+
+
+def operations(work: str, batch: int, size: tuple[int, int]) -> float:
+    """Return the floating-point operations of the convolutions in a piece of work, two for each multiply-accumulate."""
+    total = 0
+    for network, passes in PASSES.get(work, {}).items():
+        costs = count(build(network, None, "torchvision"), INPUTS[network], *size)
+        total += passes * sum(cost.macs for cost in costs.values())
+    return 2.0 * batch * total
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -119,14 +141,26 @@ def measure(
     return [Measurement(name, median(each), min(each), max(each), repeats, peaks[name]) for name, each in times.items()]
 
 
-def print_table(measurements: list[Measurement], work: str, where: str) -> None:
-    """Print the configurations below each other, with the ratio of the first one's time to each one's."""
+def print_table(measurements: list[Measurement], work: str, where: str, flop: float = 0.0) -> None:
+    """Print the configurations below each other, with the ratio of the first one's time to each one's.
+
+    Args:
+        measurements: of each configuration.
+        work: what was done.
+        where: the device's name.
+        flop: floating-point operations of the work, if known.
+    """
     print(f"{work} on {where}")
-    print(f"{'configuration':34}{'median':>12}{'fastest':>12}{'slowest':>12}{'peak memory':>13}{'ratio':>8}")
+    rate = f"{'TFLOP/s':>15}" if flop else ""
+    print(f"{'configuration':34}{'median':>12}{'fastest':>12}{'slowest':>12}{'peak memory':>13}{'ratio':>8}{rate}")
+    possible = next((flops for name, flops in PEAK_FLOPS.items() if name in where), None)
     for each in measurements:
         peak = "unknown" if each.peak_gib is None else f"{each.peak_gib:.2f} GiB"
         times = "".join(f"{value * 1000:9.2f} ms" for value in (each.median, each.fastest, each.slowest))
-        print(f"{each.name:34}{times}{peak:>13}{measurements[0].median / each.median:7.2f}x")
+        if flop:
+            share = f" ({flop / each.median / possible:.0%})" if possible else ""
+            rate = f"{f'{flop / each.median / 1e12:.3g}{share}':>15}"
+        print(f"{each.name:34}{times}{peak:>13}{measurements[0].median / each.median:7.2f}x{rate}")
 
 
 def _named(work: str, deform_op: str, precision: str, device: torch.device) -> str:
@@ -175,11 +209,12 @@ def main(args: argparse.Namespace) -> None:
     if args.work == "deblur" and device.type == "cpu" and find_spec("openvino"):
         run, difference = openvino_deblur(args.precision, args.batch, tuple(args.size))
         runs[f"OpenVINO, differs by {difference:.1e}"] = baseline_configuration(), run
-    measurements = measure(runs, device, args.repeats)
+    measurements, flop = measure(runs, device, args.repeats), operations(args.work, args.batch, tuple(args.size))
     if args.json:
-        print(json.dumps({"work": work, "device": where, "results": [asdict(each) for each in measurements]}, indent=2))
+        results = [asdict(each) for each in measurements]
+        print(json.dumps({"work": work, "device": where, "flop": flop, "results": results}, indent=2))
     else:
-        print_table(measurements, work, where)
+        print_table(measurements, work, where, flop)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,21 @@ def test_the_table_has_the_ratio_of_the_medians(capsys):
     assert new.split()[-2:] == ["unknown", "2.00x"]
 
 
+def test_the_table_has_the_share_of_what_a_known_gpu_can_do(capsys):
+    row = benchmark.Measurement("new", 0.01, 0.009, 0.011, 5, None)
+    benchmark.print_table([row], "deblur", "NVIDIA H200", 1.979e12)
+    benchmark.print_table([row], "deblur", "another", 1.979e12)
+    _, _, known, _, _, unknown = capsys.readouterr().out.splitlines()
+    assert known.split()[-2:] == ["198", "(20%)"]
+    assert unknown.split()[-1] == "198"
+
+
+def test_operations_are_those_of_the_paper():
+    """64.3 GMACs of the deblurring network at 256×256, for three passes."""
+    assert benchmark.operations("deblur_step", 6, (256, 256)) == pytest.approx(2 * 3 * 6 * 64.3e9, rel=1e-3)
+    assert benchmark.operations("data", 6, (256, 256)) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["deblur", "finetune_step"])
 def test_the_baseline_uses_torchvisions_operator_and_the_named_one_does_not(work, monkeypatch):
