@@ -30,13 +30,11 @@ LEVELS = 3
 
 
 class DynamicFilter(Block):
-    """Filter every pixel of x, (N, C, H, W), with its own 3×3 kernel, (N, 9, H, W); reflected borders."""
+    """Filter every pixel of x, (N, C, H, W), with its own 3×3 kernel, the softmax of logits, (N, 9, H, W)."""
 
-    def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Return x filtered, (N, C, H, W)."""
-        if not uses_kernels(self.deform_op, x):
-            return dynamic_filter(x, kernel)
-        return fused_filter(x, kernel)
+    def forward(self, x: Tensor, logits: Tensor) -> Tensor:
+        """Return x filtered, (N, C, H, W), with reflected borders."""
+        return fused_filter(x, logits) if uses_kernels(self.deform_op, x) else dynamic_filter(x, logits)
 
 
 class ReblurringNet(Block):
@@ -71,7 +69,7 @@ class ReblurringNet(Block):
             Sequential({0: ResBlock(deep), 1: UpsampleLReLU(deep, shallow)}) for deep, shallow in steps_up
         )
         stages = [width, *(deep for _, deep in steps_down), *(shallow for _, shallow in steps_up)]
-        self.kernel_convs = ModuleList(Conv(stage, KERNEL_SIZE**2) for stage in stages)
+        self.kernel_convs = ModuleList(Conv(stage, KERNEL_SIZE**2, output_fp32=True) for stage in stages)
         self.tail = Conv(width, 3)
         self.filter = DynamicFilter()
         init_weights(self)
@@ -93,7 +91,7 @@ class ReblurringNet(Block):
         check_images([blurry, sharp], ["blurry", "sharp"])
         padded_blurry, padded_sharp = (pad_to_stride(image, STRIDE, MIN_FILTERED_SIDE) for image in (blurry, sharp))
         upper = self._stages(padded_blurry, padded_sharp)
-        kernels = [torch.softmax(conv(x), dim=1) for conv, x in zip(self.kernel_convs, upper, strict=True)]
+        kernels = [conv(x) for conv, x in zip(self.kernel_convs, upper, strict=True)]  # before their softmax
         (last,) = deque(self._stages(padded_sharp, padded_sharp, kernels), maxlen=1)  # lower pass: (N, width, H, W)
         return crop_like(self.tail(last), blurry)
 
@@ -103,8 +101,8 @@ class ReblurringNet(Block):
         Args:
             first: (N, 3, H, W), blurry in the upper pass, sharp in the lower one.
             second: sharp; shape of `first`.
-            kernels: of the lower pass: (N, 9, ...) for each stage, whose output is filtered before the next one reads
-                it.
+            kernels: of the lower pass, before their softmax: (N, 9, ...) for each stage, whose output is filtered
+                before the next one reads it.
         """
 
         def output(stage: int, x: Tensor) -> Tensor:

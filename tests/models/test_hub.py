@@ -81,7 +81,7 @@ def test_another_clone_is_another_package_with_operations_of_its_own(tmp_path):
         assert all(torch.equal(tensor, expected[name]) for name, tensor in network.state_dict().items())
     packages = [type(network).__module__.partition(".")[0] for network in networks]
     operations = {
-        sys.modules[f"{package}.ops.dynamic_filter.op"].fused_filter._qualname for package in (*packages, "models")
+        sys.modules[f"{package}.ops.dynamic_filter.op"].filter_by_logits._qualname for package in (*packages, "models")
     }
     assert len(operations) == 3
 

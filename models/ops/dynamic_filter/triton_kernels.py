@@ -1,6 +1,7 @@
 """Triton kernels of dynamic filtering: a 3x3 kernel for every pixel, reflected borders, one pass over memory.
 
-x, out, g: NHWC rows of C values. kernel: NHWC rows of 9 taps, row-major.
+x, out, g: NHWC rows of C values. logits: NHWC rows of 9 values, row-major taps, of which the softmax is the kernel.
+total: of every pixel the logarithm of the sum of exp(logit), so that exp(logit - total) is the kernel.
 """
 
 import triton
@@ -26,22 +27,30 @@ def locate(P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=PLAIN)
-def filter_kernel(x, kernel, out, P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
+def filter_kernel(x, logits, out, total, P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
     """out[p] = sum over taps k of kernel[p, k] * x[reflected p + k]."""
     p, n, py, px, ch, live, real = locate(P, H, W, C, BC, BP)
+    largest = tl.load(logits + p * 9, mask=live, other=0.0).to(tl.float32)
+    for k in tl.static_range(1, 9):
+        largest = tl.maximum(largest, tl.load(logits + p * 9 + k, mask=live, other=0.0).to(tl.float32))
     acc = tl.zeros((BP, BC), dtype=tl.float32)
+    s = tl.zeros((BP,), dtype=tl.float32)
     for k in tl.static_range(9):
         q = (n * H + reflect(py + k // 3 - 1, H)) * W + reflect(px + k % 3 - 1, W)
         v = tl.load(x + q[:, None] * C + ch, mask=real, other=0.0).to(tl.float32)
-        acc += tl.load(kernel + p * 9 + k, mask=live, other=0.0).to(tl.float32)[:, None] * v
-    tl.store(out + p[:, None] * C + ch, acc.to(out.dtype.element_ty), mask=real)
+        e = tl.exp(tl.load(logits + p * 9 + k, mask=live, other=0.0).to(tl.float32) - largest)
+        s += e
+        acc += e[:, None] * v
+    tl.store(out + p[:, None] * C + ch, (acc / s[:, None]).to(out.dtype.element_ty), mask=real)
+    tl.store(total + p, largest + tl.log(s), mask=live)
 
 
 @triton.jit(do_not_specialize=PLAIN)
 def filter_backward_kernel(
-    g, x, kernel, dx, dkernel, P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr
+    g, x, logits, total, dx, dlogits, P, H, W, C: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr
 ):  # fmt: skip
-    """dkernel[p, k] = <g[p], x[reflected p + k]>; dx[q] = sum of kernel[p, k] * g[p] over the p that read q through k.
+    """dlogits[p, k] = kernel[p, k] * (d[k] - sum over l of kernel[p, l] * d[l]), d[k] = <g[p], x[reflected p + k]>;
+    dx[q] = sum of kernel[p, k] * g[p] over the p that read q through k.
 
     Along each axis q is read by its three neighbours (d = 0..2) and, next to a border, once more by reflection: the
     first row reads the second through the tap above it (d = 3), the last the last but one through the tap below it
@@ -49,10 +58,17 @@ def filter_backward_kernel(
     """
     p, n, py, px, ch, live, real = locate(P, H, W, C, BC, BP)
     grad = tl.load(g + p[:, None] * C + ch, mask=real, other=0.0).to(tl.float32)
+    tap = tl.arange(0, 16)[None, :]
+    dots = tl.zeros((BP, 16), dtype=tl.float32)
     for k in tl.static_range(9):
         q = (n * H + reflect(py + k // 3 - 1, H)) * W + reflect(px + k % 3 - 1, W)
         v = tl.load(x + q[:, None] * C + ch, mask=real, other=0.0).to(tl.float32)
-        tl.store(dkernel + p * 9 + k, tl.sum(grad * v, 1).to(dkernel.dtype.element_ty), mask=live)
+        dots = tl.where(tap == k, tl.sum(grad * v, 1)[:, None], dots)
+    at, exists = p[:, None] * 9 + tap, live[:, None] & (tap < 9)
+    logit = tl.load(logits + at, mask=exists, other=float("-inf")).to(tl.float32)
+    kernel = tl.exp(logit - tl.load(total + p, mask=live, other=0.0)[:, None])
+    mean = tl.sum(kernel * dots, 1)
+    tl.store(dlogits + at, (kernel * (dots - mean[:, None])).to(dlogits.dtype.element_ty), mask=exists)
 
     acc = tl.zeros((BP, BC), dtype=tl.float32)
     border = live & ((py == 1) | (py == H - 2) | (px == 1) | (px == W - 2))
@@ -66,6 +82,7 @@ def filter_backward_kernel(
             sx = tl.where(b < 3, px - b + 1, tl.where(b == 3, 0, W - 1))
             read = live & read_y & tl.where(b < 3, (sx >= 0) & (sx < W), tl.where(b == 3, px == 1, px == W - 2))
             s = (n * H + sy) * W + sx
-            w = tl.load(kernel + s * 9 + ky * 3 + kx, mask=read, other=0.0).to(tl.float32)
+            z = tl.load(logits + s * 9 + ky * 3 + kx, mask=read, other=0.0).to(tl.float32)
+            w = tl.exp(z - tl.load(total + s, mask=read, other=0.0))
             acc += w[:, None] * tl.load(g + s[:, None] * C + ch, mask=read[:, None] & real, other=0.0).to(tl.float32)
     tl.store(dx + p[:, None] * C + ch, acc.to(dx.dtype.element_ty), mask=real)

@@ -16,23 +16,23 @@ def _blocks(x: Tensor) -> tuple[tuple[int], tuple[int, int, int], dict[str, int]
     return (ceil_div(pixels, rows),), (pixels, h, w), {"C": c, "BC": block, "BP": rows, "num_warps": 4}
 
 
-def filter_launch(x: Tensor, kernel: Tensor) -> Tensor:
-    """Compute `op.fused_filter`, see there."""
-    x, kernel = (each.contiguous(memory_format=torch.channels_last) for each in (x, kernel))
+def filter_launch(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute `op.filter_by_logits`, see there."""
+    x, logits = (each.contiguous(memory_format=torch.channels_last) for each in (x, logits))
     n, c, h, w = x.shape
     grid, sizes, constants = _blocks(x)
-    out = empty_nhwc(n, h, w, c, x)
+    out, total = empty_nhwc(n, h, w, c, x), torch.empty(n, h, w, device=x.device)
     with device_of(x):
-        launcher(filter_kernel, grid)(x, kernel, out, *sizes, **constants)
-    return out
+        launcher(filter_kernel, grid)(x, logits, out, total, *sizes, **constants)
+    return out, total
 
 
-def filter_backward_launch(g: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x and kernel."""
-    g, x, kernel = (each.contiguous(memory_format=torch.channels_last) for each in (g, x, kernel))
+def filter_backward_launch(g: Tensor, x: Tensor, logits: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x and logits."""
+    g, x, logits = (each.contiguous(memory_format=torch.channels_last) for each in (g, x, logits))
     n, c, h, w = x.shape
     grid, sizes, constants = _blocks(x)
-    dx, dkernel = empty_nhwc(n, h, w, c, x), empty_nhwc(n, h, w, 9, kernel)
+    dx, dlogits = empty_nhwc(n, h, w, c, x), empty_nhwc(n, h, w, 9, logits)
     with device_of(x):
-        launcher(filter_backward_kernel, grid)(g, x, kernel, dx, dkernel, *sizes, **constants)
-    return dx, dkernel
+        launcher(filter_backward_kernel, grid)(g, x, logits, total, dx, dlogits, *sizes, **constants)
+    return dx, dlogits

@@ -20,6 +20,7 @@ def test_the_aspdc_sum_is_four_of_torchvisions_convolutions(options):
 
 
 def test_dynamic_filtering_is_a_product_with_unfolded_windows():
-    x, kernel = torch.randn(2, 5, 6, 7).double(), torch.randn(2, 9, 6, 7).double()
+    x, logits = torch.randn(2, 5, 6, 7).double(), torch.randn(2, 9, 6, 7).double()
     windows = F.unfold(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3).view(2, 5, 9, 6, 7)
-    torch.testing.assert_close(dynamic_filter(x, kernel), (windows * kernel[:, None]).sum(2))
+    kernel = logits.exp() / logits.exp().sum(1, keepdim=True)
+    torch.testing.assert_close(dynamic_filter(x, logits), (windows * kernel[:, None]).sum(2))

@@ -6,7 +6,7 @@ import torch
 from tests.support.triton_device import DEVICE  # skips this file where the kernels cannot run
 
 # isort: split
-from models.ops.dynamic_filter.op import fused_filter
+from models.ops.dynamic_filter.op import filter_by_logits, fused_filter
 from models.ops.dynamic_filter.reference import dynamic_filter
 from tests.support.aspdc_cases import relative_error
 
@@ -19,10 +19,10 @@ def test_dynamic_filtering_and_its_gradients(shape):
     generator = torch.Generator().manual_seed(0)
     batch, _, height, width = shape
     x = torch.randn(shape, generator=generator)
-    kernel = torch.randn(batch, 9, height, width, generator=generator).softmax(1)
+    logits = 3 * torch.randn(batch, 9, height, width, generator=generator)
     cotangent = torch.randn(shape, generator=generator)
-    exact = [each.double().requires_grad_() for each in (x, kernel)]
-    given = [each.to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for each in (x, kernel)]
+    exact = [each.double().requires_grad_() for each in (x, logits)]
+    given = [each.to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for each in (x, logits)]
     ours, expected = fused_filter(*given), dynamic_filter(*exact)
     assert relative_error(ours.double().cpu(), expected) < 1e-6
     for mine, reference in zip(
@@ -30,10 +30,22 @@ def test_dynamic_filtering_and_its_gradients(shape):
         torch.autograd.grad(expected, exact, cotangent.double()),
         strict=True,
     ):
-        assert relative_error(mine.double().cpu(), reference) < 1e-6
+        assert relative_error(mine.double().cpu(), reference) < 2e-6
+
+
+def test_the_logits_gradient_of_a_smooth_image_is_exact():
+    """There it is a small difference of large numbers, of which 16 bits are too few."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.linspace(1, 2, 20).expand(1, 16, 8, 20).bfloat16()
+    logits = torch.randn(1, 9, 8, 20, generator=generator)
+    exact = [each.double().requires_grad_() for each in (x, logits)]
+    given = [each.to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for each in (x, logits)]
+    _, mine = torch.autograd.grad(fused_filter(*given).float().sum(), given)
+    _, reference = torch.autograd.grad(dynamic_filter(*exact).sum(), exact)
+    assert relative_error(mine.double().cpu(), reference) < 1e-5
 
 
 def test_is_registered_as_pytorch_wants_it():
-    x, kernel = (torch.randn(1, c, 5, 6).to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for c in (16, 9))
+    x, logits = (torch.randn(1, c, 5, 6).to(DEVICE, memory_format=CHANNELS_LAST).requires_grad_() for c in (16, 9))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(fused_filter, (x, kernel), test_utils=checks)
+    torch.library.opcheck(filter_by_logits, (x, logits), test_utils=checks)
