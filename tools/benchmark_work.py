@@ -157,7 +157,13 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
             return training_step(stage, training, weight=weight, **images)
 
     run_step = configuration.recorded(step, device)
-    return lambda: run_step(blurry=blurry, sharp=sharp, has_sharp=has_sharp)
+    weights = ExitStack()
+    weights.enter_context(stage.frozen_weights_cached())
+
+    def run(weights: ExitStack = weights) -> None:  # holds them as long as the recording
+        run_step(blurry=blurry, sharp=sharp, has_sharp=has_sharp)
+
+    return run
 
 
 def reblur_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:

@@ -7,6 +7,8 @@ import torch
 
 from DR_training import Deblur, Finetune, Reblur, training_step
 from models import DeblurringNet, ReblurringNet
+from models.blocks import Conv
+from models.ops.common.kernel_weights import kernel_weights
 from tests.support.samples import SAMPLES, load
 from utils.images.conversion import to_tensor
 from utils.training import OptimizationSettings, TrainingState
@@ -39,6 +41,16 @@ def test_parts_of_a_loss_that_would_be_logged_under_other_names_are_refused(pair
         ValueError, match=r"stage finetune returned the parts .*, its `parts` are \('deblur', 'reblur'\)"
     ):
         stage({"blurry": b, "sharp": x, "has_sharp": torch.ones(4)})
+
+
+def test_kernel_weights_of_the_frozen_network_alone_are_kept():
+    stage, built = Finetune(DeblurringNet(2), ReblurringNet(2), 1.0, 0.1), []
+    with stage.frozen_weights_cached():
+        for network in (stage.network, stage.consistency.reblurring_net):
+            layer = next(each for each in network.modules() if isinstance(each, Conv))
+            for _ in range(2):
+                kernel_weights(layer, "key", lambda network=network: built.append(network))
+    assert built == [stage.network, stage.network, stage.consistency.reblurring_net]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

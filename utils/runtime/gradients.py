@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from models.ops.common.streams import wait_aside
+
 _CHUNKS = 4  # a tensor each: of few, the first are long ready while others are computed
 
 
@@ -60,6 +62,7 @@ class GradientMean:
         self._missing[chunk] -= 1
         if self._missing[chunk] == 0:
             parameters = self._chunks[chunk]
+            wait_aside()
             flat = [each.grad.as_strided((each.numel(),), (1,)) for each in parameters if each.grad is not None]
             gradients = torch.cat(flat)
             operation = dist.ReduceOp.AVG if gradients.is_cuda else dist.ReduceOp.SUM

@@ -1,11 +1,12 @@
 """The base class of the training stages in DR_training.py."""
 
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models import DeblurringNet, ReblurringNet
+from models import DeblurringNet, ReblurringNet, cached_kernel_weights
 from utils.runtime.device import Batch
 from utils.runtime.precision import autocast
 
@@ -43,6 +44,10 @@ class Stage(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_forward_hook(_check_parts)
+
+    def frozen_weights_cached(self) -> AbstractContextManager[None]:
+        """Return a scope in which the kernels' weights of networks that are not trained are built once."""
+        return cached_kernel_weights(nn.ModuleList(each for each in self.children() if each is not self.network))
 
     def forward(self, batch: Batch) -> StepOutput:
         """Return the loss of a batch: `blurry` and `sharp`, (N, 3, H, W) in [-1, 1], and `has_sharp`, (N,)."""

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..back_ends import CHANNEL_MULTIPLE, fused_problem
 from ..common.launch import empty_nhwc, op_name, product_precision
+from ..common.streams import run_with_parameter_gradients
 from .cpu import aspdc_sum_cpu
 from .reference import MODULES, TAPS
 
@@ -33,8 +35,8 @@ def stack_weights(weights: Sequence[Tensor], biases: Sequence[Tensor], dtype: to
     Returns:
         (out, M · 9 · C), module by module, tap by tap and channels innermost; (M, out).
     """
-    rows = [weight.to(dtype).permute(0, 2, 3, 1).reshape(len(weight), -1) for weight in weights]
-    return torch.cat(rows, dim=1), torch.stack(list(biases)).to(dtype)
+    rows = [weight.detach().permute(0, 2, 3, 1).reshape(len(weight), -1) for weight in weights]
+    return torch.cat(rows, dim=1).to(dtype), torch.stack([bias.detach() for bias in biases]).to(dtype)
 
 
 def aspdc_sum(
@@ -91,10 +93,18 @@ def aspdc_sum(
             raise ValueError(f"{name} should have shape {shape}, got {tuple(tensor.shape)}")
     if f.device.type == "cpu":
         return aspdc_sum_cpu(f, maps, attention, weights, biases)
-    return aspdc_sum_cuda(f, maps, attention, *(stacked or stack_weights(weights, biases, f.dtype)))
+    return aspdc_sum_cuda(f, maps, attention, weights, biases, *(stacked or stack_weights(weights, biases, f.dtype)))
 
 
-def aspdc_sum_cuda(f: Tensor, maps: Sequence[Tensor], attention: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def aspdc_sum_cuda(
+    f: Tensor,
+    maps: Sequence[Tensor],
+    attention: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+) -> Tensor:
     """Compute `aspdc_sum` by the Triton kernels, on arguments of which the shapes fit each other.
 
     The last two are those of `stack_weights`.
@@ -112,6 +122,8 @@ def aspdc_sum_cuda(f: Tensor, maps: Sequence[Tensor], attention: Tensor, weight:
         f,
         *(each.to(coordinates) for each in maps),
         attention.to(coordinates),
+        list(weights),
+        list(biases),
         weight,
         bias,
         product_precision(f.dtype),
@@ -127,18 +139,21 @@ def sum_on_cuda(
     p2: Tensor,
     p3: Tensor,
     att: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
     weight: Tensor,
     bias: Tensor,
     precision: str,
     deterministic: bool,
 ) -> Tensor:
+    """Compute `aspdc_sum`; `weights` and `biases` get the gradients, `weight` and `bias` are theirs stacked."""
     from .triton_launch import forward_launch
 
     return forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision)
 
 
 @sum_on_cuda.register_fake
-def _(f, p0, p1, p2, p3, att, weight, bias, precision, deterministic):
+def _(f, p0, p1, p2, p3, att, weights, biases, weight, bias, precision, deterministic):
     return empty_nhwc(f.shape[0], f.shape[2], f.shape[3], weight.shape[0], f)
 
 
@@ -154,40 +169,62 @@ def sum_on_cuda_backward(
     weight: Tensor,
     bias: Tensor,
     need_f: bool,
-    need_weight: bool,
+    need_columns: bool,
     deterministic: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of f, maps and attention, and the columns, (N·H·W, M · 9 · C); empty where not needed."""
     from .triton_launch import backward_launch
 
-    with torch.autocast("cuda", enabled=False):  # the two matrix products stay in g's type
-        gf, g0, g1, g2, g3, gatt, gw, gb = backward_launch(
-            g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight, deterministic
+    with torch.autocast("cuda", enabled=False):  # the matrix product stays in g's type
+        gf, g0, g1, g2, g3, gatt, cols = backward_launch(
+            g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_columns, deterministic
         )
-    return gf, g0, g1, g2, g3, gatt, gw, gb
+    return gf, g0, g1, g2, g3, gatt, cols
 
 
 @sum_on_cuda_backward.register_fake
-def _(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight, deterministic):
+def _(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_columns, deterministic):
     n, c, h, w = f.shape
     gf = empty_nhwc(n, h, w, c, f) if need_f else f.new_empty(0)
-    gw, gb = (
-        (torch.empty_like(weight), torch.empty_like(bias)) if need_weight else (weight.new_empty(0), bias.new_empty(0))
-    )
     maps = [empty_nhwc(n, h, w, p.shape[1], p) for p in (p0, p1, p2, p3)]
-    return (gf, *maps, empty_nhwc(n, h, w, MODULES, att), gw, gb)
+    cols = f.new_empty(n * h * w, weight.shape[1]) if need_columns else f.new_empty(0)
+    return (gf, *maps, empty_nhwc(n, h, w, MODULES, att), cols)
 
 
 def _setup(ctx, inputs, output):
-    *tensors, _precision, deterministic = inputs
-    ctx.save_for_backward(*tensors)
-    ctx.deterministic = deterministic
+    f, p0, p1, p2, p3, att, weights, biases, weight, bias, _precision, ctx.deterministic = inputs
+    ctx.save_for_backward(f, p0, p1, p2, p3, att, weight, bias, *weights, *biases)
 
 
 def _backward(ctx, g):
-    need = ctx.needs_input_grad
-    need_f, need_w = need[0], need[6] or need[7]
-    gf, g0, g1, g2, g3, ga, gw, gb = sum_on_cuda_backward(g, *ctx.saved_tensors, need_f, need_w, ctx.deterministic)
-    return (gf if need_f else None, g0, g1, g2, g3, ga, gw if need_w else None, gb if need_w else None, None, None)
+    f, p0, p1, p2, p3, att, weight, bias, *parameters = ctx.saved_tensors
+    need_f, *_, need_weights, need_biases = ctx.needs_input_grad[:8]
+    need_parameters = any(need_weights) or any(need_biases)
+    gf, *gradients, cols = sum_on_cuda_backward(
+        g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_parameters, ctx.deterministic
+    )
+
+    def parameter_gradients() -> list[Tensor | None]:
+        if not need_parameters:
+            return [None] * len(parameters)
+        gw, gb = _stacked_gradients(g, cols, att)
+        parts = [part.unflatten(1, (3, 3, -1)).permute(0, 3, 1, 2) for part in gw.chunk(MODULES, dim=1)]
+        return [
+            torch.empty_like(parameter).copy_(part) for parameter, part in zip(parameters, [*parts, *gb], strict=True)
+        ]
+
+    found, _ = run_with_parameter_gradients(parameter_gradients, lambda: None, f, parameters)
+    return gf if need_f else None, *gradients, found[:MODULES], found[MODULES:], *[None] * 4
+
+
+def _stacked_gradients(g: Tensor, cols: Tensor, att: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of what `stack_weights` returns."""
+    g, att = (each.permute(0, 2, 3, 1).flatten(0, 1) for each in (g, att))  # (N·H, W, channels)
+    with torch.autocast("cuda", enabled=False):
+        # Eight columns: with four, rows of 16-bit values are not aligned and the product is ten times slower. A product
+        # for each row of an image: cuBLAS does them at once, but would not divide a single one.
+        gb = torch.bmm(F.pad(att.to(g.dtype), (0, MODULES)).transpose(1, 2), g).sum(0)
+        return g.flatten(0, 1).t() @ cols, gb[:MODULES]
 
 
 sum_on_cuda.register_autograd(_backward, setup_context=_setup)

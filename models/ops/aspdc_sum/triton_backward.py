@@ -63,7 +63,7 @@ def taps_kernel(
     dots += pid * BM + row
     ty: tl.constexpr = tl.float64 if f.dtype.element_ty == tl.float64 else tl.float32
     first = 0 if FIRST else 9 + tl.program_id(1) * 9
-    for t in range(first, first + 9):
+    for t in tl.range(first, first + 9, num_stages=3):
         i = tl.load(rec_i + t * slots)
         w = rec_w + t * 4 * slots
         d = dots + t * 4 * slots
@@ -114,6 +114,8 @@ def finish_kernel(
     ay,
     ax,
     dots,
+    g,
+    bias,
     g0,
     g1,
     g2,
@@ -124,12 +126,14 @@ def finish_kernel(
     tiles_x,
     tiles_y,
     slots,
+    COUT: tl.constexpr,
+    BC: tl.constexpr,
     TH: tl.constexpr,
     TW: tl.constexpr,
 ):
-    """Gradients of offsets, logits and attention (without its bias part) from dots (grid: tiles, 4).
+    """Gradients of offsets, logits and attention from dots (grid: tiles, 4).
 
-    g_m: contiguous rows of 9 or 27 like the predictor maps; gatt: rows of 4.
+    g: rows of COUT values; bias: (4, COUT). g_m: contiguous rows of 9 or 27 like the predictor maps; gatt: rows of 4.
     """
     m = tl.program_id(1)
     ptr = pick(m, p0, p1, p2, p3)
@@ -156,7 +160,11 @@ def finish_kernel(
     hy, hx = 1.0 - ly, 1.0 - lx
     D = hy * (hx * da + lx * db) + ly * (hx * dc + lx * dd)
     p = (n * H + py) * W + px
-    tl.store(gatt + p * 4 + m, tl.sum(tl.where(mask, mod * D, 0.0), 1).to(gatt.dtype.element_ty), mask=inside)
+    ch = tl.arange(0, BC)
+    rows = tl.load(g + p[:, None] * COUT + ch[None, :], mask=inside[:, None] & (ch < COUT)[None, :], other=0.0)
+    b = tl.load(bias + m * COUT + ch, mask=ch < COUT, other=0.0)
+    ga = tl.sum(tl.where(mask, mod * D, 0.0), 1) + tl.sum(rows.to(D.dtype) * b.to(D.dtype)[None, :], 1)
+    tl.store(gatt + p * 4 + m, ga.to(gatt.dtype.element_ty), mask=inside)
     s = a[:, None] * mod
     first = tl.where(m == 0, 0, 18)
     o = gp + p[:, None] * (first + 9)

@@ -2,10 +2,10 @@
 
 import torch
 import triton.language as tl  # pyright: ignore[reportMissingImports] (optional)
-from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor  # pyright: ignore[reportMissingImports] (optional)
 
 from ..common.launch import INTERPRET, ceil_div, device_of, empty_nhwc, has_copy_engine, launcher, next_power_of_2
+from ..common.streams import run_concurrently
 from . import triton_backward as kb
 from .reference import MODULES, TAPS
 from .triton_forward import product_kernel
@@ -126,64 +126,88 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
     return out
 
 
-def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_weight, deterministic, config=None):
-    """Gradients of f, p0..p3, att, weight, bias (empty where not needed). Holds two arrays of 36*C values a pixel:
-    gcol, and with need_weight the columns.
+def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_columns, deterministic, config=None):
+    """Gradients of f, p0..p3, att, and the columns (empty where not needed). Holds two arrays of 36*C values a pixel:
+    gcol, and with need_columns the columns.
     """
-    n, c, h, w = f.shape
-    cout, pixels = weight.shape[0], n * h * w
-    cfg = dict(BACKWARD, **(config or {}))
     preds = (p0, p1, p2, p3)
-    maps = [s for p in preds for s in strides(p)]
-    f = f.contiguous(memory_format=torch.channels_last)
-    g = g.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).reshape(pixels, cout)
-    gcol = g @ weight
-    cols = torch.empty_like(gcol) if need_weight else gcol
+    f, g = (each.contiguous(memory_format=torch.channels_last) for each in (f, g))
+    with device_of(f):
+        samples, gcol = run_concurrently(
+            lambda: sort_samples(f.shape, preds, att, deterministic) if need_f else (),
+            lambda: g.permute(0, 2, 3, 1).flatten(0, 2) @ weight,
+            f,
+        )
+        gf, (gp, gatt, cols) = run_concurrently(
+            lambda: gather_grad(gcol, samples, f, preds, att) if need_f else f.new_empty(0),
+            lambda: sample_grads(g, gcol, f, preds, att, bias, need_columns, config),
+            f,
+        )
+    return (gf, *gp, gatt, cols)
+
+
+def sample_grads(g, gcol, f, preds, att, bias, need_columns, config=None):
+    """(gradients of the maps, of the attention, the columns or nothing)."""
+    n, c, h, w = f.shape
+    cfg = dict(BACKWARD, **(config or {}))
+    cols = torch.empty_like(gcol) if need_columns else gcol.new_empty(0)
     gp = [empty_nhwc(n, h, w, p.shape[1], p) for p in preds]
     gatt = empty_nhwc(n, h, w, MODULES, att)
     th, tw = cfg["TH"], cfg["TW"]
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
-    dots = torch.empty(ALL_TAPS, 4, slots, device=f.device, dtype=p0.dtype)
-    with device_of(f):
-        rec_i, rec_w = locate(preds, att, f.shape, th, tw)
-        for first, modules in ((True, 1), (False, 3)):
-            launcher(kb.taps_kernel, (tiles, modules))(
-                f,
-                gcol,
-                rec_i,
-                rec_w,
-                dots,
-                cols,
-                h,
-                w,
-                tx,
-                ty,
-                slots,
-                C=c,
-                BC=next_power_of_2(c),
-                TH=th,
-                TW=tw,
-                FIRST=first,
-                COLS=need_weight,
-                num_warps=cfg["num_warps"],
-                num_stages=1,
-            )
-        launcher(kb.finish_kernel, (tiles, MODULES))(
-            *preds, *maps, att, *strides(att), dots, *gp, gatt, h, w, tx, ty, slots, TH=th, TW=tw, num_warps=4
+    dots = torch.empty(ALL_TAPS, 4, slots, device=f.device, dtype=preds[0].dtype)
+    rec_i, rec_w = locate(preds, att, f.shape, th, tw)
+    for first, modules in ((True, 1), (False, 3)):
+        launcher(kb.taps_kernel, (tiles, modules))(
+            f,
+            gcol,
+            rec_i,
+            rec_w,
+            dots,
+            cols,
+            h,
+            w,
+            tx,
+            ty,
+            slots,
+            C=c,
+            BC=next_power_of_2(c),
+            TH=th,
+            TW=tw,
+            FIRST=first,
+            COLS=need_columns,
+            num_warps=cfg["num_warps"],
+            num_stages=1,
         )
-        gf = gather_grad(gcol, f.shape, preds, maps, att, deterministic, f.dtype) if need_f else f.new_empty(0)
-    gatt += (g @ bias.t()).view(n, h, w, MODULES).permute(0, 3, 1, 2)
-    gw = g.t() @ cols if need_weight else weight.new_empty(0)
-    # eight columns: with four, rows of 16-bit values are not aligned and the product is ten times slower
-    a = F.pad(att.permute(0, 2, 3, 1).reshape(pixels, MODULES).to(g.dtype), (0, MODULES))
-    gb = (a.t() @ g)[:MODULES] if need_weight else bias.new_empty(0)
-    return (gf, *gp, gatt, gw, gb)
+    cout = g.shape[1]
+    launcher(kb.finish_kernel, (tiles, MODULES))(
+        *preds,
+        *[s for p in preds for s in strides(p)],
+        att,
+        *strides(att),
+        dots,
+        g,
+        bias.contiguous(),
+        *gp,
+        gatt,
+        h,
+        w,
+        tx,
+        ty,
+        slots,
+        COUT=cout,
+        BC=next_power_of_2(cout),
+        TH=th,
+        TW=tw,
+        num_warps=4,
+    )
+    return gp, gatt, cols
 
 
-def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
-    """D f: sort the samples by cell (counting sort), then every pixel sums its own."""
-    n, c, h, w = shape
-    pixels, dev = n * h * w, gcol.device
+def sort_samples(shape, preds, att, deterministic):
+    """(rows of gcol in the order of the cells that hold their samples, their corner weights, start of each cell)."""
+    n, _, h, w = shape
+    pixels, dev = n * h * w, att.device
     entries, grid = 27 * pixels, n * (h + 1) * (w + 1)
     count = torch.zeros(grid + 2, device=dev, dtype=torch.int32)  # shifted by one: cumsum gives starts
     cells = torch.empty(entries, device=dev, dtype=torch.int32)
@@ -191,7 +215,7 @@ def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
     wts = torch.empty(4, entries, device=dev, dtype=att.dtype)
     launcher(kb.bin_kernel, (ceil_div(pixels, 128), 27))(
         *preds[1:],
-        *maps[4:],
+        *[s for p in preds[1:] for s in strides(p)],
         att,
         *strides(att),
         count[1:],
@@ -217,14 +241,18 @@ def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
         launcher(kb.order_kernel, (ceil_div(entries, 256),))(
             cells, rank, start, wts, order, ws, pixels, entries, BM=256, num_warps=4
         )
-    gf = empty_nhwc(n, h, w, c, gcol, dtype)
-    launcher(kb.gather_kernel, (pixels,))(
+    return order, ws, start
+
+
+def gather_grad(gcol, samples, f, preds, att):
+    """D f: every pixel sums its own of the sorted samples."""
+    n, c, h, w = f.shape
+    gf = empty_nhwc(n, h, w, c, f)
+    launcher(kb.gather_kernel, (n * h * w,))(
         gcol,
-        order,
-        ws,
-        start,
+        *samples,
         preds[0],
-        *maps[:4],
+        *strides(preds[0]),
         att,
         *strides(att),
         gf,
@@ -232,7 +260,7 @@ def gather_grad(gcol, shape, preds, maps, att, deterministic, dtype):
         w,
         C=c,
         BC=next_power_of_2(c),
-        J=16,
+        J=8,
         num_warps=1,
     )
     return gf

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..back_ends import CHANNEL_MULTIPLE, uses_kernels
 from ..common.launch import empty_nhwc, op_name
-from .weights import ConvWeights, convolved_size, kernel_layout, phase_weight, weight_and_bias
+from ..common.streams import run_with_parameter_gradients
+from .gradients import activation_grad, input_grad, sum_rows, weight_grad
+from .weights import ConvWeights, as_weight, convolved_size, kernel_layout, weight_and_bias, weight_parts
 
 KERNEL_TYPES = (torch.bfloat16, torch.float16, torch.float32)
 LARGEST_IMAGE = 2**31  # values; the kernels number those of one image with 32 bits
-ALIGNED_CHANNELS = 8  # 16 bytes; cuDNN's and cuBLAS' 16-bit kernels for others are many times slower
+ALIGNED_CHANNELS = 8  # 16 bytes; cuDNN's 16-bit kernels for others are many times slower
 
 
 def kernel_dtype(deform_op: str, x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d) -> torch.dtype | None:
@@ -41,7 +42,7 @@ def fused_conv(
 
     Args:
         x: (N, C, H, W), best in channels_last memory.
-        weights: of `conv_weights`, in the type that `kernel_dtype` names.
+        weights: of `conv_weights`, for the type that `kernel_dtype` names.
         layer: stride, padding and dilation of the convolution, the same along both axes; a transposed one is 3×3 with
             stride 2 and doubles the size.
         slope: of the leaky ReLU; 1 is none.
@@ -49,21 +50,23 @@ def fused_conv(
         out_dtype: of the result where it is not that of the products.
 
     Returns:
-        (N, out, H', W') in the weights' type, in channels_last memory.
+        (N, out, H', W') in the type of the products, in channels_last memory.
     """
-    weight, bias, kernel_weight = weights
+    kernel_weight = weights.kernel_weight
     stride, padding, dilation = layer.stride[0], layer.padding[0], layer.dilation[0]
     transposed = isinstance(layer, nn.ConvTranspose2d)
-    x, out_dtype = x.to(weight.dtype), out_dtype or weight.dtype
+    x, out_dtype = x.to(kernel_weight.dtype), out_dtype or kernel_weight.dtype
     return convolution(
-        x, weight, bias, residual, kernel_weight, stride, padding, dilation, transposed, slope, out_dtype
-    )
+        x, weights.weights, weights.biases, residual, kernel_weight, weights.kernel_bias, stride, padding, dilation,
+        transposed, slope, out_dtype,
+    )  # fmt: skip
 
 
 def chunk_weights(layer: nn.Conv2d, chunks: int, dtype: torch.dtype) -> list[ConvWeights]:
     """Return what `fused_chunked_conv` takes for input channels that come in so many tensors."""
-    weight, bias = (each.detach().to(dtype) for each in weight_and_bias(layer))
-    return [(part, bias, kernel_layout(part)) for part in weight.chunk(chunks, dim=1)]
+    weight, bias = (each.detach() for each in weight_and_bias(layer))
+    parts = weight.chunk(chunks, dim=1)
+    return [ConvWeights([part], [bias], kernel_layout(part.to(dtype)), bias) for part in parts]
 
 
 def fused_chunked_conv(x: Sequence[Tensor], weights: Sequence[ConvWeights], layer: nn.Conv2d, slope: float) -> Tensor:
@@ -77,11 +80,12 @@ def fused_chunked_conv(x: Sequence[Tensor], weights: Sequence[ConvWeights], laye
     """
     geometry = layer.stride[0], layer.padding[0], layer.dilation[0]
     total = None
-    for i, (chunk, (weight, bias, kernel_weight)) in enumerate(zip(x, weights, strict=True), start=1):
+    for i, (chunk, part) in enumerate(zip(x, weights, strict=True), start=1):
         # The last one adds the bias and takes the sum through the activation.
-        finish = (bias, slope) if i == len(x) else (None, 1.0)
+        bias, last_slope = (part.kernel_bias, slope) if i == len(x) else (None, 1.0)
+        dtype = part.kernel_weight.dtype
         total = convolution(
-            chunk.to(weight.dtype), weight, finish[0], total, kernel_weight, *geometry, False, finish[1], weight.dtype
+            chunk.to(dtype), part.weights, [], total, part.kernel_weight, bias, *geometry, False, last_slope, dtype
         )
     assert total is not None  # there is at least one
     return total
@@ -118,36 +122,14 @@ def _(x, weight, bias):
     return tuple(empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27))
 
 
-@torch.library.custom_op(op_name("activation_grad"), mutates_args=())
-def activation_grad(
-    g: Tensor, out: Tensor | None, slope: float, channels: int, dtype: torch.dtype, need_bias: bool
-) -> tuple[Tensor, Tensor]:
-    """Take the gradient g, (N, C, H, W), through the activation that gave `out`, None for none.
-
-    Returns:
-        (N, channels, H, W) in `dtype`, zero from channel C on, empty where that would be g itself; the sums over
-        pixels, (C,) in fp32, empty unless `need_bias`.
-    """
-    from .triton_launch import activation_grad_launch
-
-    return activation_grad_launch(g, out, slope, channels, dtype, need_bias)
-
-
-@activation_grad.register_fake
-def _(g, out, slope, channels, dtype, need_bias):
-    n, c, h, w = g.shape
-    needed = out is not None or channels != c or dtype != g.dtype
-    through = empty_nhwc(n, h, w, channels, g, dtype) if needed else g.new_empty(0, dtype=dtype)
-    return through, g.new_empty(c if need_bias else 0, dtype=torch.float32)
-
-
 @torch.library.custom_op(op_name("conv"), mutates_args=())
 def convolution(
     x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
     residual: Tensor | None,
     kernel_weight: Tensor,
+    kernel_bias: Tensor | None,
     stride: int,
     padding: int,
     dilation: int,
@@ -155,79 +137,78 @@ def convolution(
     slope: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Return LReLU(convolution of x + residual); `kernel_weight` is the weight's `kernel_layout`."""
+    """Return LReLU(convolution of x + residual).
+
+    Args:
+        x: (N, C, H, W).
+        weights: of one convolution, or of several whose outputs are concatenated; they get the gradients.
+        biases: theirs, or none.
+        residual: of the result's shape.
+        kernel_weight: the weights' `kernel_layout` in x's type.
+        kernel_bias: the biases in one tensor.
+        stride, padding, dilation, transposed: of the convolutions.
+        slope: of the leaky ReLU; 1 is none.
+        dtype: of the result.
+    """
     from .triton_launch import conv_launch
 
-    return conv_launch(x, kernel_weight, bias, residual, stride, padding, dilation, transposed, slope, dtype)
+    return conv_launch(x, kernel_weight, kernel_bias, residual, stride, padding, dilation, transposed, slope, dtype)
 
 
 @convolution.register_fake
-def _(x, weight, bias, residual, kernel_weight, stride, padding, dilation, transposed, slope, dtype):
+def _(x, weights, biases, residual, kernel_weight, kernel_bias, stride, padding, dilation, transposed, slope, dtype):
     n, _, h, w = x.shape
     if transposed:
-        return empty_nhwc(n, 2 * h, 2 * w, weight.shape[1], x, dtype)
-    h, w = convolved_size(h, w, weight.shape[2], stride, padding, dilation)
-    return empty_nhwc(n, h, w, weight.shape[0], x, dtype)
+        return empty_nhwc(n, 2 * h, 2 * w, weights[0].shape[1], x, dtype)
+    h, w = convolved_size(h, w, weights[0].shape[2], stride, padding, dilation)
+    return empty_nhwc(n, h, w, sum(map(len, weights)), x, dtype)
 
 
 def _setup(ctx, inputs, output):
-    x, weight, bias, residual, _, ctx.stride, ctx.padding, ctx.dilation, ctx.transposed, ctx.slope, _ = inputs
-    ctx.save_for_backward(x, weight, *([output] if ctx.slope != 1.0 else []))
-    ctx.bias_dtype, ctx.residual_dtype = (None if each is None else each.dtype for each in (bias, residual))
-
-
-@torch.library.custom_op(op_name("conv_input_grad"), mutates_args=())
-def input_grad(
-    g: Tensor, weight: Tensor, h: int, w: int, stride: int, padding: int, dilation: int, transposed: bool
-) -> Tensor:
-    """Return the gradient of a convolution's input, (N, C, h, w): a convolution of g, (N, out, ...)."""
-    from .triton_launch import conv_launch
-
-    if transposed:  # the gradient of a transposed convolution is a convolution, and the other way round
-        return conv_launch(g, kernel_layout(weight), None, None, stride, padding, dilation, False, 1.0, g.dtype)
-    if stride == 1:
-        kernel_weight = kernel_layout(weight.flip(2, 3).transpose(0, 1))
-        padding = dilation * (weight.shape[2] - 1) - padding
-        return conv_launch(g, kernel_weight, None, None, 1, padding, dilation, False, 1.0, g.dtype)
-    if (stride, padding, dilation, weight.shape[2]) != (2, 1, 1, 3):
-        raise ValueError(f"stride {stride} goes with 3×3 kernels and padding 1, not {tuple(weight.shape)}, {padding}")
-    whole = conv_launch(g, phase_weight(weight), None, None, 1, 0, 1, True, 1.0, g.dtype)
-    return whole if whole.shape[2:] == (h, w) else whole[:, :, :h, :w].contiguous(memory_format=torch.channels_last)
-
-
-@input_grad.register_fake
-def _(g, weight, h, w, stride, padding, dilation, transposed):
-    return empty_nhwc(g.shape[0], h, w, weight.shape[0 if transposed else 1], g)
+    x, weights, biases, residual, kernel_weight, _, *geometry, ctx.slope, _ = inputs
+    ctx.stride, ctx.padding, ctx.dilation, ctx.transposed = geometry
+    activation = [output] if ctx.slope != 1.0 else []
+    ctx.save_for_backward(x, kernel_weight, *weights, *biases, *activation)
+    ctx.layers, ctx.biases = len(weights), len(biases)
+    ctx.residual_dtype = None if residual is None else residual.dtype
 
 
 def _backward(ctx, g):
-    x, weight, *out = ctx.saved_tensors
-    need_x, need_weight, need_bias, need_residual = ctx.needs_input_grad[:4]
+    x, kernel_weight, *saved = ctx.saved_tensors
+    weights, biases = saved[: ctx.layers], saved[ctx.layers : ctx.layers + ctx.biases]
+    activation = saved[-1] if ctx.slope != 1.0 else None
+    need_x, need_weights, need_biases, need_residual = ctx.needs_input_grad[:4]
     out_axis = 1 if ctx.transposed else 0
-    cout = weight.shape[out_axis]
-    extra = -cout % ALIGNED_CHANNELS
-    if extra:
-        weight = F.pad(weight, (0, 0, 0, 0, *((0, extra) if ctx.transposed else (0, 0, 0, extra))))
-    activation = out[0] if out else None
-    through, bias_grad = activation_grad(g, activation, ctx.slope, cout + extra, x.dtype, need_bias)
+    outputs = [weight.shape[out_axis] for weight in weights]
+    cout, geometry = sum(outputs), (ctx.stride, ctx.padding, ctx.dilation, ctx.transposed)
+    padded = cout + -cout % ALIGNED_CHANNELS
+    through, sums = activation_grad(g, activation, ctx.slope, padded, x.dtype, any(need_biases))
     through = through if through.numel() else g
-    geometry = ctx.stride, ctx.padding, ctx.dilation, ctx.transposed
-    dx = input_grad(through, weight, *x.shape[2:], *geometry) if need_x else None
-    dweight = None
-    if need_weight:
-        output_padding = [int(ctx.transposed)] * 2
-        stride, padding, dilation = ([each] * 2 for each in geometry[:3])
-        _, dweight, _ = torch.ops.aten.convolution_backward(
-            through, x, weight, None, stride, padding, dilation, ctx.transposed, output_padding, 1, [False, True, False]
-        )
-        dweight = dweight.narrow(out_axis, 0, cout)
-    return (
-        dx,
-        dweight,
-        bias_grad.to(ctx.bias_dtype) if need_bias else None,
-        through[:, :cout].to(ctx.residual_dtype) if need_residual else None,
-        *[None] * 7,
-    )
+
+    def parameter_gradients() -> list[Tensor | None]:
+        gradients: list[Tensor | None] = [None] * len(weights)
+        if any(need_weights):
+            dweight = weight_grad(through, x, weights[0].shape, *geometry)
+            parts = dweight.narrow(out_axis, 0, cout).split(outputs, out_axis)
+            gradients = [torch.empty_like(weight).copy_(part) for part, weight in zip(parts, weights, strict=True)]
+        if not any(need_biases):
+            return [*gradients, *[None] * len(biases)]
+        parts = sum_rows(sums).split(outputs)
+        return [*gradients, *(part.to(bias.dtype) for part, bias in zip(parts, biases, strict=True))]
+
+    def input_gradient() -> Tensor | None:
+        if not need_x:
+            return None
+        # Of the first two kernel_weight is no such weight. A second derivative, which is refused, has to find weights.
+        if ctx.transposed or weight_parts(x.dtype) > 1 or torch.is_grad_enabled():
+            weight = torch.cat(weights).to(x.dtype)
+        else:
+            weight = as_weight(kernel_weight, weights[0].shape)
+        return input_grad(through, weight, *x.shape[2:], *geometry)
+
+    gradients, dx = run_with_parameter_gradients(parameter_gradients, input_gradient, x, [*weights, *biases])
+    dresidual = through[:, :cout].to(ctx.residual_dtype) if need_residual else None
+    return dx, gradients[: ctx.layers], gradients[ctx.layers :], dresidual, *[None] * 8
 
 
 convolution.register_autograd(_backward, setup_context=_setup)

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from triton.tools.tensor_descriptor import TensorDescriptor  # pyright: ignore[reportMissingImports] (optional)
 
 from ..common.launch import (
@@ -16,15 +17,16 @@ from ..common.launch import (
     next_power_of_2,
     product_precision,
 )
-from .triton_kernels import activation_grad_kernel, conv_kernel, predict_kernel
-from .weights import PREDICTOR_ROWS, convolved_size
+from .triton_kernels import activation_grad_kernel, conv_kernel, predict_kernel, sum_rows_kernel
+from .weights import PREDICTOR_ROWS, PROGRAMS, convolved_size, gradient_parts, kernel_layout, weight_parts
 
+ROW_BYTES = 128  # of a row of an operand that is multiplied at a time
 # Timed on an H200 (docs/performance.md).
-CONFIG = {"TH": 8, "TW": 16, "num_warps": 4, "STAGES": 3}
-FEW_CHANNELS = CONFIG | {"TW": 32}  # fewer than 64 in and 64 out, in 16-bit types
-EXACT = CONFIG | {"TW": 8}  # many channels in fp32
+CONFIG = {"TH": 16, "TW": 8, "num_warps": 4, "STAGES": 3}
+FEW_PIXELS = CONFIG | {"TH": 8}  # fewer tiles than programs, or many channels in fp32
+FEW_CHANNELS = CONFIG | {"TH": 8, "TW": 32}  # in 16-bit types
+PREDICTORS = CONFIG | {"TH": 8, "TW": 16}  # in 16-bit types
 THREADS_LOAD = {"num_warps": 8}  # without a copy engine: twice the registers for a tile, so that none are spilled
-GRADIENT_PROGRAMS = 264  # programs that add up a bias' gradient: two for each multiprocessor of an H100 or H200
 
 
 def conv_launch(
@@ -40,9 +42,50 @@ def conv_launch(
     dtype: torch.dtype,
 ) -> Tensor:
     """Return LReLU(conv(x) + residual) in channels_last memory; `kernel_weight` is the weight's `kernel_layout`."""
+    outputs, side = len(kernel_weight) // weight_parts(x.dtype), math.isqrt(kernel_weight.shape[1] // x.shape[1])
+    return _launch(
+        x, kernel_weight, bias, residual, outputs, side, stride, padding, dilation, transposed, slope, dtype, False
+    )
+
+
+def input_grad_launch(g: Tensor, weight: Tensor, padding: int, dilation: int) -> Tensor:
+    """Return the gradient of a convolution's input at stride 1, in channels_last memory.
+
+    Args:
+        g: gradient of its output, (N, out, H', W'), or with channels of zeros after those.
+        weight: its weight, (out, C, k, k), best in channels_last memory.
+        padding: that of the convolution, as `dilation`.
+    """
+    _, channels, side, _ = weight.shape
+    padding = dilation * (side - 1) - padding
+    backwards = g.dtype.itemsize == 2  # the matrix units take fp32 in one order alone, so there the weight is turned
+    rows = kernel_layout(weight if backwards else _turned(weight, g.shape[1]))
+    return _launch(g, rows, None, None, channels, side, 1, padding, dilation, False, 1.0, g.dtype, backwards)
+
+
+def _turned(weight: Tensor, channels: int) -> Tensor:
+    """Return the weight, (C, channels, k, k), whose convolution is the gradient of that with `weight`."""
+    weight = weight.flip(2, 3).transpose(0, 1)
+    return F.pad(weight, (0, 0, 0, 0, 0, channels - weight.shape[1]))
+
+
+def _launch(
+    x: Tensor,
+    kernel_weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    outputs: int,
+    side: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    transposed: bool,
+    slope: float,
+    dtype: torch.dtype,
+    gradient: bool,
+) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
-    outputs, side = kernel_weight.shape[0], math.isqrt(kernel_weight.shape[1] // c)
     if transposed:
         stride, padding, out_h, out_w = 1, 0, h, w
     else:
@@ -52,18 +95,22 @@ def conv_launch(
     if residual is not None:
         residual = residual.contiguous(memory_format=torch.channels_last)
     short = x.dtype.itemsize == 2
-    few, many = (FEW_CHANNELS, CONFIG) if short else (CONFIG, EXACT)
-    cfg, copied = few if c * outputs < 64 * 64 else many, c % 16 == 0 and c >= 64
+    bn = min(max(next_power_of_2(outputs), 16), 128)
+    if bn < 128 and c * outputs < 64 * 64:
+        cfg = FEW_CHANNELS if short else CONFIG
+    else:
+        cfg = CONFIG if short and n * out_h * out_w > PROGRAMS * CONFIG["TH"] * CONFIG["TW"] else FEW_PIXELS
+    copied = c % 16 == 0 and c >= 64 and (outputs % 16 == 0 or not gradient)  # its rows begin at multiples of 16 bytes
     if not has_copy_engine(x.device):
         cfg, copied = cfg | THREADS_LOAD, False
     tiles_x, tiles_y = ceil_div(out_w, cfg["TW"]), ceil_div(out_h, cfg["TH"])
-    bn = min(max(next_power_of_2(outputs), 16), 128)
-    widest = 64 if short else 32  # 128 bytes
-    bk = min(widest, c & -c) if c % 16 == 0 else min(max(next_power_of_2(kernel_weight.shape[1]), 16), widest)
+    widest = ROW_BYTES // x.dtype.itemsize
+    bk = min(widest, c & -c) if c % 16 == 0 else min(max(next_power_of_2(side * side * c), 16), widest)
+    block = [bk, bn] if gradient else [bn, bk]
     with device_of(x):
         launcher(conv_kernel, (n * tiles_x * tiles_y, ceil_div(outputs, bn)))(
             x,
-            TensorDescriptor.from_tensor(kernel_weight, [bn, bk]) if copied else kernel_weight,
+            TensorDescriptor.from_tensor(kernel_weight, block) if copied else kernel_weight,
             kernel_weight if bias is None else bias,
             out if residual is None else residual,
             out,
@@ -83,6 +130,8 @@ def conv_launch(
             BIAS=bias is not None,
             RESIDUAL=residual is not None,
             UP=transposed,
+            GRADIENT=gradient,
+            ROWS=len(kernel_weight) // weight_parts(x.dtype),
             BN=bn,
             BK=bk,
             COPIED=copied,
@@ -100,7 +149,7 @@ def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     maps = [empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27)]
     bk = min(64 if x.dtype.itemsize == 2 else 32, c & -c)
     copied = has_copy_engine(x.device)
-    cfg = CONFIG if copied else CONFIG | THREADS_LOAD
+    cfg = (PREDICTORS if x.dtype.itemsize == 2 else FEW_PIXELS) | ({} if copied else THREADS_LOAD)
     tiles_x, tiles_y = ceil_div(w, cfg["TW"]), ceil_div(h, cfg["TH"])
     with device_of(x):
         launcher(predict_kernel, (n * tiles_x * tiles_y, 3))(
@@ -125,16 +174,14 @@ def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
 def activation_grad_launch(
     g: Tensor, out: Tensor | None, slope: float, channels: int, dtype: torch.dtype, need_bias: bool
 ) -> tuple[Tensor, Tensor]:
-    """Compute `op.activation_grad`, see there."""
+    """Compute `gradients.activation_grad`, see there."""
     g = g.contiguous(memory_format=torch.channels_last)
     n, c, h, w = g.shape
     needed = out is not None or channels != c or dtype != g.dtype
-    pixels, block = n * h * w, next_power_of_2(channels)
-    rows = max(1, 4096 // block)
-    rounds = ceil_div(pixels, rows * GRADIENT_PROGRAMS)
-    programs = ceil_div(pixels, rows * rounds)
+    pixels = n * h * w
+    programs, rows, rounds = gradient_parts(pixels, channels)
     through = empty_nhwc(n, h, w, channels, g, dtype) if needed else g.new_empty(0, dtype=dtype)
-    sums = torch.empty(programs, c, device=g.device) if need_bias else torch.empty(0, 0, device=g.device)
+    sums = torch.empty(programs if need_bias else 0, c, device=g.device)
     with device_of(g):
         launcher(activation_grad_kernel, (programs,))(
             g,
@@ -144,7 +191,7 @@ def activation_grad_launch(
             pixels,
             C=c,
             CP=channels,
-            BC=block,
+            BC=next_power_of_2(channels),
             BP=rows,
             ROUNDS=rounds,
             SLOPE=1.0 if out is None else slope,
@@ -152,4 +199,15 @@ def activation_grad_launch(
             SUMS=need_bias,
             num_warps=4,
         )
-    return through, sums.sum(0)
+    return through, sums
+
+
+def sum_rows_launch(rows: Tensor) -> Tensor:
+    """Compute `gradients.sum_rows`, see there."""
+    count, channels = rows.shape
+    total = torch.empty(channels, device=rows.device)
+    with device_of(rows):
+        launcher(sum_rows_kernel, (ceil_div(channels, 8),))(
+            rows, total, count, C=channels, BC=8, BP=next_power_of_2(count)
+        )
+    return total

@@ -12,7 +12,7 @@ from tests.support.aspdc_cases import MODULES, arguments, make_case, reference, 
 
 def fused(case):
     *inputs, weights, biases = arguments(case)
-    return aspdc_sum_cuda(*inputs, *stack_weights(weights, biases, case["f"].dtype))
+    return aspdc_sum_cuda(*inputs, weights, biases, *stack_weights(weights, biases, case["f"].dtype))
 
 
 def channels_last(case):
@@ -132,10 +132,11 @@ def test_frozen_weights_and_compiled_graphs_give_the_same_gradients():
 def test_is_registered_as_pytorch_wants_it():
     case = channels_last(make_case(height=3, width=4))
     maps = [case[f"map{i}"] for i in range(MODULES)]
-    weight, bias = torch.randn(16, 36 * 16, device=DEVICE), torch.randn(MODULES, 16, device=DEVICE)
-    tensors = [tensor.detach().requires_grad_() for tensor in (case["f"], *maps, case["attention"], weight, bias)]
+    tensors = [tensor.detach().requires_grad_() for tensor in (case["f"], *maps, case["attention"])]
+    weights, biases = ([case[f"{name}{i}"].requires_grad_() for i in range(MODULES)] for name in ("weight", "bias"))
+    stacked = stack_weights(weights, biases, torch.float32)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(sum_on_cuda, (*tensors, "ieee", False), test_utils=checks)
+    torch.library.opcheck(sum_on_cuda, (*tensors, weights, biases, *stacked, "ieee", False), test_utils=checks)
 
 
 @pytest.mark.parametrize(

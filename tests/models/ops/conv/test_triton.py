@@ -52,7 +52,8 @@ def tensors(options, dtype):
     expected = conv_lrelu(**exact, **geometry)
     x, weight, bias = given["x"], given["weight"], given["bias"]
     kernel_weight = kernel_layout(weight.detach(), transposed)
-    ours = convolution(x, weight, bias, residual, kernel_weight, stride, padding, dilation, transposed, slope, x.dtype)
+    geometry = stride, padding, dilation, transposed, slope
+    ours = convolution(x, [weight], [bias], residual, kernel_weight, bias.detach(), *geometry, x.dtype)
     return given, ours, exact, expected
 
 
@@ -77,6 +78,27 @@ def test_convolutions_equal_the_definition(options, dtype, limit):
     )
     for name, (mine, reference) in zip(given, gradients, strict=True):
         assert relative_error(mine.double().cpu(), reference) < limit, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_second_derivatives_are_refused(dtype):
+    given, ours, *_ = tensors(CONVOLUTIONS["single pixels"], dtype)
+    (gradient,) = torch.autograd.grad(ours.sum(), given["x"], create_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        gradient.sum().backward()
+
+
+def test_frozen_layers_beside_trained_ones_get_no_gradient():
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(16, out, 3, padding=1).to(DEVICE) for out in (18, 9)]
+    layers[0].requires_grad_(False)
+    x = torch.randn(1, 16, 4, 5).to(DEVICE, memory_format=CHANNELS_LAST)
+    fused_conv(x, conv_weights(layers, torch.float32), layers[0]).square().sum().backward()
+    assert layers[0].weight.grad is None
+    assert layers[0].bias.grad is None
+    expected = torch.autograd.grad(layers[1](x).square().sum(), [layers[1].weight, layers[1].bias])
+    for parameter, exact in zip(layers[1].parameters(), expected, strict=True):
+        assert relative_error(parameter.grad, exact) < 1e-5
 
 
 @pytest.fixture(params=[True, False], ids=["copy engine", "no copy engine"])
@@ -130,7 +152,7 @@ def test_is_registered_as_pytorch_wants_it():
     given, *_ = tensors(options, torch.float32)
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in given.items()}
     kernel_weight = kernel_layout(leaves["weight"].detach())
-    leaf = [leaves[name] for name in ("x", "weight", "bias", "residual")]
-    arguments = (*leaf, kernel_weight, 1, 1, 1, False, 0.1, torch.float32)
+    x, weight, bias, residual = (leaves[name] for name in ("x", "weight", "bias", "residual"))
+    arguments = (x, [weight], [bias], residual, kernel_weight, bias.detach(), 1, 1, 1, False, 0.1, torch.float32)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(convolution, arguments, test_utils=checks)
