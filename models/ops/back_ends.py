@@ -136,12 +136,14 @@ def mmcv_problem(device_type: str) -> str | None:
     if device_type not in ("cpu", "cuda"):
         return f"mmcv's operator runs on the CPU and on CUDA, not on {device_type}"
     try:
-        from mmcv.ops import (  # pyright: ignore[reportMissingImports] (optional)
-            get_compiling_cuda_version,
-            modulated_deform_conv2d,  # noqa: F401
-        )
+        from mmcv.ops import modulated_deform_conv2d  # pyright: ignore[reportMissingImports] (optional)
     except ImportError as error:
         return f"mmcv's ops cannot be imported ({error}); `make mmcv` builds them"
-    if device_type == "cuda" and get_compiling_cuda_version() == "not available":
-        return "this mmcv was built without CUDA"
+    try:  # it may have been built without CUDA, or for other GPUs
+        x = torch.zeros(1, 1, 1, 1, device=device_type)
+        modulated_deform_conv2d(x, x.repeat(1, 2, 1, 1), x, x, x[0, 0, 0], 1, 0, 1, 1, 1)
+    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises the second
+        return (
+            f"mmcv's operator fails on {device_type} ({str(error).partition(chr(10))[0]}); `make mmcv` builds it anew"
+        )
     return None

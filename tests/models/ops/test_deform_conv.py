@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from models import ModulatedDeformConv2d, modulated_deform_conv2d
-from models.ops.back_ends import resolve_single_op
+from models.ops.back_ends import mmcv_problem, resolve_single_op
 
 
 def sample(x, batch, channel, y, x_position):
@@ -155,6 +155,13 @@ def test_auto_prefers_mmcv_and_mmcv_by_name_says_why_not(monkeypatch):
     assert resolve_single_op("auto", "cpu") == "torchvision"
     with pytest.raises(RuntimeError, match="mmcv is not usable: it is not installed"):
         resolve_single_op("mmcv", "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_an_operator_that_cannot_run_says_why():
+    if mmcv_problem("cpu"):
+        pytest.skip("mmcv is not installed")
+    assert mmcv_problem("cuda").startswith("mmcv's operator fails on cuda (")
 
 
 def test_the_back_ends_agree():
