@@ -34,7 +34,9 @@ class DynamicFilter(Block):
 
     def forward(self, x: Tensor, logits: Tensor) -> Tensor:
         """Return x filtered, (N, C, H, W), with reflected borders."""
-        return fused_filter(x, logits) if uses_kernels(self.deform_op, x) else dynamic_filter(x, logits)
+        if uses_kernels(self.deform_op, x) and x.dtype != torch.float64:  # the kernels compute in fp32
+            return fused_filter(x, logits)
+        return dynamic_filter(x, logits)
 
 
 class ReblurringNet(Block):

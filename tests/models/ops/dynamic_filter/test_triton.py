@@ -8,6 +8,7 @@ from tests.support.triton_device import DEVICE  # skips this file where the kern
 # isort: split
 from models.ops.dynamic_filter.op import filter_by_logits, fused_filter
 from models.ops.dynamic_filter.reference import dynamic_filter
+from models.reblurring_net import DynamicFilter
 from tests.support.aspdc_cases import relative_error
 
 CHANNELS_LAST = torch.channels_last
@@ -43,6 +44,11 @@ def test_the_logits_gradient_of_a_smooth_image_is_exact():
     _, mine = torch.autograd.grad(fused_filter(*given).float().sum(), given)
     _, reference = torch.autograd.grad(dynamic_filter(*exact).sum(), exact)
     assert relative_error(mine.double().cpu(), reference) < 1e-5
+
+
+def test_float64_is_computed_in_float64():
+    x, logits = (torch.randn(1, channels, 5, 6, dtype=torch.float64, device=DEVICE) for channels in (16, 9))
+    assert relative_error(DynamicFilter()(x, logits), dynamic_filter(x, logits)) < 1e-12
 
 
 def test_is_registered_as_pytorch_wants_it():
