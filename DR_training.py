@@ -27,7 +27,6 @@ from datasets import BlurSettings, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
 from models.checkpoint import STAGE_FILES
-from models.ops.common.streams import parameter_gradients_aside
 from utils.common.arguments import MOST_WORKERS, ArgumentParser, real, settings_of, whole
 from utils.common.errors import UserError
 from utils.common.signals import end_signals_as_exceptions, interruption
@@ -276,9 +275,7 @@ def training_step(stage: Stage, training: TrainingState, *, weight: Tensor, **ba
         loss = output.loss * share
         # An infinite loss can have a finite gradient.
         finite = torch.where(loss.detach().isfinite(), 1.0, torch.nan)
-        # Ranks exchange gradients once.
-        with training.gradient_mean() if i == count - 1 else nullcontext(), parameter_gradients_aside():
-            training.scaler.scale(loss * finite).backward()
+        training.backward(loss * finite, last=i == count - 1)
         images.append(output.image.detach())
         losses.append(torch.stack([each.detach() for each in (output.loss, *output.parts.values())]) * share)
     training.scaler.unscale_(training.optimizer)

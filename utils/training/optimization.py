@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel
 
+from models.ops.common.streams import parameter_gradients_aside
+
 
 @dataclass(frozen=True)
 class OptimizationSettings:
@@ -89,6 +91,11 @@ class TrainingState:
     def result(self) -> nn.Module:
         """The network to save: with averaged weights if there are any."""
         return self.network if self.average is None else self.average.module
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Add a loss's gradients to those of the network, which the ranks share after the last part of a batch."""
+        with self.gradient_mean() if last else nullcontext(), parameter_gradients_aside():
+            self.scaler.scale(loss).backward()
 
     def set_learning_rate(self, lr: float) -> None:
         """Set the learning rate from the next step on."""

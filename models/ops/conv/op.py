@@ -199,7 +199,8 @@ def _backward(ctx, g):
     def input_gradient() -> Tensor | None:
         if not need_x:
             return None
-        # Of the first two kernel_weight is no such weight. A second derivative, which is refused, has to find weights.
+        # kernel_weight is no such weight in phases or in two parts, and a second derivative, which is refused, has to
+        # find the weights themselves.
         if ctx.transposed or weight_parts(x.dtype) > 1 or torch.is_grad_enabled():
             weight = torch.cat(weights).to(x.dtype)
         else:

@@ -40,52 +40,22 @@ def conv_launch(
     transposed: bool,
     slope: float,
     dtype: torch.dtype,
+    gradient_side: int = 0,
 ) -> Tensor:
-    """Return LReLU(conv(x) + residual) in channels_last memory; `kernel_weight` is the weight's `kernel_layout`."""
-    outputs, side = len(kernel_weight) // weight_parts(x.dtype), math.isqrt(kernel_weight.shape[1] // x.shape[1])
-    return _launch(
-        x, kernel_weight, bias, residual, outputs, side, stride, padding, dilation, transposed, slope, dtype, False
-    )
-
-
-def input_grad_launch(g: Tensor, weight: Tensor, padding: int, dilation: int) -> Tensor:
-    """Return the gradient of a convolution's input at stride 1, in channels_last memory.
+    """Return LReLU(conv(x) + residual) in channels_last memory.
 
     Args:
-        g: gradient of its output, (N, out, H', W'), or with channels of zeros after those.
-        weight: its weight, (out, C, k, k), best in channels_last memory.
-        padding: that of the convolution, as `dilation`.
+        x: (N, C, H, W).
+        kernel_weight: the weight's `kernel_layout`.
+        bias, residual, stride, padding, dilation, transposed, slope, dtype: as `op.convolution` has them.
+        gradient_side: where the result is the gradient of the input of a convolution with this weight, the side of its
+            kernel in px, else 0.
     """
-    _, channels, side, _ = weight.shape
-    padding = dilation * (side - 1) - padding
-    backwards = g.dtype.itemsize == 2  # the matrix units take fp32 in one order alone, so there the weight is turned
-    rows = kernel_layout(weight if backwards else _turned(weight, g.shape[1]))
-    return _launch(g, rows, None, None, channels, side, 1, padding, dilation, False, 1.0, g.dtype, backwards)
-
-
-def _turned(weight: Tensor, channels: int) -> Tensor:
-    """Return the weight, (C, channels, k, k), whose convolution is the gradient of that with `weight`."""
-    weight = weight.flip(2, 3).transpose(0, 1)
-    return F.pad(weight, (0, 0, 0, 0, 0, channels - weight.shape[1]))
-
-
-def _launch(
-    x: Tensor,
-    kernel_weight: Tensor,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    outputs: int,
-    side: int,
-    stride: int,
-    padding: int,
-    dilation: int,
-    transposed: bool,
-    slope: float,
-    dtype: torch.dtype,
-    gradient: bool,
-) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
+    rows, gradient = len(kernel_weight) // weight_parts(x.dtype), gradient_side > 0
+    side = gradient_side or math.isqrt(kernel_weight.shape[1] // c)
+    outputs = kernel_weight.shape[1] // side**2 if gradient else rows
     if transposed:
         stride, padding, out_h, out_w = 1, 0, h, w
     else:
@@ -131,7 +101,7 @@ def _launch(
             RESIDUAL=residual is not None,
             UP=transposed,
             GRADIENT=gradient,
-            ROWS=len(kernel_weight) // weight_parts(x.dtype),
+            ROWS=rows,
             BN=bn,
             BK=bk,
             COPIED=copied,
@@ -142,12 +112,28 @@ def _launch(
     return out
 
 
+def input_grad_launch(g: Tensor, weight: Tensor, padding: int, dilation: int) -> Tensor:
+    """Return the gradient of a convolution's input at stride 1, in channels_last memory.
+
+    Args:
+        g: gradient of its output, (N, out, H', W'), or with channels of zeros after those.
+        weight: its weight, (out, C, k, k), best in channels_last memory.
+        padding: that of the convolution, as `dilation`.
+    """
+    side = weight.shape[2]
+    padding = dilation * (side - 1) - padding
+    if g.dtype.itemsize > 2:  # the matrix units take fp32 in one order alone, so there the weight is turned
+        turned = weight.flip(2, 3).transpose(0, 1)
+        weight, side = F.pad(turned, (0, 0, 0, 0, 0, g.shape[1] - turned.shape[1])), 0
+    return conv_launch(g, kernel_layout(weight), None, None, 1, padding, dilation, False, 1.0, g.dtype, side)
+
+
 def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     """Return the four modules' maps, see `predict_kernel`; weight and bias in `predictor_layout`."""
     n, c, h, w = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
     maps = [empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27)]
-    bk = min(64 if x.dtype.itemsize == 2 else 32, c & -c)
+    bk = min(ROW_BYTES // x.dtype.itemsize, c & -c)
     copied = has_copy_engine(x.device)
     cfg = (PREDICTORS if x.dtype.itemsize == 2 else FEW_PIXELS) | ({} if copied else THREADS_LOAD)
     tiles_x, tiles_y = ceil_div(w, cfg["TW"]), ceil_div(h, cfg["TH"])

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-import DR_training
 from DR_training import Deblur, Finetune, Reblur, training_step
 from models import DeblurringNet, ReblurringNet
 from models.ops.common.streams import parameter_gradients_aside, run_with_parameter_gradients
 from utils.runtime.cuda_graph import CudaGraph
+from utils.training import optimization
 from utils.training.optimization import OptimizationSettings, TrainingState
 
 STAGES = {
@@ -159,7 +159,7 @@ def trained(*args, **named):
 @pytest.mark.parametrize("stage", STAGES)
 def test_steps_end_in_the_same_bits(stage, named, monkeypatch):
     ours = trained(stage, **named)
-    monkeypatch.setattr(DR_training, "parameter_gradients_aside", nullcontext)
+    monkeypatch.setattr(optimization, "parameter_gradients_aside", nullcontext)
     for one, other in zip(ours, trained(stage, **named), strict=True):
         assert torch.equal(one, other)
 
