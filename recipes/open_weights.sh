@@ -12,10 +12,10 @@
 # .venv/bin/python. From what the first slice starts: START, REBLUR_START (files; default: new networks) and the steps
 # that they have seen, START_STEPS, REBLUR_START_STEPS. The learning rate begins at LR and REBLUR_LR and is halved every
 # HALVE_EVERY epochs (reblurring, whose steps are shorter: twice as many), about three times a slice on a GPU that takes
-# 48 steps/s. For trials: STAGES="deblur"; STEPS, at which a slice ends before its MINUTES are over;
-# BLUR="share_still=0.2" or "", see DR_training.py --blur; TRAINSET, data sets in the place of the mix below, with the
-# folder of its links, OUT/links, written as LINKS; FLAGS, for both stages; NAME, what the history calls the slice;
-# COMMIT, where git does not know it.
+# 48 steps/s. PROCESSES=3: deblurring on so many GPUs, with six patches on each, and reblurring on the next one.
+# For trials: STAGES="deblur"; STEPS, at which a slice ends before its MINUTES are over; BLUR="share_still=0.2" or "",
+# see DR_training.py --blur; TRAINSET, data sets in the place of the mix below, with the folder of its links, OUT/links,
+# written as LINKS; FLAGS, for both stages; NAME, what the history calls the slice; COMMIT, where git does not know it.
 # PYTHON, BLUR, TRAINSET and FLAGS may be several words; one with spaces stands in quotes: FLAGS="--cache_dir 'my cache'".
 set -euo pipefail
 if [ $# != 2 ]; then
@@ -31,6 +31,7 @@ HISTORY=$(realpath -m "${HISTORY:-$out/history.csv}")
 cd "$(dirname "$0")/.."
 STAGES=${STAGES:-deblur reblur} MINUTES=${MINUTES:-10}
 BLUR=${BLUR-share_still=0.2 share_frames=0.5}  # what helped, see docs/results.md
+PROCESSES=${PROCESSES:-1}
 HALVE_EVERY=${HALVE_EVERY:-$(awk "BEGIN { n = int(($MINUTES + 2) / 3); print (n > 1 ? n : 1) }")}
 words() {  # TEXT: its words, each ended by a zero byte; a path with spaces stands in quotes, or is the whole text
     if [ -z "$1" ]; then return; fi
@@ -89,8 +90,8 @@ row() {  # STAGE FILE and more: scores a network and adds a row to the history, 
         --precision bf16 --device "$device" ${COMMIT:+--commit "$COMMIT"} "${@:3}"
 }
 
-slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
-    local stage=$1 result=$out/$2.pth file=$3 start=$4 lr=$6 epochs=$7 device=$8 number work training status=0
+slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE PROCESSES
+    local stage=$1 result=$out/$2.pth file=$3 start=$4 lr=$6 epochs=$7 device=$8 processes=$9 number work training status=0
     if [ -e "$result" ]; then
         [ -z "$start" ] || echo "$stage: continues from $result, not from $start"
         start=$result
@@ -101,7 +102,9 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
     work=$out/$stage-$number
     local from=()
     [ -z "$start" ] || from=("--${stage}ring_weights" "$start")
-    timeout --preserve-status --signal TERM --kill-after 120 "${MINUTES}m" "${python[@]}" DR_training.py --stage "$stage" "${from[@]}" \
+    local script=(DR_training.py --batch_size "$((6 * processes))")
+    [ "$processes" = 1 ] || script=(-m torch.distributed.run --standalone --nproc_per_node "$processes" "${script[@]}")
+    timeout --signal TERM --kill-after 120 "${MINUTES}m" "${python[@]}" "${script[@]}" --stage "$stage" "${from[@]}" \
         --trainset_dir "${mix[@]}" ${blur:+--blur "${blur[@]}"} --cache_dir "$out/cache" --output_dir "$work" \
         --log_dir "$work/log" --lr "$lr" --n_steps "$epochs" --warmup_steps 1000 --ema_decay 0.9995 --clip_grad 0.3 \
         --precision bf16 --seed "$number" --save_every 5min --keep 1 --resume auto --device "$device" \
@@ -114,31 +117,33 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE
         echo "$stage: stopped; the same command continues this slice" >&2
         return 143
     fi
-    # 143: the time was over. Then the network is written, and the state after it.
-    if [ $status != 0 ] && [ $status != 143 ]; then return $status; fi
+    # 124: the time was over. Then the network is written, and the state after it.
+    if [ $status != 0 ] && [ $status != 124 ]; then return $status; fi
     if [ -z "$(find "$work/states" -name 'step-*.pth' -newer "$work/$file")" ]; then
         echo "$stage: the training ended without saving its state; the same command continues from the last one" >&2
         return 1
     fi
     rm -f "$result.new"
     "${python[@]}" -m tools.halve "$work/$file" "$result.new"
-    row "$stage" "$result.new" --run "$work" --lr "$lr, halved every $epochs epochs" --name "${NAME:-$number}" \
+    local of=
+    [ "$processes" = 1 ] || of=", batches of $((6 * processes))"
+    row "$stage" "$result.new" --run "$work" --lr "$lr, halved every $epochs epochs$of" --name "${NAME:-$number}" \
         --data "$(for set in "${mix[@]}"; do printf '%s*%s ' "${set%%\**}" "${set##*/}"; done)${BLUR:-} ${FLAGS:-}"
     mv "$result.new" "$result"
     rm -r "$work/states"
 }
 
 devices=(auto auto)
-if [ -z "${DEVICE:-}" ] && [ "$("${python[@]}" -c 'import torch; print(torch.cuda.device_count())')" -ge 2 ]; then
-    devices=(cuda:0 cuda:1)
+if [ -z "${DEVICE:-}" ] && [ "$("${python[@]}" -c 'import torch; print(torch.cuda.device_count())')" -gt "$PROCESSES" ]; then
+    devices[1]=cuda:$PROCESSES
 fi
 failed=0 running=()
 for stage in $STAGES; do
     case $stage in
         deblur) slice deblur NF DeblurringNet_NF.pth "${START:-}" "${START_STEPS:-0}" "${LR:-1e-4}" \
-            "$HALVE_EVERY" "${DEVICE:-${devices[0]}}" & ;;
+            "$HALVE_EVERY" "${DEVICE:-${devices[0]}}" "$PROCESSES" & ;;
         reblur) slice reblur R ReBlurringNet.pth "${REBLUR_START:-}" "${REBLUR_START_STEPS:-0}" "${REBLUR_LR:-2e-4}" \
-            "$((2 * HALVE_EVERY))" "${DEVICE:-${devices[1]}}" & ;;
+            "$((2 * HALVE_EVERY))" "${DEVICE:-${devices[1]}}" 1 & ;;
     esac
     running+=($!)
 done

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -13,7 +14,7 @@ import torch
 from models.checkpoint import load_file
 from tests.support.processes import LAUNCHER, launches
 from tests.support.samples import ROOT, SAMPLES, load, save
-from tools import training_history
+from tools import compare_finetuning, training_history
 from utils.common.errors import UserError
 from utils.metrics.numpy_metrics import psnr
 
@@ -95,6 +96,14 @@ def test_a_slice_continues_the_one_before_and_never_trains_on_what_is_held_out(d
 
 
 @pytest.mark.slow
+def test_processes_share_a_slice(data, tmp_path):
+    result = run("open_weights.sh", data, tmp_path / "o ut", FLAGS=TINY, STAGES="deblur", STEPS="2", PROCESSES="2")
+    assert result.returncode == 0, result.stderr[-2000:]
+    (row,) = rows(tmp_path / "o ut" / "history.csv")
+    assert (row["steps"], row["lr"]) == ("2", "1e-4, halved every 4 epochs, batches of 12")
+
+
+@pytest.mark.slow
 def test_a_slice_that_fails_keeps_what_there_was(data, tmp_path):
     out = tmp_path / "o ut"
     out.mkdir()
@@ -107,17 +116,18 @@ def test_a_slice_that_fails_keeps_what_there_was(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_fine_tuning_runs_with_its_control(data, tmp_path, small_networks):
+def test_fine_tuning_runs_with_its_control_and_is_compared_with_it(data, tmp_path, small_networks, capsys):
     pairs = f"paired={data / 'pairs_extra' / 'reds' / '000'}"
     networks = small_networks.rename(tmp_path / "ne ts")
     result = run(
         "finetune_control.sh", networks / "DeblurringNet_NF.pth", networks / "ReBlurringNet.pth",
-        tmp_path / "o ut", f"paired={data / 'pairs_extra' / 'reds' / '003'}", pairs,
+        tmp_path / "o ut", f"'paired={data / 'pairs_extra' / 'reds' / '003'}'", pairs,
         PYTHON=interpreter(tmp_path / "py thon"), FT_STEPS="1", SEEDS="3", TEST_FLAGS="--device cpu --metrics psnr",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
-    assert (tmp_path / "o ut" / "ft-seed3" / "DeblurringNet_FT.pth").exists()
-    assert "control-seed3" in result.stdout
+    assert "lambda0.1-seed3" in result.stdout
+    compare_finetuning.main(compare_finetuning.parse_args([str(tmp_path / "o ut" / "results")]))
+    assert re.search(r"^lambda0\.1 +1 seeds, 1 images", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_row_needs_a_run_that_has_a_state(tmp_path, small_networks):

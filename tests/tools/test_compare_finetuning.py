@@ -1,0 +1,66 @@
+"""The comparison of fine-tuned networks with their controls."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from tools import compare_finetuning
+from utils.common.errors import UserError
+
+
+def write(folder, scores):
+    """Write a results.csv; scores: of each network one for each picture."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "results.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("set", "image", "weights", "psnr"))
+        for network, values in scores.items():
+            table.writerows((f"{network}/GOPRO", f"{i}.png", network, value) for i, value in enumerate(values))
+
+
+def compare(folder, *options):
+    compare_finetuning.main(compare_finetuning.parse_args([str(folder), *options]))
+
+
+def test_differences_are_those_of_pictures_and_of_seeds(tmp_path, capsys):
+    ft = "_DeblurringNet_FT"
+    write(
+        tmp_path,
+        {
+            "NF": [30, 20],
+            f"lambda0-seed1{ft}": [31, 22],
+            f"lambda0-seed2{ft}": [32, 23],
+            f"lambda0.1-seed1{ft}": [31.5, 22.5],
+            f"lambda0.1-seed2{ft}": [32.5, 23.5],
+            f"lambda1-seed1{ft}": [30, 24],
+        },
+    )
+    compare(tmp_path)
+    _, small, large, before = capsys.readouterr().out.splitlines()
+    assert "lambda0.1    2 seeds, 2 images: +0.5000, 95 % within +0.5000 to +0.5000; better on 2; by seed +0.5" in small
+    assert "1 seeds, 2 images: +0.5000, 95 % within -1.0000 to +2.0000; better on 1;" in large
+    assert "before       2 seeds, 2 images: -2.0000" in before  # -1, -2, -2 and -3
+
+
+def test_an_interval_is_that_of_means_of_resampled_seeds_and_pictures():
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(1, 400))
+    low, high = compare_finetuning.interval(values, 4000, generator)
+    expected = values.mean() + np.array([-1.96, 1.96]) * values.std() / 20  # the central limit
+    assert (low, high) == pytest.approx(expected, abs=0.006)
+    seeds = np.repeat([[-1.0], [1.0]], 50, axis=1)  # pictures that agree tell nothing about seeds
+    assert compare_finetuning.interval(seeds, 1000, generator) == (-1.0, 1.0)
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path):
+    write(tmp_path, {"lambda0-seed1_FT": [30, 20], "lambda0.1-seed2_FT": [30, 20]})
+    with pytest.raises(UserError, match="the same seeds and pictures"):
+        compare(tmp_path)
+    write(tmp_path, {"lambda0-seed1_FT": [30, 20], "lambda0.1-seed1_FT": [30]})
+    with pytest.raises(UserError, match="the same seeds and pictures"):
+        compare(tmp_path)
+    with pytest.raises(UserError, match=r"has no lambda5; expected one of lambda0, lambda0\.1"):
+        compare(tmp_path, "--control", "lambda5")
+    with pytest.raises(UserError, match="no table of scores with ssim"):
+        compare(tmp_path, "--metric", "ssim")
