@@ -3,10 +3,10 @@
 #
 #   bash recipes/finetune_control.sh NF R OUT TESTSET TRAINSET...
 #
-# NF and R: the networks that deblur and reblur; TESTSET: pairs on which all are scored, several in quotes; TRAINSET:
-# data sets as DR_training.py takes them, such as 12*sharp=PHOTOS 24*PAIRS. FT_STEPS: of each run; LAMBDAS: weights of
-# the term; SEEDS="1": to spread the seeds over several calls; TRAIN_FLAGS and TEST_FLAGS: for the two scripts.
-# Finished runs are not repeated; a stopped run is resumed.
+# NF and R: the networks that deblur and reblur; TESTSET: pairs on which all are scored, several in quotes, or "", and
+# nothing is scored; TRAINSET: data sets as DR_training.py takes them, such as 12*sharp=PHOTOS 24*PAIRS. FT_STEPS: of
+# each run; LAMBDAS: weights of the term; SEEDS: LAMBDAS=0 SEEDS=1 spreads the runs over several calls, the last of which
+# scores; TRAIN_FLAGS and TEST_FLAGS: for the two scripts. Finished runs are not repeated; a stopped run is resumed.
 # PYTHON, TESTSET and the flags may be several words; a path with spaces stands in quotes.
 set -euo pipefail
 if [ $# -lt 5 ]; then
@@ -38,5 +38,6 @@ for seed in ${SEEDS:-1 2}; do
         touch "$out/$name/done"
     done
 done
+if [ ${#testsets[@]} = 0 ]; then exit; fi
 "${python[@]}" "$root/D_testing.py" --testset_dir "${testsets[@]}" --save_dir "$out/results" --overwrite --weights "${networks[@]}" \
     "${test_flags[@]}"
