@@ -24,6 +24,7 @@ from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
 from utils.common.arguments import MOST_WORKERS, ArgumentParser, settings_of, whole
 from utils.common.files import check_writable, exists, lock_output_dir
+from utils.common.memory import keep_freed_memory
 from utils.common.signals import Interruption, end_signals_as_exceptions, interruption
 from utils.common.version import __version__
 from utils.images.codecs import UnreadableError
@@ -202,6 +203,7 @@ def restore_set(
 
 def main(args: argparse.Namespace) -> None:
     """Find the images and check all inputs, then restore and score; torchrun calls this once per GPU."""
+    keep_freed_memory()
     saving = settings_of(SaveSettings, vars(args))
     run = settings_of(RunSettings, {**vars(args), "saving": saving})
     given = args.testset_dir

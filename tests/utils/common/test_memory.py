@@ -1,5 +1,6 @@
 """How much memory is free, and which errors are a lack of it."""
 
+import ctypes
 import resource
 
 import cv2
@@ -42,3 +43,23 @@ def test_a_lack_of_memory_is_recognised_in_all_libraries():
             lack()
         assert out_of_memory(error.value), lack.__name__
     assert not out_of_memory(UserError("no such folder"))
+
+
+ALLOCATE = """
+import resource, sys
+import numpy as np
+from utils.common.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+for i in range(21):
+    image = [np.ones(size * 2**20, np.uint8) for size in (3, 11, 3)]
+    del image
+    first = first if i else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - first)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_memory_that_is_freed_is_taken_again_without_page_faults():
+    faults = {how: int(run_script("-c", ALLOCATE, how).stdout) for how in ("kept", "given back")}
+    assert faults["kept"] < faults["given back"] / 5, faults
