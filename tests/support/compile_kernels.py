@@ -1,6 +1,6 @@
 """Compile the Triton kernels for a GPU that is not here, as the networks' own launches ask for them.
 
-python -m tests.support.compile_kernels networks 86 bf16    # or aspdc; compute capability, precision
+python -m tests.support.compile_kernels networks 86 bf16    # or aspdc, blocks; compute capability, precision
 
 The networks run on tensors without values (device meta), inference and a training step, and Triton's own launcher finds
 the types, alignments and constants of each kernel. Prints a line for each: what it needs of the GPU.
@@ -12,6 +12,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -22,12 +23,14 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 
 from models import ASPDC, DeblurringNet, ReblurringNet
+from models.blocks import ConvLReLU, ResBlock, Sequential
 from models.ops.common import launch
 
 # What is launched, and the shapes of its inputs: those of a training step of the paper's width.
 WORKS = {
     "networks": [(DeblurringNet, [(6, 3, 256, 256)]), (ReblurringNet, [(6, 3, 256, 256)] * 2)],
     "aspdc": [(partial(ASPDC, 128), [(6, 128, 64, 64)])],
+    "blocks": [(lambda: Sequential({0: ConvLReLU(128, 128), 1: ResBlock(128)}), [(6, 128, 64, 64)])],
 }
 SHORT = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -64,16 +67,20 @@ def launch_all(work: str, capability: int, precision: str) -> None:
     torch.set_autocast_enabled("cuda", precision in SHORT)
     torch.set_autocast_dtype("cuda", SHORT.get(precision, torch.float16))
     softmax = torch.softmax
+    major, minor = divmod(capability, 10)
+    gpu = SimpleNamespace(major=major, minor=minor, multi_processor_count=132)
     with (
         mock.patch.object(launch, "_only_compiles", True),
         mock.patch("models.ops.back_ends._device_problem", return_value=None),
-        mock.patch("torch.cuda.get_device_capability", return_value=divmod(capability, 10)),
+        mock.patch("torch.cuda.get_device_capability", return_value=(major, minor)),
+        mock.patch("torch.cuda.get_device_properties", return_value=gpu),
         mock.patch("torch.softmax", lambda x, dim: softmax(x.float(), dim)),  # as autocast has it, for CUDA alone
         torch.device("meta"),
         Launches(),
     ):
         for make, shapes in WORKS[work]:
-            network = make(deform_op="fused")
+            network = make()
+            network.deform_op = "fused"
             inputs = [torch.empty(shape) for shape in shapes]
             with torch.no_grad():
                 network(*inputs)

@@ -19,6 +19,7 @@ OLDEST = Path(sys.prefix) / "triton-3.6"  # where .ci/run installs it
 SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 # Bytes that a thread may keep in memory for lack of registers; 9.0 was timed instead.
 SPILLED = {80: 64, 86: 64, 89: 64}
+GLUON = {"gluon_conv_kernel"}  # for 9.0 in 16-bit types; its registers are set by hand, so that none may be spilled
 LINE = re.compile(r"Triton (\S+), \d+, \w+: (\w+), (\d+) bytes shared, \d+ registers, (\d+) bytes spilled")
 
 
@@ -35,7 +36,7 @@ def compiled(work, capability, precision, cache, path=ROOT):
     found = [LINE.fullmatch(line).groups() for line in result.stdout.splitlines()]
     for _, name, shared, spilled in found:
         assert int(shared) <= SHARED_MEMORY[capability] * 1024, name
-        assert int(spilled) <= SPILLED.get(capability, sys.maxsize), name
+        assert int(spilled) <= (0 if name in GLUON else SPILLED.get(capability, sys.maxsize)), name
     return {version for version, *_ in found}, {name for _, name, *_ in found}
 
 
@@ -50,12 +51,20 @@ def test_an_aspdc_compiles_for_a_gpu_of_little_shared_memory(tmp_path):
     assert names == kernels_of("aspdc_sum", "conv")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_convolution_in_gluon_compiles(precision, tmp_path):
+    _, names = compiled("blocks", 90, precision, tmp_path)
+    assert names == {"gluon_conv_kernel", "activation_grad_kernel", "sum_rows_kernel"}
+
+
 @pytest.mark.large
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("capability", SHARED_MEMORY)
 def test_every_kernel_compiles(capability, precision, tmp_path):
     _, names = compiled("networks", capability, precision, tmp_path)
-    assert names == kernels_of("aspdc_sum", "conv", "dynamic_filter")
+    gluon = GLUON if (capability, precision) == (90, "bf16") else set()
+    assert names == kernels_of("aspdc_sum", "conv", "dynamic_filter") | gluon
 
 
 @pytest.mark.large
@@ -71,3 +80,11 @@ def test_every_kernel_compiles_with_the_oldest_triton(capability, tmp_path):
     versions, names = compiled("networks", capability, "bf16", tmp_path, OLDEST)
     assert versions == {"3.6.0"}
     assert names == kernels_of("aspdc_sum", "conv", "dynamic_filter")
+
+
+@pytest.mark.large
+@pytest.mark.skipif(not OLDEST.exists(), reason=f"`pip install --no-deps --target {OLDEST} triton==3.6.0` installs it")
+def test_the_convolution_in_gluon_compiles_with_the_oldest_triton(tmp_path):
+    versions, names = compiled("blocks", 90, "bf16", tmp_path, OLDEST)
+    assert versions == {"3.6.0"}
+    assert names == {"gluon_conv_kernel", "activation_grad_kernel", "sum_rows_kernel"}

@@ -1,0 +1,92 @@
+"""How the convolution in Gluon is launched (`gluon_conv.py`), and where it takes the place of the usual kernel."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ..common.launch import INTERPRET, ceil_div, device_of, launcher
+
+FEWEST_UNITS = 3  # of a program: on an H200 that takes as long as `conv_kernel` or less; fewer have not been timed
+TRIED = ("3.6.", "3.7.")  # versions of Triton; in others Gluon, which is experimental, may be different
+
+
+@cache
+def _programs(device: torch.device) -> int:
+    """Return how many programs run at a time, one on each multiprocessor, or 0 where the kernel does not run."""
+    if INTERPRET or (properties := torch.cuda.get_device_properties(device)).major != 9:
+        return 0
+    try:
+        import triton  # pyright: ignore[reportMissingImports] (optional)
+
+        from . import gluon_conv  # noqa: F401
+    except ImportError:
+        return 0
+    return properties.multi_processor_count if triton.__version__.startswith(TRIED) else 0
+
+
+def units_of_a_program(x: Tensor, weight: Tensor, residual: Tensor | None, dtype: torch.dtype) -> int:
+    """Return the `share` for `gluon_conv_launch`, or 0 where it cannot take these or may not be faster.
+
+    Args:
+        x, weight, residual: as there, but of any type and alignment.
+        dtype: of the result.
+    """
+    given = (x, weight) if residual is None else (x, weight, residual)
+    if dtype.itemsize != 2 or any(each.dtype != dtype or each.data_ptr() % 16 for each in given):
+        return 0
+    n, _, h, w = x.shape
+    programs = _programs(x.device)
+    share = ceil_div(n * ceil_div(h, 8) * ceil_div(w, 8), programs) if programs else 0
+    return share if share >= FEWEST_UNITS else 0
+
+
+def gluon_conv_launch(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    out: Tensor,
+    slope: float,
+    gradient: bool,
+    share: int,
+) -> None:
+    """Write LReLU(conv(x) + bias + residual) into `out`, for a 3×3 convolution with stride 1 and padding 1.
+
+    Args:
+        x, residual, out: (N, 128, H, W) of one 16-bit type, in channels_last memory.
+        weight: (128, 9 · 128) of that type, its `kernel_layout`.
+        bias: (128,).
+        slope: of the leaky ReLU; 1 is none.
+        gradient: the result is the gradient of the input of a convolution with this weight, and x that of its output.
+        share: how many units of 8×8 px a program takes.
+    """
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor  # pyright: ignore[reportMissingImports]
+
+    from .gluon_conv import BOX, FLAT, gluon_conv_kernel
+
+    n, c, h, w = x.shape
+    strides = [h * w * c, w * c, c, 1]  # PyTorch's own may be any where a size is 1
+
+    def pixels(tensor: Tensor, rows: int = 8) -> TensorDescriptor:
+        return TensorDescriptor(tensor, [n, h, w, c], strides, [1, rows, 8, 64], BOX.value)
+
+    target, height, width = pixels(out), ceil_div(h, 8), ceil_div(w, 8)
+    with device_of(x):
+        launcher(gluon_conv_kernel, (ceil_div(n * height * width, share),))(
+            pixels(x),
+            pixels(x, 2),
+            TensorDescriptor(weight, [c, 9 * c], [9 * c, 1], [64, c] if gradient else [c, 64], FLAT.value),
+            target if residual is None else pixels(residual),
+            target,
+            weight if bias is None else bias,
+            n * height * width,
+            share,
+            height,
+            width,
+            SLOPE=slope,
+            BIAS=bias is not None,
+            RESIDUAL=residual is not None,
+            GRADIENT=gradient,
+            num_warps=4,
+        )
