@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -86,6 +86,42 @@ def has_copy_engine(device: torch.device) -> bool:
     Elsewhere threads load them, which takes registers, so that fewer are left for a tile.
     """
     return INTERPRET or torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+@cache
+def gluon_runs(device: torch.device) -> bool:
+    """Return whether kernels in Gluon run on a GPU: on compute capability 9, with a Triton that compiled them before.
+
+    Gluon is experimental: other versions may have changed it.
+    """
+    import triton  # pyright: ignore[reportMissingImports] (optional)
+
+    hopper = not INTERPRET and torch.cuda.get_device_capability(device)[0] == 9
+    return hopper and triton.__version__.startswith(("3.6.", "3.7."))
+
+
+def limit_shared_memory(kernel: str, percent: int) -> None:
+    """Have no more than a share of a GPU's shared memory set aside for one kernel, so that the rest is its L1 cache.
+
+    For a kernel of more than 48 KiB Triton takes all of it, whatever the kernel needs. PyTorch brings `cuda.bindings`
+    from 2.12 on; where it cannot be used, the kernel is slower.
+
+    Args:
+        kernel: its name; Triton must not have loaded it yet.
+        percent: of the most that a multiprocessor can have, of which CUDA takes the next size that it offers.
+    """
+    from triton import knobs  # pyright: ignore[reportMissingImports] (optional)
+
+    def loaded(module: object, function: Any, name: str, metadata_group: dict[str, str], hash: str) -> None:
+        if name == kernel:
+            with contextlib.suppress(ImportError, RuntimeError):
+                from cuda.bindings import driver  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue] (optional)
+
+                attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
+                driver.cuFuncSetCacheConfig(driver.CUfunction(function), driver.CUfunc_cache.CU_FUNC_CACHE_PREFER_NONE)
+                driver.cuFuncSetAttribute(driver.CUfunction(function), attribute, percent)
+
+    knobs.runtime.kernel_load_end_hook.add(loaded)
 
 
 def empty_nhwc(n: int, h: int, w: int, c: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:

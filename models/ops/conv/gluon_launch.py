@@ -5,24 +5,15 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..common.launch import INTERPRET, ceil_div, device_of, launcher
+from ..common.launch import ceil_div, device_of, gluon_runs, launcher
 
 FEWEST_UNITS = 3  # of a program: on an H200 that takes as long as `conv_kernel` or less; fewer have not been timed
-TRIED = ("3.6.", "3.7.")  # versions of Triton; in others Gluon, which is experimental, may be different
 
 
 @cache
 def _programs(device: torch.device) -> int:
     """Return how many programs run at a time, one on each multiprocessor, or 0 where the kernel does not run."""
-    if INTERPRET or (properties := torch.cuda.get_device_properties(device)).major != 9:
-        return 0
-    try:
-        import triton  # pyright: ignore[reportMissingImports] (optional)
-
-        from . import gluon_conv  # noqa: F401
-    except ImportError:
-        return 0
-    return properties.multi_processor_count if triton.__version__.startswith(TRIED) else 0
+    return torch.cuda.get_device_properties(device).multi_processor_count if gluon_runs(device) else 0
 
 
 def units_of_a_program(x: Tensor, weight: Tensor, residual: Tensor | None, dtype: torch.dtype) -> int:

@@ -1,8 +1,5 @@
 """The convolution in Gluon: where it is taken, and on a GPU of compute capability 9 what it computes."""
 
-import sys
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -10,7 +7,6 @@ from torch.nn import functional as F
 from tests.support.triton_device import DEVICE  # skips this file where Triton is missing
 
 # isort: split
-import models.ops.conv
 from models.ops.conv import gluon_launch, triton_launch
 from models.ops.conv.weights import kernel_layout
 
@@ -81,23 +77,6 @@ OTHERS = {
 def test_leaves_others_to_the_usual_kernel(changes, launched):
     launch(**{"x": X} | changes)
     assert launched == ["conv_kernel"]
-
-
-@pytest.mark.parametrize(
-    ("version", "major", "programs"), [("3.7.1", 9, 132), ("3.8.0", 9, 0), ("3.7.1", 8, 0), ("3.7.1", 10, 0)]
-)
-def test_runs_where_it_was_tried(version, major, programs, monkeypatch):
-    properties = SimpleNamespace(major=major, multi_processor_count=132)
-    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: properties)
-    monkeypatch.setattr("triton.__version__", version)
-    monkeypatch.setattr(gluon_launch, "INTERPRET", False)
-    find = gluon_launch._programs.__wrapped__
-    assert find(torch.device("cuda")) == programs
-    monkeypatch.setitem(sys.modules, "models.ops.conv.gluon_conv", None)
-    monkeypatch.delattr(models.ops.conv, "gluon_conv", raising=False)
-    assert find(torch.device("cuda")) == 0
-    monkeypatch.setattr(gluon_launch, "INTERPRET", True)
-    assert find(torch.device("cuda")) == 0
 
 
 # (batch, height, width, programs): shares of 3 to 18 units, strips of 1 to 13, images smaller than a unit, and the real

@@ -1,0 +1,100 @@
+"""Where the product by warps of two kinds is chosen, and that it has the bits of `product_kernel`."""
+
+import sys
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+import torch
+
+from tests.support.triton_device import DEVICE, GPU  # skips this file where the kernels cannot run
+
+# isort: split
+from models.ops.aspdc_sum import triton_launch
+from models.ops.aspdc_sum.op import aspdc_sum_cuda, stack_weights
+from models.ops.aspdc_sum.triton_forward import product_kernel
+from models.ops.aspdc_sum.triton_records import locate_kernel
+from tests.support.aspdc_cases import arguments, make_case
+
+HOPPER = GPU and triton_launch.gluon_runs(torch.device("cuda"))
+
+
+def on_device(case, dtype):
+    """Return a case in channels_last memory; maps and attention stay in fp32, as in autocast."""
+    kept = ("map", "attention")
+    return {
+        name: tensor.to(
+            DEVICE,
+            tensor.dtype if name.startswith(kept) else dtype,
+            memory_format=torch.channels_last if tensor.dim() == 4 else torch.preserve_format,
+        )
+        for name, tensor in case.items()
+    }
+
+
+def fused(case):
+    *inputs, weights, biases = arguments(case)
+    return aspdc_sum_cuda(*inputs, weights, biases, *stack_weights(weights, biases, case["f"].dtype))
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype", "expected"),
+    [
+        ({}, torch.bfloat16, "gluon"),
+        ({}, torch.float16, "gluon"),
+        ({}, torch.float32, product_kernel),
+        ({"channels": 64}, torch.float16, product_kernel),
+        ({"out": 64}, torch.float16, product_kernel),
+        ({"offset": 4}, torch.float16, product_kernel),
+        ({"offset": 8}, torch.float16, "gluon"),
+        ({"config": {"num_warps": 8}}, torch.float16, product_kernel),
+    ],
+)
+def test_what_fits_takes_it(change, dtype, expected, monkeypatch):
+    given = {"channels": 128, "out": 128, "offset": 0, "config": None} | change
+    launched = []
+    monkeypatch.setattr(triton_launch, "gluon_runs", lambda device: True)
+    module = SimpleNamespace(launch_product=lambda *_: launched.append("gluon"))
+    monkeypatch.setitem(sys.modules, "models.ops.aspdc_sum.gluon_product", module)
+    monkeypatch.setattr(triton_launch, "launcher", lambda kernel, grid: lambda *_, **__: launched.append(kernel))
+    monkeypatch.setattr(triton_launch, "has_copy_engine", lambda device: True)
+    shape = (2, 9, 7, given["channels"])
+    memory = torch.empty(torch.Size(shape).numel() + given["offset"], dtype=dtype)
+    f = memory[given["offset"] :].view(shape).permute(0, 3, 1, 2)
+    maps, attention = [torch.empty(2, 27 if i else 9, 9, 7) for i in range(4)], torch.empty(2, 4, 9, 7)
+    weight = torch.empty(given["out"], 36 * given["channels"], dtype=dtype)
+    bias = torch.empty(4, given["out"], dtype=dtype)
+    triton_launch.forward_launch(f, *maps, attention, weight, bias, "tf32", given["config"])
+    assert launched == [locate_kernel, expected]
+
+
+# Tiles of 8x8 px: one, an odd number, more than an H200 has multiprocessors, pairs of them of two images.
+CASES = {
+    "one pixel": {"batch": 1, "height": 1, "width": 1},
+    "three images of three tiles": {"batch": 3, "height": 23, "width": 5},
+    "odd size": {"batch": 1, "height": 37, "width": 53},
+    "offsets beyond every border": {"batch": 2, "height": 45, "width": 31, "reach": 60.0},
+    "exactly on the borders": {"batch": 2, "height": 16, "width": 24, "offsets": 2.0},
+    "a training step's": {"batch": 6, "height": 64, "width": 64},
+    "a frame's": {"batch": 1, "height": 180, "width": 320, "reach": 4.0},
+    "two frames'": {"batch": 2, "height": 179, "width": 321, "reach": 4.0},
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HOPPER, reason="needs a GPU of compute capability 9 and Triton 3.6 or 3.7")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", CASES)
+def test_has_the_bits_of_the_other_kernel(name, dtype, monkeypatch):
+    from models.ops.aspdc_sum import gluon_product
+
+    case = on_device(make_case(channels=128, out=128, **CASES[name]), dtype)
+    with mock.patch(
+        "models.ops.aspdc_sum.gluon_product.launch_product", wraps=gluon_product.launch_product
+    ) as launched:
+        ours = [fused(case) for _ in range(3)]
+    assert launched.call_count == 3
+    monkeypatch.setattr(triton_launch, "gluon_runs", lambda device: False)
+    expected = fused(case)
+    for each in ours:
+        assert torch.equal(each, expected)
