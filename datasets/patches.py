@@ -3,7 +3,8 @@
 import atexit
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from datasets.augmentation import PairAugmentation
 from datasets.discovery.layouts import ImageSet
 from datasets.frame_cache import FrameCache
 from datasets.sampler import Draw, SharedBatches
+from datasets.synthesis.blur import BlurPlan
 from utils.common.errors import UserError
 from utils.common.signals import STOP_SIGNALS
 from utils.images.codecs import read_image
@@ -26,7 +28,8 @@ ENLARGEMENT = 1.5
 PREFETCHED = 2  # batches of each worker
 
 Item = dict[str, Tensor | str | int]  # see `TrainingPatches`
-LoadedBatch = dict[str, Tensor | list[str]]  # see `collate`
+LoadedBatch = dict[str, Tensor | list[str] | BlurPlan]  # see `collate`
+DrawBlur = Callable[[list[int], int, int], BlurPlan]  # see `BlurSynthesis.draw`
 
 
 class TrainingPatches(Dataset):
@@ -93,24 +96,33 @@ class TrainingPatches(Dataset):
         }
 
 
-def collate(items: Sequence[Item]) -> LoadedBatch:
+def collate(items: Sequence[Item], draw_blur: DrawBlur | None = None) -> LoadedBatch:
     """Return items as a batch: first those with pairs or blurry images, then the photographs to be blurred.
 
-    Either kind's entries are missing where the batch has none of it; `name` and `broken` list all.
+    Either kind's entries are missing where the batch has none of it; `name` and `broken` list all. With `draw_blur` the
+    photographs' blur is drawn here: a `plan` replaces their seeds.
     """
     photographs = [item for item in items if "photograph" in item]
     others = [item for item in items if "photograph" not in item]
     batches = [default_collate(each) for each in (others, photographs) if each]
     merged = {name: value for batch in batches for name, value in batch.items()}
+    if draw_blur and photographs:
+        merged["plan"] = draw_blur(merged.pop("seed").tolist(), *merged["photograph"].shape[1:3])
     return merged | {name: [text for batch in batches for text in batch[name]] for name in ("name", "broken")}
 
 
-def training_loader(patches: TrainingPatches, batches: SharedBatches, num_workers: int, pin_memory: bool) -> DataLoader:
-    """Return a loader of batches of patches."""
+def training_loader(
+    patches: TrainingPatches,
+    batches: SharedBatches,
+    num_workers: int,
+    pin_memory: bool,
+    draw_blur: DrawBlur | None = None,
+) -> DataLoader:
+    """Return a loader of batches of patches; see `collate` for `draw_blur`."""
     return DataLoader(
         patches,
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=partial(collate, draw_blur=draw_blur),
         num_workers=num_workers,
         prefetch_factor=PREFETCHED if num_workers else None,
         persistent_workers=num_workers > 0,

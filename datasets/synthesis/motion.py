@@ -106,21 +106,21 @@ def check_limits(name: str, value: float | Sequence[float], low: float, high: fl
 
 
 @dataclass(frozen=True)
-class Region:
-    """The images' k-th regions, those that have one.
+class Regions:
+    """The P regions of a batch that move by themselves; of those of an image the later ones are in front.
 
     Attributes:
-        images: (n,) int64, which images of the batch.
-        pasted: (n,) bool, whether with content of the mirrored image.
-        maps: (n, T, 3, 3), as those of the camera.
-        outline: (n, 6 + 2 * HARMONICS): centre x and y, radius and edge in px, ratio of the axes, their angle in
+        images: (P,) int64, which image of the batch each is a region of.
+        pasted: (P,) bool, whether with content of the mirrored image.
+        maps: (P, T, 3, 3), as those of the camera.
+        outlines: (P, 6 + 2 * HARMONICS): centre x and y, radius and edge in px, ratio of the axes, their angle in
             radians, then amplitudes and phases of the radius' harmonics 2, 3, ... in the angle.
     """
 
     images: np.ndarray
     pasted: np.ndarray
     maps: np.ndarray
-    outline: np.ndarray
+    outlines: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,12 @@ class Motion:
     Attributes:
         counts: (N,) int64, odd: sub-frames of each image; the middle one is at rest. Later ones are ignored.
         camera: (N, T, 3, 3) float64: where in the image a sub-frame's pixel (x, y, 1) comes from, in px, homogeneous.
-        regions: those in front come last.
+        regions: of all images.
     """
 
     counts: np.ndarray
     camera: np.ndarray
-    regions: tuple[Region, ...]
+    regions: Regions
 
 
 def draw(seeds: Sequence[int], stream: int, uniforms: int, normals: int) -> tuple[np.ndarray, np.ndarray]:
@@ -249,7 +249,7 @@ class _Objects:
         bumps = 0.25 * normal[..., 4:] / np.arange(2, 2 + HARMONICS)
         phases = 2 * np.pi * uniform[..., 8:]
         form = np.stack([radius, edge, axes, angle], axis=-1)
-        self._outline = np.concatenate([self._centre, form, bumps, phases], axis=-1)
+        self._outlines = np.concatenate([self._centre, form, bumps, phases], axis=-1)
         self._pasted = uniform[..., 6] < settings.share_pasted
         extent = self._there * settings.region_extent * np.exp(settings.spread * normal[..., 0])
         direction = 2 * np.pi * uniform[..., 7]
@@ -260,8 +260,8 @@ class _Objects:
         rim = self._there * radius * (np.abs(self._turn) + np.abs(self._growth))
         self.speed = extent * (1 + np.abs(self._bend)) + rim
 
-    def regions(self, times: np.ndarray, scale: np.ndarray, camera: np.ndarray) -> tuple[Region, ...]:
-        """Return the layers of regions before cameras of (N, T, 3, 3) maps, at (N, T) times, motions scaled by (N,)."""
+    def regions(self, times: np.ndarray, scale: np.ndarray, camera: np.ndarray) -> Regions:
+        """Return the regions before cameras of (N, T, 3, 3) maps, at (N, T) times, motions scaled by (N,)."""
         moments = times[:, None]  # N, regions, T
         amount = moments * scale[:, None, None] * self._there[..., None]
         way, bend = self._way[:, :, None], self._bend[..., None]
@@ -275,11 +275,8 @@ class _Objects:
         centre = self._centre[:, :, None]
         maps[..., :2, 2] = centre - (maps[..., :2, :2] @ (centre + shift)[..., None])[..., 0]
         maps = maps @ camera[:, None]
-        return tuple(
-            Region(images, self._pasted[images, k], maps[images, k], self._outline[images, k])
-            for k in range(REGIONS)
-            if len(images := np.flatnonzero(self._there[:, k]))
-        )
+        there = np.nonzero(self._there)
+        return Regions(there[0], self._pasted[there], maps[there], self._outlines[there])
 
 
 def _rotations(vectors: np.ndarray) -> np.ndarray:

@@ -3,39 +3,20 @@
 Images are (N, 3, H, W) float32 in [0, 1]; parameters of the images are (N, 1, 1, 1).
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from datasets.synthesis.jpeg import jpeg
 from datasets.synthesis.motion import between, check_limits, draw
-from datasets.synthesis.rendering import send
 
 _SENSOR = 2  # a stream of random numbers
 _GOPRO_GAMMA = 2.2
 _HIGHLIGHT = 0.9  # from this value on a photograph's highlights are taken for brighter than it could record
-_LUMA = (0.299, 0.587, 0.114)
-# ITU-T T.81, tables K.1 and K.2.
-_LUMA_TABLE = (
-    (16, 11, 10, 16, 24, 40, 51, 61),
-    (12, 12, 14, 19, 26, 58, 60, 55),
-    (14, 13, 16, 24, 40, 57, 69, 56),
-    (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77),
-    (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101),
-    (72, 92, 95, 98, 112, 100, 103, 99),
-)
-_CHROMA_TABLE = (
-    (17, 18, 24, 47, 99, 99, 99, 99),
-    (18, 21, 26, 66, 99, 99, 99, 99),
-    (24, 26, 56, 99, 99, 99, 99, 99),
-    (47, 66, 99, 99, 99, 99, 99, 99),
-    *4 * ((99,) * 8,),
-)
 _MASK_32 = 0xFFFFFFFF
 # Beyond these a picture is one colour, or no longer a number; quality is libjpeg's.
 _LIMITS = {
@@ -80,82 +61,113 @@ class SensorSettings:
             check_limits(name, getattr(self, name), *limits)
 
 
-@dataclass(frozen=True)
 class Response:
     """Invertible response curves: value = s(light ** (1 / gamma)) with logit s(u) = contrast * logit(u) + brightness.
 
     Contrast 1 and brightness 0 leave the power law; with gamma 1 that is GoPro's `blur`, with 2.2 its `blur_gamma`.
+
+    Args:
+        numbers: (6, N), see `numbers_of`, on the images' device.
     """
 
-    gamma: Tensor
-    contrast: Tensor
-    brightness: Tensor
+    def __init__(self, numbers: Tensor) -> None:
+        self._power, self._root, *self._back, self._contrast, self._odds = numbers[..., None, None, None]
+
+    @staticmethod
+    def numbers_of(gamma: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
+        """Return the (6, N) numbers from which the curves of (N,) parameters are computed; a GPU is sent them."""
+        back = 1 / contrast, torch.exp(brightness / contrast)
+        return torch.stack([gamma, 1 / gamma, *back, contrast, torch.exp(-brightness)])
 
     def light(self, values: Tensor) -> Tensor:
         """Return the light in [0, 1] that gives the values."""
-        return _sigmoid(values, 1 / self.contrast, -self.brightness / self.contrast) ** self.gamma
+        return _sigmoid(values, *self._back) ** self._power
 
     def values(self, light: Tensor) -> Tensor:
         """Return the values that light in [0, 1] gives."""
-        return _sigmoid(light ** (1 / self.gamma), self.contrast, self.brightness)
+        return _sigmoid(light**self._root, self._contrast, self._odds)
 
 
-def _sigmoid(values: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
-    high, low = values**contrast, torch.exp(-brightness) * (1 - values) ** contrast
+def _sigmoid(values: Tensor, contrast: Tensor, odds: Tensor) -> Tensor:
+    high, low = values**contrast, odds * (1 - values) ** contrast
     return high / (high + low)
 
 
-class Sensor:
-    """Random parameters of a batch's cameras, for light and values.
-
-    Args:
-        seeds: of the N images.
-        settings: what is drawn.
-        device: where the images are.
+@dataclass(frozen=True)
+class Cameras:
+    """Random parameters of the cameras of N images.
 
     Attributes:
-        brightened: (N,) bool: images with highlights brighter than the photograph could record.
+        numbers: (9, N) float32: those of `Response`, how much brighter highlights are, the noise's shot and read.
+        keys: (N, 2) uint32, of the noise.
+        brightened: (N,) bool, with highlights brighter than the photograph could record.
+        compressed: (N,) bool, by JPEG.
+        quality: (N,), of JPEG.
     """
 
-    def __init__(self, seeds: Sequence[int], settings: SensorSettings, device: torch.device) -> None:
-        uniform, _ = draw(seeds, _SENSOR, 12, 0)
-        kind, low = uniform[:, 0], settings.share_linear
-        curved = kind >= low + settings.share_gamma
-        gamma = np.where(curved, between(settings.gamma, uniform[:, 1]), np.where(kind < low, 1.0, _GOPRO_GAMMA))
-        contrast = np.where(curved, between(settings.contrast, uniform[:, 2], logarithmic=True), 1.0)
-        brightness = np.where(curved, between(settings.brightness, uniform[:, 3]), 0.0)
-        self.brightened = (kind >= low) & (uniform[:, 4] < settings.share_highlights)
-        highlights = np.where(self.brightened, between(settings.highlights, uniform[:, 5], logarithmic=True), 1.0)
-        shot = between(settings.shot, uniform[:, 6], logarithmic=True)
-        read = between(settings.read, uniform[:, 7], logarithmic=True)
-        self._compressed = np.flatnonzero(uniform[:, 8] < settings.share_jpeg)
-        quality = np.round(between(settings.quality, uniform[:, 9]))
-        numbers = np.stack([gamma, contrast, brightness, highlights, shot, read, quality]).astype(np.float32)
-        numbers = send(numbers, device)[..., None, None, None]
-        self._response = Response(*numbers[:3])
-        self._highlights, self._shot, self._read, self._quality = numbers[3:]
-        self._keys = send((uniform[:, 10:] * 2**32).astype(np.int64), device)
+    numbers: np.ndarray
+    keys: np.ndarray
+    brightened: np.ndarray
+    compressed: np.ndarray
+    quality: np.ndarray
+
+
+def draw_cameras(seeds: Sequence[int], settings: SensorSettings) -> Cameras:
+    """Draw the cameras of images from their seeds."""
+    uniform, _ = draw(seeds, _SENSOR, 12, 0)
+    kind, low = uniform[:, 0], settings.share_linear
+    curved = kind >= low + settings.share_gamma
+    gamma = np.where(curved, between(settings.gamma, uniform[:, 1]), np.where(kind < low, 1.0, _GOPRO_GAMMA))
+    contrast = np.where(curved, between(settings.contrast, uniform[:, 2], logarithmic=True), 1.0)
+    brightness = np.where(curved, between(settings.brightness, uniform[:, 3]), 0.0)
+    brightened = (kind >= low) & (uniform[:, 4] < settings.share_highlights)
+    highlights = np.where(brightened, between(settings.highlights, uniform[:, 5], logarithmic=True), 1.0)
+    shot = between(settings.shot, uniform[:, 6], logarithmic=True)
+    read = between(settings.read, uniform[:, 7], logarithmic=True)
+    compressed = uniform[:, 8] < settings.share_jpeg
+    quality = np.round(between(settings.quality, uniform[:, 9]))
+    curves = Response.numbers_of(*torch.from_numpy(np.stack([gamma, contrast, brightness]).astype(np.float32)))
+    numbers = np.stack([*curves.numpy(), highlights, shot, read]).astype(np.float32)
+    return Cameras(numbers, (uniform[:, 10:] * 2**32).astype(np.uint32), brightened, compressed, quality)
+
+
+class Sensor:
+    """The sensors of a batch's cameras, for light and values.
+
+    Args:
+        numbers: (9, N), see `Cameras`, on the images' device.
+        keys: (N, 2) int64 or int32, of 32 bits.
+        steps: (N, 2, 8, 8), see `quantisation`, zeros for images that are not compressed; None if none is.
+        brightened: whether any image has brighter highlights.
+    """
+
+    def __init__(self, numbers: Tensor, keys: Tensor, steps: Tensor | None, brightened: bool) -> None:
+        self._response = Response(numbers[:6])
+        self._highlights, self._shot, self._read = numbers[6:, :, None, None, None]
+        self._keys, self._steps, self._brightened = keys, steps, brightened
 
     def light(self, values: Tensor) -> Tensor:
         """Return the light of a photograph's values in [0, 1]; where these are highest it may be above 1."""
+        light = self._response.light(values)
+        if not self._brightened:
+            return light
         part = ((values.amax(dim=1, keepdim=True) - _HIGHLIGHT) / (1 - _HIGHLIGHT)).clamp_(min=0.0)
-        return self._response.light(values) * (1 + (self._highlights - 1) * part * part * (3 - 2 * part))
+        return light * (1 + (self._highlights - 1) * part * part * (3 - 2 * part))
 
     def values(self, light: Tensor) -> Tensor:
-        """Return the values, of 8 bits in [0, 1], of light without noise."""
-        return _to_8_bits(self._response.values(light.clamp(0.0, 1.0)))
+        """Return the values in [0, 1] of light without noise, (..., N, 3, H, W)."""
+        return self._response.values(light.clamp(0.0, 1.0))
 
-    def record(self, light: Tensor) -> Tensor:
-        """Return the values, of 8 bits in [0, 1], that light leaves in a file."""
-        values = self._response.values(light.clamp(0.0, 1.0))
-        values = _to_8_bits(add_noise(values, self._shot, self._read, self._keys))
-        if len(self._compressed):
-            chosen = send(self._compressed, values.device)
-            values[chosen] = jpeg(values[chosen], self._quality[chosen])
-        return values
+    def record(self, values: Tensor) -> Tensor:
+        """Return what is left of such values of N images in a file: with noise, of 8 bits, some compressed."""
+        values = to_8_bits(add_noise(values, self._shot, self._read, self._keys))
+        if self._steps is None:
+            return values
+        return torch.where(self._steps[:, :1, :1, :1] > 0, jpeg(values, self._steps), values)
 
 
-def _to_8_bits(values: Tensor) -> Tensor:
+def to_8_bits(values: Tensor) -> Tensor:
+    """Round values in [0, 1] to those of 8 bits."""
     return (values * 255).round_().div_(255)
 
 
@@ -166,7 +178,7 @@ def add_noise(values: Tensor, shot: Tensor, read: Tensor, keys: Tensor) -> Tenso
         values: the images, sRGB.
         shot: the light of one electron, as a part of the full range.
         read: standard deviation.
-        keys: (N, 2) int64 of 32 bits; an image's noise follows from its own.
+        keys: (N, 2) int64 or int32, of 32 bits; an image's noise follows from its own.
     """
     light = torch.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
     light = light + (shot * light + read**2).sqrt() * gaussian(keys, values.shape[1:])
@@ -175,10 +187,20 @@ def add_noise(values: Tensor, shot: Tensor, read: Tensor, keys: Tensor) -> Tenso
 
 
 def gaussian(keys: Tensor, shape: torch.Size) -> Tensor:
-    """Return (N, *shape) normal numbers that follow from (N, 2) int64 keys of 32 bits and their places alone."""
-    indices = _hash(torch.arange(shape.numel(), device=keys.device))
-    first, second = ((_hash((indices + key) & _MASK_32).float() + 0.5) / 2**32 for key in keys.T.unsqueeze(-1))
+    """Return (N, *shape) normal numbers that follow from (N, 2) keys of 32 bits and their places alone."""
+    places = _hashed_places(shape.numel(), keys.is_cuda).to(keys.device, non_blocking=True)
+    first, second = (_hash((places + keys.T[..., None]) & _MASK_32) + 0.5) / 2**32  # (N, places) each
     return ((-2 * first.log()).sqrt() * torch.cos(2 * torch.pi * second)).view(-1, *shape)
+
+
+@functools.lru_cache(maxsize=1)
+def _hashed_places(count: int, pinned: bool) -> Tensor:
+    """Return the (count,) hashes of 0, 1, 2, ... on the CPU: one copy for a GPU instead of eleven launches.
+
+    On the GPU they could not stay, since only one stream would know when they are there.
+    """
+    hashes = _hash(torch.arange(count))
+    return hashes.pin_memory() if pinned else hashes
 
 
 def _hash(x: Tensor) -> Tensor:
@@ -186,50 +208,3 @@ def _hash(x: Tensor) -> Tensor:
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         x = ((x ^ (x >> shift)) * factor) & _MASK_32
     return x ^ (x >> 16)
-
-
-def jpeg(values: Tensor, quality: Tensor) -> Tensor:
-    """Return images as compressed by baseline JPEG with 4:2:0 chroma and decoded again.
-
-    Args:
-        values: the images; the blocks begin at the upper left corner.
-        quality: 1 to 100, as libjpeg and Pillow count.
-    """
-    height, width = values.shape[-2:]
-    values = F.pad(values, (0, -width % 16, 0, -height % 16), mode="replicate") * 255
-    luma = sum(weight * values[:, i] for i, weight in enumerate(_LUMA))
-    assert isinstance(luma, Tensor)  # not the 0 of an empty sum
-    blue, red = ((values[:, i] - luma) / (2 - 2 * _LUMA[i]) for i in (2, 0))
-    chroma = F.avg_pool2d(torch.stack([blue, red], dim=1), 2)
-    luma = _quantise(luma[:, None] - 128, quality, _LUMA_TABLE)[:, 0] + 128
-    chroma = _quantise(chroma, quality, _CHROMA_TABLE)
-    blue, red = F.interpolate(chroma, scale_factor=2, mode="bilinear").unbind(1)  # libjpeg's "fancy" upsampling
-    red, blue = luma + (2 - 2 * _LUMA[0]) * red, luma + (2 - 2 * _LUMA[2]) * blue
-    green = (luma - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
-    decoded = torch.stack([red, green, blue], dim=1)[..., :height, :width]
-    return decoded.round().clamp(0, 255) / 255
-
-
-def _quantise(planes: Tensor, quality: Tensor, table: tuple[tuple[int, ...], ...]) -> Tensor:
-    """Round the coefficients of the 8×8 cosine transforms of (N, C, H, W) planes with values around 0."""
-    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
-    steps = send(np.array(table, np.float32), planes.device)  # frequency down, frequency across
-    steps = ((steps * scale + 50) / 100).floor().clamp(1, 255)[:, :, None, None]
-    basis = _cosines(planes.device)
-    n, c, height, width = planes.shape
-    blocks = planes.round().clamp(-128, 127).view(n, c, height // 8, 8, width // 8, 8).transpose(3, 4)
-    blocks = (_product(_product(blocks, basis).mT, basis).mT / steps).round() * steps
-    blocks = _product(_product(blocks, basis.mT).mT, basis.mT).mT
-    return blocks.transpose(3, 4).reshape(planes.shape).round().clamp(-128, 127)
-
-
-def _product(blocks: Tensor, matrix: Tensor) -> Tensor:
-    """Return blocks @ matrixᵀ; by sums, since PyTorch may compute matrix products in TF32 or bf16."""
-    return (blocks[..., None, :] * matrix).sum(dim=-1)
-
-
-def _cosines(device: torch.device) -> Tensor:
-    """Return the orthonormal 8×8 DCT-II: rows are frequencies."""
-    i = torch.arange(8, device=device)
-    rows = torch.cos(torch.pi * (2 * i[None] + 1) * i[:, None] / 16) / 2
-    return torch.cat([rows[:1] / 2**0.5, rows[1:]])

@@ -12,4 +12,4 @@ STILL = MotionSettings(extent=1e-4, region_extent=1e-4, region_turn=0.0, region_
 
 
 def response(gamma, contrast=1.0, brightness=0.0):
-    return Response(*(torch.tensor(value).view(1, 1, 1, 1) for value in (gamma, contrast, brightness)))
+    return Response(Response.numbers_of(*torch.tensor([[gamma], [contrast], [brightness]])))

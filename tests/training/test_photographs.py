@@ -1,5 +1,7 @@
 """Training on sharp photographs that are blurred during training, alone and with real pairs."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -10,7 +12,9 @@ from tests.support.samples import SAMPLES, load, save
 from tests.support.training import same, train, values, weights
 from utils.common.errors import UserError
 from utils.images.conversion import to_network_range
+from utils.runtime.distributed import DistributedContext
 from utils.testing.inputs import find_inputs
+from utils.training import DataSettings, TrainingData
 
 
 @pytest.fixture
@@ -34,6 +38,23 @@ def test_a_photographs_patch_has_the_margin_of_its_blur(photographs):
     assert (batch["blurry"].shape, batch["photograph"].shape) == ((2, 32, 32, 3), (3, 64, 64, 3))
     assert len(set(batch["seed"].tolist())) == 3
     assert ["photos" in name for name in batch["name"]] == [False, False, True, True, True]
+
+
+def test_what_workers_draw_for_a_gpu_makes_the_pictures_of_the_seeds(photographs):
+    sets = [find_images(SAMPLES, "train"), find_images(parse_source(photographs)[1], "train", "sharp")]
+    synthesis = BlurSynthesis()
+    patches, order = TrainingPatches(sets, 32, margin=synthesis.margin), SharedBatches(5, 5, seed=0)
+    load_batch = partial(training_loader, patches, order, num_workers=1, pin_memory=False)
+    (seeded,), (drawn,) = load_batch(), load_batch(draw_blur=synthesis.draw)
+    assert seeded.keys() - drawn.keys() == {"seed"}
+    assert drawn.keys() - seeded.keys() == {"plan"}
+    plan = synthesis.draw(seeded["seed"].tolist(), 96, 96)
+    assert torch.equal(drawn["plan"].numbers.view(torch.int32), plan.numbers.view(torch.int32))  # some bits are NaNs
+    data = TrainingData(sets, DataSettings(5, 32, seed=0, num_workers=0), DistributedContext(torch.device("cpu")))
+    one, other = data._images(seeded), data._images(drawn)
+    assert one["blurry"].shape == other["blurry"].shape == (5, 3, 32, 32)
+    for name in ("blurry", "sharp", "has_sharp"):
+        assert (one[name] - other[name]).abs().max() < 0.02
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from torch import Tensor
 from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
 from datasets.patches import LoadedBatch, TrainingPatches, batches_of, training_loader
 from datasets.sampler import SharedBatches
+from datasets.synthesis.blur import BlurPlan
 from utils.images.conversion import to_network_range
 from utils.runtime.device import Batch
 from utils.runtime.distributed import DistributedContext
@@ -100,7 +101,9 @@ class TrainingData:
         self.batches = SharedBatches(
             self.frames, settings.batch_size, settings.seed, distributed.rank, distributed.world_size
         )
-        self._loader = training_loader(patches, self.batches, settings.num_workers, pin_memory=on_cuda)
+        # Workers draw the blur, so that the process that launches a GPU's work need not.
+        draw_blur = self._synthesis.draw if on_cuda else None
+        self._loader = training_loader(patches, self.batches, settings.num_workers, on_cuda, draw_blur)
 
     def epoch(self, epoch: int, start: int) -> Prefetch[LoadedBatch, TrainingBatch]:
         """Return an iterator over an epoch's batches.
@@ -138,8 +141,8 @@ class TrainingData:
             has_sharp = moved["has_sharp"]
             sharp = to_network_range(moved["sharp"]) * has_sharp.view(-1, 1, 1, 1)
             images = {"blurry": to_network_range(moved["blurry"]), "sharp": sharp, "has_sharp": has_sharp}
-        seeds = loaded.get("seed")
-        if isinstance(seeds, Tensor):
+        seeds = loaded.get("plan", loaded.get("seed"))
+        if isinstance(seeds, Tensor | BlurPlan):
             blurry, sharp = self._synthesis(to_network_range(moved["photograph"]).contiguous(), seeds)
             pairs = {"blurry": blurry, "sharp": sharp, "has_sharp": blurry.new_ones(len(blurry))}
             images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}

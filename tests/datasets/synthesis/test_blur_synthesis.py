@@ -1,5 +1,6 @@
 """Synthesised pairs: random numbers by seed, exact averages, and partners that fit."""
 
+import pickle
 from dataclasses import replace
 
 import cv2
@@ -8,8 +9,8 @@ import pytest
 import torch
 
 from datasets import BlurSettings, BlurSynthesis
-from datasets.synthesis.motion import Motion, MotionSettings, draw_motion
-from datasets.synthesis.rendering import average
+from datasets.synthesis.motion import HARMONICS, Motion, MotionSettings, Regions, draw_motion
+from datasets.synthesis.rendering import Exposure, average, exposure_arrays
 from datasets.synthesis.sensor import SensorSettings
 from tests.support.blur import QUIET, SHARP, STILL, response
 from tests.support.samples import load
@@ -32,11 +33,13 @@ def settings(motion=None, sensor=QUIET):
     return BlurSettings(motion or MotionSettings(extent=8.0, region_extent=4.0), sensor, MARGIN)
 
 
-def along_x(shifts):
-    """Return the motion of one image by shifts in px, the middle one zero."""
+def average_along_x(light, shifts):
+    """Return what `average` does of one image that moves by shifts in px, the middle one zero."""
     maps = np.tile(np.eye(3), (1, len(shifts), 1, 1))
     maps[0, :, 0, 2] = shifts
-    return Motion(np.array([len(shifts)]), maps, ())
+    none = Regions(np.zeros(0, np.int64), np.zeros(0, bool), maps[:0], np.zeros((0, 6 + 2 * HARMONICS)))
+    arrays = exposure_arrays(Motion(np.array([len(shifts)]), maps, none), *light.shape[-2:], MARGIN)
+    return average(light, Exposure(*(torch.from_numpy(each.astype(np.float32)) for each in arrays), ()), MARGIN)
 
 
 def test_an_image_follows_from_its_seed_whatever_the_batch():
@@ -51,8 +54,11 @@ def test_an_image_follows_from_its_seed_whatever_the_batch():
     again = BlurSynthesis(synthesis.settings)(sharp[order], seeds[order])
     assert torch.equal(again[0], blurry[order])
     assert torch.equal(again[1], partner[order])
-    together = synthesis._synthesise(sharp, seeds.tolist())  # as on a GPU
-    assert (together[0] - blurry).abs().max() < 0.02
+    plan = pickle.loads(pickle.dumps(synthesis.draw(seeds.tolist(), *sharp.shape[-2:])))  # by a data worker
+    together = synthesis(sharp, plan)  # as on a GPU
+    for one, other in zip(together, (blurry, partner), strict=True):
+        assert (one - other).abs().max() < 0.02
+        assert one.ne(other).float().mean() < 0.001
     other, _ = synthesis(sharp, seeds + 1)
     assert all((other[i] - blurry[i]).abs().max() > 0.05 for i in range(5))
 
@@ -109,7 +115,7 @@ def test_other_shapes_and_types_are_refused(sharp, seeds, message):
 @pytest.mark.parametrize("length", [1, 7, 9])
 def test_a_steady_motion_is_a_box_filter(length):
     light = (patches(1) + 1) / 2
-    blurred, middle = average(light, along_x(np.arange(length) - length // 2), MARGIN)
+    blurred, middle = average_along_x(light, np.arange(length) - length // 2)
     expected = cv2.filter2D(light[0].permute(1, 2, 0).numpy(), -1, np.full((1, length), 1 / length, np.float32))
     assert (
         np.abs(
@@ -126,7 +132,7 @@ def test_a_white_bar_gives_the_analytic_profile(gamma):
     bar = torch.zeros(1, 3, 40, 64)
     bar[..., 30:33] = 1.0
     curve = response(gamma)
-    blurred, _ = average(curve.light(bar), along_x(np.arange(9) - 4), MARGIN)
+    blurred, _ = average_along_x(curve.light(bar), np.arange(9) - 4)
     row = np.convolve(bar[0, 0, 20].numpy(), np.full(9, 1 / 9), "same")[MARGIN:-MARGIN] ** (1 / gamma)
     assert np.abs(curve.values(blurred)[0].numpy() - row).max() < 1e-4
 
@@ -170,11 +176,11 @@ def test_regions_move_by_themselves():
     found = draw_motion(seeds.tolist(), *sharp.shape[-2:], MARGIN, motion)
     rows, columns = np.mgrid[MARGIN : sharp.shape[-2] - MARGIN, MARGIN : sharp.shape[-1] - MARGIN]
     inner, outer = np.zeros((8, *rows.shape), bool), np.ones((8, *rows.shape), bool)
-    for region in found.regions:
-        for image, (x, y, radius, edge, axes, _, *waves) in zip(region.images, region.outline, strict=True):
-            distance = np.hypot(columns - x, rows - y)
-            inner[image] |= distance < 0.4 * radius / np.sqrt(max(axes, 1 / axes))
-            outer[image] &= distance > radius * (1 + np.abs(waves[:4]).sum()) * np.sqrt(max(axes, 1 / axes)) + edge + 6
+    outlines = found.regions.outlines
+    for image, (x, y, radius, edge, axes, _, *waves) in zip(found.regions.images, outlines, strict=True):
+        distance = np.hypot(columns - x, rows - y)
+        inner[image] |= distance < 0.4 * radius / np.sqrt(max(axes, 1 / axes))
+        outer[image] &= distance > radius * (1 + np.abs(waves[:4]).sum()) * np.sqrt(max(axes, 1 / axes)) + edge + 6
     change = (blurry - partner).abs().amax(dim=1).numpy()
     assert outer.any()
     assert change[outer].max() < 0.01  # one grey level

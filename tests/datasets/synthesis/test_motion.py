@@ -22,14 +22,14 @@ def test_sub_frames_are_close_odd_in_number_and_at_rest_in_the_middle():
     assert found.counts.max() == 45 == found.camera.shape[1]
     assert len(set(found.counts)) > 10
     regions = 0
-    layers = [(range(60), found.camera, None)] + [(r.images, r.maps, r.outline) for r in found.regions]
-    for images, maps, outline in layers:
+    moving = found.regions
+    for images, maps, outlines in ((range(60), found.camera, None), (moving.images, moving.maps, moving.outlines)):
         for k, image in enumerate(images):
             path = maps[k, : found.counts[image]]
             assert np.abs(path[len(path) // 2] - np.eye(3)).max() < 1e-12
             seen = points
-            if outline is not None:
-                x, y, radius = outline[k, :3]
+            if outlines is not None:
+                x, y, radius = outlines[k, :3]
                 seen = points[np.hypot(*(points - (x, y)).T) < radius]
                 regions += 1
             steps = np.linalg.norm(np.diff(apply(path, seen), axis=0), axis=-1)

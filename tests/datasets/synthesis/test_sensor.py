@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.synthesis.sensor import add_noise, gaussian, jpeg
+from datasets.synthesis.jpeg import jpeg, quantisation
+from datasets.synthesis.sensor import add_noise, gaussian
 from tests.support.blur import SHARP, response
 from tests.support.samples import load
 from utils.metrics.numpy_metrics import psnr
@@ -55,6 +56,7 @@ def test_jpeg_is_pillow_s(quality):
     Image.fromarray(picture).save(stream, "JPEG", quality=quality, subsampling="4:2:0")
     expected = np.array(Image.open(stream))
     values = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
-    ours = jpeg(values, torch.full((1, 1, 1, 1), float(quality)))[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+    steps = torch.from_numpy(quantisation(np.array([quality])))
+    ours = jpeg(values, steps)[0].permute(1, 2, 0).mul(255).round().byte().numpy()
     assert psnr(ours, expected) > 45 > psnr(ours, picture)
     assert np.abs(ours.astype(int) - expected).mean() < 0.7
