@@ -29,6 +29,7 @@ BASES = {
     "tools.blur_statistics": {"sets": "DATA/pairs"},
     "tools.check_data": {"folders": "DATA/pairs"},
     "tools.compare": {"commit": "0000000000000000000000000000000000000000"},
+    "tools.compare_finetuning": {"results": "DATA"},
     "tools.export": {"format": "torchscript", "weights": "DATA/D.pth", "check_image": "DATA/pairs/blur/a.png"},
     "tools.halve": {"source": "DATA/D.pth", "target": "half.pth"},
     "tools.profile": {"network": "deblur", "size": "16 16", "width": "2", "no_time": "", "device": "cpu"},
@@ -64,6 +65,8 @@ def data(tmp_path_factory) -> Path:
             save(folder / "pairs" / side / name, picture[100:116, 60 * i : 60 * i + 24])
     save(folder / "photos" / "a.png", picture[:80, :96])
     shutil.copy(ROOT / "tests" / "data" / "94a4be1" / "restored" / "whole" / "summary.json", folder)
+    runs = [f"lambda{weight}-seed1_D/pairs,a.png,lambda{weight}-seed1_D,{30 + weight}\n" for weight in (0, 1)]
+    (folder / "results.csv").write_text("set,image,weights,psnr\n" + "".join(runs))
     torch.manual_seed(0)
     save_network(folder / "D.pth", DeblurringNet(2), "deblur", 1)
     save_network(folder / "R.pth", ReblurringNet(2), "reblur", 1)

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.common.arguments import ArgumentParser, whole
+from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError
 from utils.runtime.program_end import user_errors_end_the_program
 from utils.testing.result_files import TABLE
 
 RUN = re.compile(r"(lambda[\d.e-]+)-seed(\d+)_")  # as recipes/finetune_control.sh names folders
+SAMPLES = 10_000  # resampled means
 Scores = dict[str, float]  # by picture
 
 
@@ -33,8 +34,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--metric", default="psnr", help="column of results.csv (default: psnr)")
     add("--control", default="lambda0", help="runs with which the others are compared (default: lambda0)")
     add("--sets", nargs="+", default=[], metavar="NAME", help="test sets that count (default: all)")
-    add("--samples", type=whole(1), default=10_000, help="resampled means")
-    add("--seed", type=whole(0), default=0, help="of the resampling")
     # fmt: on
     return parser.parse_args(argv)
 
@@ -56,7 +55,7 @@ def read_scores(table: Path, metric: str, sets: list[str]) -> tuple[dict[str, di
                 match = RUN.match(row["weights"])
                 scores = runs.setdefault(match[1], {}).setdefault(int(match[2]), {}) if match else before
                 scores[f"{name}/{row['image']}"] = float(row[metric])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(
             f"{table} is no table of scores with {metric} ({error!r}); give a --save_dir of D_testing.py"
         ) from error
@@ -76,11 +75,12 @@ def differences(scores: Mapping[int, Scores], control: Mapping[int, Scores]) -> 
     return np.array([[scores[seed][each] - control[seed][each] for each in pictures] for seed in seeds])
 
 
-def interval(values: np.ndarray, samples: int, generator: np.random.Generator) -> tuple[float, float]:
+def interval(values: np.ndarray) -> tuple[float, float]:
     """Return what holds 95 % of the means of (seeds, pictures), both resampled with replacement."""
+    generator = np.random.default_rng(0)
     seeds, pictures = values.shape
-    rows = generator.integers(seeds, size=(samples, seeds, 1))
-    columns = generator.integers(pictures, size=(samples, 1, pictures))
+    rows = generator.integers(seeds, size=(SAMPLES, seeds, 1))
+    columns = generator.integers(pictures, size=(SAMPLES, 1, pictures))
     low, high = np.quantile(values[rows, columns].mean(axis=(1, 2)), (0.025, 0.975))
     return float(low), float(high)
 
@@ -95,7 +95,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"{args.metric}, difference to {args.control} of the same seed")
     for name, scores in others.items():
         values = differences(scores, control)
-        low, high = interval(values, args.samples, np.random.default_rng(args.seed))
+        low, high = interval(values)
         better = np.count_nonzero(values.mean(0) > 0)
         print(
             f"{name:12} {values.shape[0]} seeds, {values.shape[1]} images: {values.mean():+.4f}, "

@@ -22,10 +22,10 @@ two phases behind, which a parity could not tell from none.
 
 Sums have the order of `product_kernel`, 64 channels of all taps before the others, and its bits.
 
-What bounds it, measured on an H200 for 180x320 px with 16 warps that sample, which took 228 us (with 8, as here, 218;
-`product_kernel` 275): 178 remain without products, 193 without loading corners, 138 without either. Corners from L1,
-samples written and read, weights written and read all pass one memory of 128 bytes a cycle. With the little L1 that
-Triton leaves it took 253 (SHARED_PERCENT).
+What bounds it, measured on an H200 for 180x320 px with 16 warps that sample, which took 228 us (with 8, as here, 218
+to 227; `product_kernel` 275): 178 remain without products, 193 without loading corners, 138 without either. Corners
+from L1, samples written and read, weights written and read all pass one memory of 128 bytes a cycle. With the little L1
+that Triton leaves it took 253 (SHARED_PERCENT).
 
 Small images are not left to `product_kernel`. It has four tiles at once on a multiprocessor and ends one each 39 us, so
 that a tile alone takes no less; here one alone took 42 (16 warps, nothing loaded ahead, all multiprocessors busy).
