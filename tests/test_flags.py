@@ -65,8 +65,8 @@ def data(tmp_path_factory) -> Path:
             save(folder / "pairs" / side / name, picture[100:116, 60 * i : 60 * i + 24])
     save(folder / "photos" / "a.png", picture[:80, :96])
     shutil.copy(ROOT / "tests" / "data" / "94a4be1" / "restored" / "whole" / "summary.json", folder)
-    runs = [f"lambda{weight}-seed1_D/pairs,a.png,lambda{weight}-seed1_D,{30 + weight}\n" for weight in (0, 1)]
-    (folder / "results.csv").write_text("set,image,weights,psnr\n" + "".join(runs))
+    runs = [f"lambda{weight}-seed1_D/pairs,a.png,lambda{weight}-seed1_D,a.png,{30 + weight}\n" for weight in (0, 1)]
+    (folder / "results.csv").write_text("set,image,weights,saved_as,psnr\n" + "".join(runs))
     torch.manual_seed(0)
     save_network(folder / "D.pth", DeblurringNet(2), "deblur", 1)
     save_network(folder / "R.pth", ReblurringNet(2), "reblur", 1)

@@ -3,8 +3,8 @@
 python -m tools.compare_finetuning OUT/results          # what recipes/finetune_control.sh scored
 
 Prints for each weight of the reblurring term the mean difference to the control of the same seed, the interval that
-holds 95 % of the means of resampled seeds and pictures, and on how many pictures it is better. Differences of the
-network before fine-tuning to the control come last. An interval that holds 0 is no evidence of a difference.
+holds 95 % of the means of resampled seeds and pictures, and on how many pictures it is higher. Differences of other
+networks to the control come last, as of the one before. An interval that holds 0 is no evidence of a difference.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError
 from utils.runtime.program_end import user_errors_end_the_program
-from utils.testing.result_files import TABLE
+from utils.testing.result_files import TABLE, read_table
 
 RUN = re.compile(r"(lambda[\d.e-]+)-seed(\d+)_")  # as recipes/finetune_control.sh names folders
 SAMPLES = 10_000  # resampled means
@@ -38,28 +38,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_scores(table: Path, metric: str, sets: list[str]) -> tuple[dict[str, dict[int, Scores]], Scores]:
-    """Return the scores of each weight's runs by seed, and of the network before, from a results.csv.
+def read_scores(table: Path, metric: str, sets: list[str]) -> tuple[dict[str, dict[int, Scores]], dict[str, Scores]]:
+    """Return the scores of each weight's runs by seed, and of other networks, from a results.csv.
 
     Raises:
         UserError: it cannot be read, or has no such metric.
     """
     runs: dict[str, dict[int, Scores]] = {}
-    before: Scores = {}
+    others: dict[str, Scores] = {}
     try:
-        with table.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                name = row["set"].rpartition("/")[2]
-                if sets and name not in sets:
-                    continue
-                match = RUN.match(row["weights"])
-                scores = runs.setdefault(match[1], {}).setdefault(int(match[2]), {}) if match else before
-                scores[f"{name}/{row['image']}"] = float(row[metric])
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        for row in read_table(table):
+            name = str(row["set"]).rpartition("/")[2]
+            if sets and name not in sets:
+                continue
+            network = str(row["weights"])
+            if match := RUN.match(network):
+                scores = runs.setdefault(match[1], {}).setdefault(int(match[2]), {})
+            else:
+                scores = others.setdefault(network, {})
+            scores[f"{name}/{row['image']}"] = float(row[metric])
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(
             f"{table} is no table of scores with {metric} ({error!r}); give a --save_dir of D_testing.py"
         ) from error
-    return runs, before
+    return runs, others
 
 
 def differences(scores: Mapping[int, Scores], control: Mapping[int, Scores]) -> np.ndarray:
@@ -69,7 +71,7 @@ def differences(scores: Mapping[int, Scores], control: Mapping[int, Scores]) -> 
         UserError: they have no seed in common, or other pictures.
     """
     seeds = sorted(scores.keys() & control.keys())
-    if not seeds or any(scores[seed].keys() != control[seeds[0]].keys() for seed in seeds):
+    if not seeds or any(each[seed].keys() != control[seeds[0]].keys() for each in (scores, control) for seed in seeds):
         raise UserError("expected runs and their controls with the same seeds and pictures; score them in one run")
     pictures = sorted(control[seeds[0]])
     return np.array([[scores[seed][each] - control[seed][each] for each in pictures] for seed in seeds])
@@ -87,19 +89,19 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 def main(args: argparse.Namespace) -> None:
     """Compare, and print."""
-    runs, before = read_scores(args.results / TABLE, args.metric, args.sets)
+    runs, others = read_scores(args.results / TABLE, args.metric, args.sets)
     if args.control not in runs:
         raise UserError(f"{args.results} has no {args.control}; expected one of {', '.join(sorted(runs)) or 'no runs'}")
     control = runs.pop(args.control)
-    others = runs | ({"before": dict.fromkeys(control, before)} if before else {})
+    runs |= {name: dict.fromkeys(control, scores) for name, scores in others.items()}
     print(f"{args.metric}, difference to {args.control} of the same seed")
-    for name, scores in others.items():
+    for name, scores in runs.items():
         values = differences(scores, control)
         low, high = interval(values)
-        better = np.count_nonzero(values.mean(0) > 0)
+        higher = np.count_nonzero(values.mean(0) > 0)
         print(
             f"{name:12} {values.shape[0]} seeds, {values.shape[1]} images: {values.mean():+.4f}, "
-            f"95 % within {low:+.4f} to {high:+.4f}; better on {better}; by seed "
+            f"95 % within {low:+.4f} to {high:+.4f}; higher on {higher}; by seed "
             + ", ".join(f"{each:+.4f}" for each in values.mean(1))
         )
 
