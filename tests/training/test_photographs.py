@@ -57,6 +57,26 @@ def test_what_workers_draw_for_a_gpu_makes_the_pictures_of_the_seeds(photographs
         assert (one[name] - other[name]).abs().max() < 0.02
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("chosen", [slice(2), slice(1), slice(1, 2)], ids=["both", "pairs", "photographs"])
+def test_batches_on_a_gpu_are_those_on_a_cpu(chosen, workers, photographs):
+    sets = [find_images(SAMPLES, "train"), find_images(parse_source(photographs)[1], "train", "sharp")][chosen]
+    size = max(1, sum(map(len, sets)) - 1)  # the last batch is smaller
+    settings = DataSettings(size, 32, seed=0, num_workers=workers)
+    here, there = (TrainingData(sets, settings, DistributedContext(torch.device(name))) for name in ("cpu", "cuda"))
+    for epoch, start in ((0, 0), (1, size)):
+        pairs = list(zip(here.epoch(epoch, start), there.epoch(epoch, start), strict=True))
+        assert len(pairs) == 2 - epoch
+        for expected, found in pairs:
+            assert found.names == expected.names
+            for name, image in found.images.items():
+                assert not image.is_inference()
+                assert image.is_cuda
+                assert (image.cpu() - expected.images[name]).abs().mean() < 0.002, name
+
+
 @pytest.mark.slow
 def test_every_stage_trains_on_photographs_alone(tmp_path, photographs):
     train(tmp_path, "--stage", "all", "--n_epochs", "2", trainset=(photographs,))
