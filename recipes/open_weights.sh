@@ -126,7 +126,7 @@ slice() {  # STAGE NAME FILE START START_STEPS LR EPOCHS DEVICE PROCESSES
     rm -f "$result.new"
     "${python[@]}" -m tools.halve "$work/$file" "$result.new"
     local of=
-    [ "$processes" = 1 ] || of=", batches of $((6 * processes))"
+    [ "$processes" = 1 ] || of=", $processes processes"
     row "$stage" "$result.new" --run "$work" --lr "$lr, halved every $epochs epochs$of" --name "${NAME:-$number}" \
         --data "$(for set in "${mix[@]}"; do printf '%s*%s ' "${set%%\**}" "${set##*/}"; done)${BLUR:-} ${FLAGS:-}"
     mv "$result.new" "$result"

@@ -100,7 +100,7 @@ def test_processes_share_a_slice(data, tmp_path):
     result = run("open_weights.sh", data, tmp_path / "o ut", FLAGS=TINY, STAGES="deblur", STEPS="2", PROCESSES="2")
     assert result.returncode == 0, result.stderr[-2000:]
     (row,) = rows(tmp_path / "o ut" / "history.csv")
-    assert (row["steps"], row["lr"]) == ("2", "1e-4, halved every 4 epochs, batches of 12")
+    assert (row["steps"], row["lr"]) == ("2", "1e-4, halved every 4 epochs, 2 processes")
 
 
 @pytest.mark.slow
