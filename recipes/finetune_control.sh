@@ -19,6 +19,7 @@ words() {  # TEXT: its words, each ended by a zero byte; a path with spaces stan
 }
 deblurring=$(realpath "$1") reblurring=$(realpath "$2") out=$(realpath -m "$3")
 mapfile -d '' -t testsets < <(words "$4")
+if [ -n "$4" ] && [ ${#testsets[@]} = 0 ]; then exit 2; fi  # xargs has said why
 shift 4
 mapfile -d '' -t python < <(words "${PYTHON:-python}")
 mapfile -d '' -t train_flags < <(words "${TRAIN_FLAGS:-}")

@@ -130,6 +130,11 @@ def test_fine_tuning_runs_with_its_control_and_is_compared_with_it(data, tmp_pat
     assert re.search(r"^lambda0\.1 +1 seeds, 1 images", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_fine_tuning_does_not_begin_where_the_test_set_cannot_be_read(tmp_path):
+    result = run("finetune_control.sh", tmp_path / "NF.pth", "R.pth", "out", "paired=it's", "pairs", PYTHON="false")
+    assert (result.returncode, "unmatched single quote" in result.stderr) == (2, True)
+
+
 def test_a_row_needs_a_run_that_has_a_state(tmp_path, small_networks):
     command = [str(tmp_path / "h.csv"), "deblur", str(small_networks / "DeblurringNet_NF.pth"), "--device", "cpu"]
     args = training_history.parse_args([*command, "--valset_dir", str(SAMPLES), "--run", str(tmp_path)])
