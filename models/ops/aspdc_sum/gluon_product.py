@@ -132,7 +132,8 @@ def launch_product(f, rec_i, rec_w, weight, att, att_strides, bias, out, tiles_x
     slots, kind = rec_i.shape[1], "bf16x2" if f.dtype == torch.bfloat16 else "f16x2"
     descriptor = TensorDescriptor.from_tensor(weight, [WIDTH.value, BK.value], gl.NVMMASharedLayout(128, 16, 2))
     programs = min(slots // TILE.value, torch.cuda.get_device_properties(f.device).multi_processor_count)
-    tensors = (f.permute(0, 2, 3, 1).view(torch.int32), rec_i, rec_w, descriptor, att, *att_strides, bias, out)
+    words = f.permute(0, 2, 3, 1).flatten().view(torch.int32)  # flat, since strides may be any where a size is 1
+    tensors = (words, rec_i, rec_w, descriptor, att, *att_strides, bias, out)
     options = {"TYPE": kind, "num_warps": 4, "maxnreg": REGISTERS.value}
     launcher(gluon_product_kernel, (programs,))(*tensors, *f.shape[2:], tiles_x, tiles_y, slots, **options)
 

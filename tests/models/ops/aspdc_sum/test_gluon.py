@@ -68,6 +68,19 @@ def test_what_fits_takes_it(change, dtype, expected, monkeypatch):
     assert launched == [locate_kernel, expected]
 
 
+def test_strides_of_a_single_pixel_do_not_matter(monkeypatch):
+    gluon_product = pytest.importorskip("models.ops.aspdc_sum.gluon_product", exc_type=ImportError)  # experimental
+
+    given = []
+    monkeypatch.setattr(gluon_product, "launcher", lambda kernel, grid: lambda *each, **_: given.extend(each))
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(multi_processor_count=2))
+    f = torch.arange(256, dtype=torch.bfloat16).view(2, 128, 1, 1)  # also in channels_last memory, as PyTorch sees it
+    records, weight = torch.empty(36, 128, dtype=torch.int32), torch.empty(128, 36 * 128, dtype=torch.bfloat16)
+    gluon_product.launch_product(f, records, None, weight, None, (), None, None, 1, 1)
+    assert given[0].dtype == torch.int32
+    assert (given[0].data_ptr(), given[0].numel()) == (f.data_ptr(), 128)
+
+
 # Tiles of 8x8 px: one, an odd number, more than an H200 has multiprocessors, pairs of them of two images.
 CASES = {
     "one pixel": {"batch": 1, "height": 1, "width": 1},
