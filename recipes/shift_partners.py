@@ -2,7 +2,8 @@
 
 python recipes/shift_partners.py PAIRS OUT [PIXELS]      # PAIRS holds blur/ and sharp/
 
-What fine-tuning makes of such pairs is in docs/results.md. Both sides lose PIXELS (2) at each border.
+They are for recipes/finetune_control.sh: the reblurring term should matter most there. Both sides lose PIXELS (2) at
+each border.
 """
 
 import sys

@@ -105,7 +105,7 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
         rec_i, rec_w = locate((p0, p1, p2, p3), att, f.shape, th, tw, f.dtype if f.dtype.itemsize == 2 else None)
         # The networks' width, with 16 bytes a load; numbers have 32 bits, which is enough for what `tiling` lets pass.
         fits = f.dtype.itemsize == 2 and c == cout == 128 and f.data_ptr() % 16 == 0
-        if copied and config is None and fits and gluon_runs(f.device):
+        if config is None and fits and gluon_runs(f.device):
             from .gluon_product import launch_product
 
             launch_product(f, rec_i, rec_w, weight, att, strides(att), bias, out, tx, ty)
