@@ -158,6 +158,8 @@ def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
     table = Table([_INPUT, *methods])
     captions, used, protocols = [], {}, {}
     for set_name, of_set in runs.scored.items():
+        if not any(metric in each.output for metric in metrics or known for each in of_set.values()):
+            continue
         compared, *others = _groups(of_set)
         best = of_set[compared[0]]
         marks = {}

@@ -34,10 +34,15 @@ def recognise(root: Path, match: Match) -> str:
         return "rwbi" if "rwbi" in where else "unpaired"
     if match.sides == (GT_DIR,) and match.sharp and _is_hide(match.sharp[0].parents[1], match.names):
         return "hide"
-    if named := next((kind for kind, pattern in _BY_NAME.items() if re.search(pattern, where)), None):
+    if named := kind_named(where):
         return named
     parts = (*root.resolve().parts, *(part for name in match.names[:1] for part in Path(name).parts))
     return "gopro" if any(map(_GOPRO_SEQUENCE.match, parts)) else "paired"
+
+
+def kind_named(text: str) -> str | None:
+    """Return which of `KINDS` the name of a folder or a list, in lower case, is that of; None of none."""
+    return next((kind for kind, pattern in _BY_NAME.items() if re.search(pattern, text)), None)
 
 
 def _is_hide(folder: Path, names: Sequence[str]) -> bool:

@@ -52,11 +52,12 @@ Sides = tuple[str, str]  # names of the folders of blurry and of sharp images: -
 SIDES: Sides = ("blur", SHARP_DIR)
 
 
-def layouts_for(sides: Sides, kind: str | None) -> list[Layout]:
-    """Return the rows to try, that of `sides` first; those that are not sure only for kind "paired"."""
+def layouts_for(sides: Sides, kind: str | None, split: str) -> list[Layout]:
+    """Return the rows to try, that of `sides` first, and only for kind "paired" those that are not sure."""
     wanted = Layout(_plain(sides[0]), _plain(sides[1]))
     # If other folders were asked for, blur must not take their place.
     others = [each for each in LAYOUTS if each.blurry != "blur" or sides == SIDES]
+    others.sort(key=lambda each: not each.sure and not each.blurry.startswith(split))
     return [wanted, *(each for each in others if each != wanted and (each.sure or kind == "paired"))]
 
 

@@ -3,10 +3,12 @@
 from collections import Counter
 from pathlib import Path
 
+from datasets.discovery.kinds import kind_named
 from datasets.discovery.layout_table import names_the_sharp_side
 from datasets.discovery.listing import DatasetError
 from datasets.discovery.pairing import Match, Problem
 from utils.common.errors import counted, some
+from utils.images.codecs import SUFFIXES as IMAGES
 
 SUFFIXES = (".txt", ".lst", ".list", ".tsv")
 
@@ -14,6 +16,41 @@ SUFFIXES = (".txt", ".lst", ".list", ".tsv")
 def is_list(path: Path) -> bool:
     """Return whether a path is that of a list of pairs, by its name."""
     return path.is_file() and path.suffix.lower() in SUFFIXES
+
+
+def list_in(folder: Path, split: str, kind: str | None) -> Path | None:
+    """Return the list of a split's pairs that lies in a folder, as RealBlur's and RSBlur's do, or None.
+
+    It has the split in its name and, in its first line, two paths of images.
+
+    Args:
+        folder: where to look, not in folders below.
+        split: "train" or "test".
+        kind: of `kinds.KINDS` if the user named it: lists whose names are those of other data sets do not count.
+
+    Raises:
+        DatasetError: there are several, or only lists of other data sets than was asked for.
+    """
+    files = sorted(each for each in folder.iterdir() if is_list(each) and split in each.name.lower())
+    lists = [each for each in files if _lists_pairs(each)]
+    wanted = [each for each in lists if kind in (None, "paired", kind_named(each.name.lower()) or kind)]
+    if len(wanted) > 1:
+        raise DatasetError(
+            f"{folder} holds {counted(len(wanted), 'list')} of {split} pairs, {some([each.name for each in wanted])}; "
+            f"give one of them, such as {wanted[0]}"
+        )
+    if lists and not wanted:
+        raise DatasetError(f"{kind}={folder}: its lists are of other data sets, {some([each.name for each in lists])}")
+    return wanted[0] if wanted else None
+
+
+def _lists_pairs(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+            first = _two_paths(file, 1, next(line for line in lines if line.strip()))
+    except (OSError, StopIteration, DatasetError):
+        return False
+    return all(Path(each).suffix.lower() in IMAGES for each in first)
 
 
 def match_list(file: Path) -> Match:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,17 @@ def test_metrics_are_those_of_the_summaries(run):
     assert [head.split()[1] for head in rows[0][1:]] == ["PSNR", "SSIM", r"new\_metric\_of\_others"]
     ended = run_command("tools.table", [run("b", 30.0), "--metrics", "psnr,lpips"])
     assert (ended.status, "no run has the metric lpips; there are psnr, ssim, new_metric" in ended.stderr) == (2, True)
+
+
+def test_a_set_without_these_metrics_is_not_in_the_caption(run, tmp_path):
+    path = tmp_path / "summary.json"
+    content = json.loads(Path(run("ours", 32.0), "summary.json").read_text())
+    aligned = {side: {"psnr_aligned": 30.0} for side in ("input", "output")}
+    content["sets"]["RealBlur_J"] = content["sets"]["GoPro"] | aligned
+    path.write_text(json.dumps(content))
+    rows, _, caption, _ = table(str(path), "--metrics", "psnr")
+    assert rows[0][1:] == ["GoPro PSNR ↑"]
+    assert "RealBlur" not in caption
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,9 @@ def test_folders_that_may_be_pairs_are_only_when_the_user_says_so(tmp_path):
         find_images(tmp_path, "train")
     images = find_images(tmp_path, "train", "paired")
     assert [path.parent.name for path in (images.blurry[0], images.sharp[0])] == ["trainA", "trainB"]
+    save_all(tmp_path, "{testA,testB}/1.png")
+    for split in ("train", "test"):
+        assert find_images(tmp_path, split, "paired").blurry[0].parent.name == f"{split}A"
 
 
 def test_a_folder_called_blur_without_neighbours_is_just_a_folder(tmp_path):

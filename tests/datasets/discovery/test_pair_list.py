@@ -73,3 +73,39 @@ def test_a_list_is_tested_like_a_folder(tmp_path):
     (inputs,), videos = find_inputs([f"paired={path}"], ("blur", "sharp"), tmp_path / "out", None)
     assert (inputs.name, inputs.count, videos) == ("pairs", 2, {})
     assert inputs.outputs == [Path("pairs/a/1.png"), Path("pairs/a/2.png")]
+
+
+def realblur(folder):
+    """Both of RealBlur's sets and their lists in one folder, a pair for each split."""
+    for name in ("J", "R"):
+        for split in ("train", "test"):
+            save_all(folder, f"RealBlur-{name}_ref/{split}/{{gt/gt_1,blur/blur_1}}.png")
+            sharp, blurry = (f"RealBlur-{name}_ref/{split}/{each}_1.png" for each in ("gt/gt", "blur/blur"))
+            write(folder / f"RealBlur_{name}_{split}_list.txt", f"{sharp} {blurry}")
+    write(folder / "test_notes.txt", "two words")
+    return folder
+
+
+def test_a_folder_is_taken_by_its_list(tmp_path):
+    root = realblur(tmp_path)
+    for kind, name in (("realblur_j", "J"), ("realblur_r", "R")):
+        for split in ("train", "test"):
+            images = find_images(root, split, kind)
+            assert images.blurry == (root / f"RealBlur-{name}_ref" / split / "blur" / "blur_1.png",)
+    with pytest.raises(DatasetError, match=r"holds 2 lists of test pairs, RealBlur_J_test_list.txt, RealBlur_R_test_"):
+        find_images(root, "test")
+    for split in ("train", "test"):
+        (root / f"RealBlur_R_{split}_list.txt").unlink()
+    images = find_images(root, "test")
+    assert (images.kind, len(images)) == ("realblur_j", 1)
+    with pytest.raises(DatasetError, match=r"its lists are of other data sets, RealBlur_J_test_list.txt"):
+        find_images(root, "test", "realblur_r")
+
+
+def test_a_list_is_not_of_another_set_or_split(tmp_path):
+    root = realblur(tmp_path)
+    with pytest.raises(DatasetError, match=r"by its name this is a list of realblur_r; give realblur_r="):
+        find_images(root / "RealBlur_R_test_list.txt", "test", "realblur_j")
+    warning = "WARNING: by its name this list is not of test pairs, which are expected here"
+    assert warning in find_images(root / "RealBlur_J_train_list.txt", "test").notes
+    assert warning not in find_images(root / "RealBlur_J_test_list.txt", "test").notes
