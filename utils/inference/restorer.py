@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,7 +17,8 @@ from utils.runtime.cuda_graph import CudaGraph
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.kernels import compile_kernels
 
-_ANY_SIZE = 64  # px, for which the kernels are those of all sizes
+# Px. A kernel's tiles, or the kernel itself, are others where the GPU has few of them to do; these sizes have all.
+COMPILED_SIDES = (64, 768)
 _BATCH_PIXELS = 1280 * 720  # larger batches were not faster on an H200
 
 
@@ -86,8 +86,15 @@ class Restorer:
             channels: of the images.
         """
         if self.recorded:
-            image = np.zeros((_ANY_SIZE, _ANY_SIZE, channels), np.uint8)
-            run = partial(restore, self.network, image, self.device, self.precision)
+
+            def run() -> None:
+                for side in COMPILED_SIDES:
+                    try:
+                        restore(self.network, np.zeros((side, side, channels), np.uint8), self.device, self.precision)
+                    except (RuntimeError, MemoryError) as error:
+                        if not out_of_memory(error):  # then no image will be as large, and tiles will be smaller
+                            raise
+
             compile_kernels(run, distributed, self.log)
             run()  # loads them
 

@@ -9,6 +9,7 @@ from tests.support.triton_device import DEVICE  # skips this file where Triton i
 # isort: split
 from models.ops.conv import gluon_launch, triton_launch
 from models.ops.conv.weights import kernel_layout
+from utils.inference.restorer import COMPILED_SIDES
 
 HERE = torch.cuda.is_available() and gluon_launch._programs(torch.device("cuda", torch.cuda.current_device()))
 on_gpu = [
@@ -77,6 +78,31 @@ OTHERS = {
 def test_leaves_others_to_the_usual_kernel(changes, launched):
     launch(**{"x": X} | changes)
     assert launched == ["conv_kernel"]
+
+
+@pytest.mark.parametrize("programs", [0, 78, 132])
+def test_before_the_first_picture_the_kernels_of_all_sizes_are_compiled(programs, monkeypatch):
+    variants = set()
+
+    def launcher(kernel, grid):
+        return lambda *_, **constants: variants.add((kernel.__name__, constants.get("TH"), constants.get("TW")))
+
+    monkeypatch.setattr(gluon_launch, "_programs", lambda device: programs)
+    for module in (gluon_launch, triton_launch):
+        monkeypatch.setattr(module, "launcher", launcher)
+
+    def restore(side):  # the layers of a network of width 32
+        for channels, scale in ((32, 1), (64, 2), (128, 4)):
+            x = torch.empty(1, side // scale, side // scale, channels, dtype=BF16, device="meta").permute(0, 3, 1, 2)
+            weight = torch.empty(channels, 9 * channels, dtype=BF16, device="meta")
+            triton_launch.conv_launch(x, weight, None, None, 1, 1, 1, False, 0.1, BF16)
+
+    for side in COMPILED_SIDES:
+        restore(side)
+    compiled = set(variants)
+    for side in (8, 160, 320, 480, 560, 736, 960, 2160):
+        restore(side)
+    assert variants == compiled
 
 
 # (batch, height, width, programs): shares of 3 to 18 units, strips of 1 to 13, images smaller than a unit, and the real
