@@ -53,7 +53,10 @@ SIDES: Sides = ("blur", SHARP_DIR)
 
 
 def layouts_for(sides: Sides, kind: str | None, split: str) -> list[Layout]:
-    """Return the rows to try, that of `sides` first, and only for kind "paired" those that are not sure."""
+    """Return the rows to try, that of `sides` first.
+
+    Those that are not sure are tried only for kind "paired", and first those that a split's name begins.
+    """
     wanted = Layout(_plain(sides[0]), _plain(sides[1]))
     # If other folders were asked for, blur must not take their place.
     others = [each for each in LAYOUTS if each.blurry != "blur" or sides == SIDES]

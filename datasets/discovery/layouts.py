@@ -20,7 +20,7 @@ from datasets.discovery.layout_table import (
 )
 from datasets.discovery.listing import DatasetError, images_among, list_files
 from datasets.discovery.pair_list import SUFFIXES as LISTS
-from datasets.discovery.pair_list import is_list, list_in, match_list
+from datasets.discovery.pair_list import is_list, list_in, lists_split, match_list
 from datasets.discovery.pairing import Match, Problem, find_gt, match_gt, match_sides, match_unpaired
 from datasets.discovery.side_guards import alike_folders_note, check_both_sides, check_sides, one_sided_note
 from utils.common.errors import counted, some
@@ -161,12 +161,7 @@ def scan_dataset(
             f"{root} {found}; expected the folder of a data set, or a list of pairs ({', '.join(LISTS)})"
         )
     check_sides(sides)
-    if root.is_dir() and kind not in WITHOUT_PARTNERS and sides == SIDES:
-        root = _list_of(root, split, kind) or root
-    elif is_list(root) and kind not in (None, "paired"):
-        named = kind_named(root.name.lower())
-        if named not in (None, kind):
-            raise DatasetError(f"{kind}={root}: by its name this is a list of {named}; give {named}={root}")
+    root = _list_or_folder(root, split, kind, sides)
     unreadable_dirs: dict[Path, str] = {}
     base, everything, match, notes = _find_match(root, split, kind, sides, unreadable_dirs)
     if unreadable_dirs and (match is None or match.sharp is not None or look_at_unpaired):
@@ -217,11 +212,15 @@ def _find_match(
     return base, everything, match, []
 
 
-def _list_of(root: Path, split: str, kind: str | None) -> Path | None:
-    try:
-        return list_in(root, split, kind)
-    except OSError:  # a folder that cannot be opened, which is said where its files are listed
-        return None
+def _list_or_folder(root: Path, split: str, kind: str | None, sides: Sides) -> Path:
+    """Return the list by which a folder is split that has no folders for its splits; else the root itself."""
+    if root.is_dir():
+        by_list = kind not in WITHOUT_PARTNERS and sides == SIDES and not splits_in(root)
+        return (list_in(root, split, kind) if by_list else None) or root
+    named = kind_named(root.name.lower())
+    if kind not in (None, "paired", *WITHOUT_PARTNERS) and named not in (None, kind):
+        raise DatasetError(f"{kind}={root}: by its name this is a list of {named}; give {named}={root}")
+    return root
 
 
 def splits_in(root: Path) -> tuple[str, ...]:
@@ -247,7 +246,7 @@ def _split_folder(root: Path, split: str) -> Path:
 def _other_split(root: Path, split: str) -> list[str]:
     here = root.resolve().name
     if is_list(root):
-        other = split not in here.lower() and any(each in here.lower() for each in SPLITS)
+        other = not lists_split(root, split) and any(lists_split(root, each) for each in SPLITS)
         return [f"WARNING: by its name this list is not of {split} pairs, which are expected here"] if other else []
     return [f"WARNING: this is {here}/, used where {split}/ is expected"] if here in SPLITS and here != split else []
 

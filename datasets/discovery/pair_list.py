@@ -1,10 +1,11 @@
 """A data set given as a text file with two paths a line, as RealBlur, RSBlur and BSD come with."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
 from datasets.discovery.kinds import kind_named
-from datasets.discovery.layout_table import names_the_sharp_side
+from datasets.discovery.layout_table import SPLITS, names_the_sharp_side
 from datasets.discovery.listing import DatasetError
 from datasets.discovery.pairing import Match, Problem
 from utils.common.errors import counted, some
@@ -18,29 +19,41 @@ def is_list(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in SUFFIXES
 
 
-def list_in(folder: Path, split: str, kind: str | None) -> Path | None:
-    """Return the list of a split's pairs that lies in a folder, as RealBlur's and RSBlur's do, or None.
+def lists_split(file: Path, split: str) -> bool:
+    """Return whether a list, by its name, is of a split, "train" or "test"."""
+    return re.search(rf"(?<![a-z]){split}", file.name.lower()) is not None
 
-    It has the split in its name and, in its first line, two paths of images.
+
+def list_in(folder: Path, split: str, kind: str | None) -> Path | None:
+    """Return the list by which a folder is split, as RealBlur's and RSBlur's are; None where it holds none.
+
+    Such a list has a split in its name and, in its first line, two paths of images.
 
     Args:
         folder: where to look, not in folders below.
-        split: "train" or "test".
+        split: "train" or "test", whose list is wanted.
         kind: of `kinds.KINDS` if the user named it: lists whose names are those of other data sets do not count.
 
     Raises:
-        DatasetError: there are several, or only lists of other data sets than was asked for.
+        DatasetError: there are several, or only lists of another split or of other data sets.
     """
-    files = sorted(each for each in folder.iterdir() if is_list(each) and split in each.name.lower())
-    lists = [each for each in files if _lists_pairs(each)]
-    wanted = [each for each in lists if kind in (None, "paired", kind_named(each.name.lower()) or kind)]
+    try:
+        files = sorted(file for file in folder.iterdir() if is_list(file))
+    except OSError:  # which is said where the folder's images are listed
+        return None
+    lists = [file for file in files if any(lists_split(file, each) for each in SPLITS) and _lists_pairs(file)]
+    of_kind = [file for file in lists if kind in (None, "paired", kind_named(file.name.lower()) or kind)]
+    wanted = [file for file in of_kind if lists_split(file, split)]
     if len(wanted) > 1:
         raise DatasetError(
             f"{folder} holds {counted(len(wanted), 'list')} of {split} pairs, {some([each.name for each in wanted])}; "
             f"give one of them, such as {wanted[0]}"
         )
     if lists and not wanted:
-        raise DatasetError(f"{kind}={folder}: its lists are of other data sets, {some([each.name for each in lists])}")
+        what = f"{kind}'s {split} pairs" if kind else f"{split} pairs"
+        raise DatasetError(
+            f"{folder} holds {some([each.name for each in lists])}, but no list of {what}, which is needed here"
+        )
     return wanted[0] if wanted else None
 
 

@@ -48,7 +48,7 @@ def alike_folders_note(files: list[Path]) -> list[str]:
                 one, other = sorted(sides)
                 return [
                     f"WARNING: {above / one}/ and {above / other}/ hold files of the same names, like the two sides of "
-                    f"pairs, and all are taken as blurry; if they are pairs, give --blur_dir and --sharp_dir"
+                    "pairs, and all are taken as blurry; if they are pairs, give --blur_dir and --sharp_dir"
                 ]
     return []
 

@@ -11,10 +11,7 @@ from torch import Tensor
 
 from datasets.synthesis.motion import HARMONICS, Motion
 
-_SAMPLES_AT_ONCE = {
-    "cpu": 2**22,
-    "cuda": 3 * 2**23,
-}  # pixels of images' sub-frames: bounds the memory
+_SAMPLES_AT_ONCE = {"cpu": 2**22, "cuda": 3 * 2**23}  # pixels of images' sub-frames: bounds the memory
 
 
 @dataclass(frozen=True)

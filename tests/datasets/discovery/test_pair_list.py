@@ -83,6 +83,7 @@ def realblur(folder):
             sharp, blurry = (f"RealBlur-{name}_ref/{split}/{each}_1.png" for each in ("gt/gt", "blur/blur"))
             write(folder / f"RealBlur_{name}_{split}_list.txt", f"{sharp} {blurry}")
     write(folder / "test_notes.txt", "two words")
+    write(folder / "latest_pairs.txt", f"{sharp} {blurry}")
     return folder
 
 
@@ -98,8 +99,17 @@ def test_a_folder_is_taken_by_its_list(tmp_path):
         (root / f"RealBlur_R_{split}_list.txt").unlink()
     images = find_images(root, "test")
     assert (images.kind, len(images)) == ("realblur_j", 1)
-    with pytest.raises(DatasetError, match=r"its lists are of other data sets, RealBlur_J_test_list.txt"):
+    with pytest.raises(DatasetError, match=r"holds RealBlur_J_test_list.txt, .*no list of realblur_r's test pairs"):
         find_images(root, "test", "realblur_r")
+    (root / "RealBlur_J_train_list.txt").unlink()
+    with pytest.raises(DatasetError, match=r"holds RealBlur_J_test_list.txt, but no list of train pairs"):
+        find_images(root, "train")  # not all that there is, with the test pairs
+
+
+def test_folders_of_splits_come_before_lists(tmp_path):
+    save_all(tmp_path, "{train,test}/{blur,sharp}/{1,2}.png")
+    write(tmp_path / "test_pairs.txt", "test/blur/1.png test/sharp/1.png")
+    assert len(find_images(tmp_path, "test")) == len(find_images(tmp_path, "train")) == 2
 
 
 def test_a_list_is_not_of_another_set_or_split(tmp_path):
