@@ -5,9 +5,11 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -190,3 +192,22 @@ def test_arguments_that_make_no_sense_are_refused(more, capsys):
     with pytest.raises(SystemExit):
         training_history.parse_args(["h.csv", "deblur", "NF.pth", "--valset_dir", "x", *more])
     assert "should" in capsys.readouterr().err
+
+
+def test_shifted_partners_are_parts_of_the_pictures(tmp_path):
+    for i in range(8):
+        for side, image in PAIR.items():
+            save(tmp_path / "pairs" / side / f"{i}.png", image)
+    command = [sys.executable, ROOT / "recipes" / "shift_partners.py", "pairs", "out", "3"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    shifts = set()
+    for i in range(8):
+        assert np.array_equal(load(tmp_path / "out" / "blur" / f"{i}.png"), PAIR["blur"][3:-3, 3:-3])
+        sharp = load(tmp_path / "out" / "sharp" / f"{i}.png")
+        places = [(y, x) for y in range(7) for x in range(7)]
+        (found,) = [at for at in places if np.array_equal(sharp, PAIR["sharp"][at[0] :, at[1] :][:154, :154])]
+        shifts.add(found)
+    assert len(shifts) > 4
+    (tmp_path / "pairs" / "sharp" / "7.png").write_bytes(b"")
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (refused.returncode, "7.png is no image" in refused.stderr) == (1, True)
