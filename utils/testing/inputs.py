@@ -35,12 +35,15 @@ class InputSet:
     ending: str = ".png"
 
     @property
+    def stems(self) -> list[str]:
+        """Names of all restored images without an ending: of a.jpg a, or a.jpg if there is another a."""
+        stems = [str(Path(name).with_suffix("")) for name in self.images.names]
+        return stems if len(set(stems)) == len(stems) else list(self.images.names)
+
+    @property
     def outputs(self) -> list[Path]:
-        """The restored images in the folder of all results: a.jpg becomes a.png, or a.jpg.png if there is another a."""
-        names = [f"{Path(name).with_suffix('')}{self.ending}" for name in self.images.names]
-        if len(set(names)) < len(names):
-            names = [f"{name}{self.ending}" for name in self.images.names]
-        return [self.folder / name for name in names[: self.count]]
+        """The restored images in the folder of all results."""
+        return [self.folder / f"{stem}{self.ending}" for stem in self.stems[: self.count]]
 
     @property
     def files(self) -> set[Path]:

@@ -50,7 +50,7 @@ def check_outputs(
             existing += _check_restored(source, inputs, videos, read, settings, previous)
         else:
             _check_scorable(inputs, videos)
-            read |= {path.resolve() for each in inputs for path in source.outputs(each)}  # none may be missing
+            read |= _saved_pictures(source, inputs)
     networks = [source.label for source in sources if source.network is not None]
     for path in (
         path for each in inputs for start in figure_paths(each, settings) for path in figure_files(start, networks)
@@ -67,6 +67,19 @@ def _check_scorable(inputs: Sequence[InputSet], videos: Mapping[Path, Path]) -> 
         raise UserError(f"--from_results scores against sharp images; {unpaired[0]} has none")
     if videos:
         raise UserError("--from_results scores images, not videos")
+
+
+def _saved_pictures(source: ResultSource, inputs: Sequence[InputSet]) -> set[Path]:
+    """Return another method's pictures of all sets; none may be missing, or fit images of two sets."""
+    of_set: dict[Path, str] = {}
+    for each in inputs:
+        for path in source.outputs(each):
+            if (other := of_set.setdefault(path.resolve(), each.name)) != each.name:
+                raise UserError(
+                    f"--from_results: {path} could be of {other} and of {each.name}; put each set's pictures into a "
+                    "folder of its name"
+                )
+    return set(of_set)
 
 
 def _check_restored(

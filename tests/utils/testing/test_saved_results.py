@@ -8,13 +8,15 @@ import shutil
 import pytest
 
 import D_testing
-from tests.support.samples import SAMPLES, load, save
+from tests.support.samples import SAMPLES, load, save, save_all
 from utils.common.errors import UserError
 from utils.images.codecs import read_image
 from utils.metrics.aligned_metrics import ALIGNED
 from utils.metrics.numpy_metrics import score
 from utils.metrics.published import PUBLISHED, published_on
 from utils.metrics.scorer import DEFAULT
+from utils.testing.inputs import find_inputs
+from utils.testing.saved_results import SavedResults
 
 IMAGE = "GOPR0881_11_01/000203.png"
 
@@ -63,6 +65,93 @@ def test_missing_and_ambiguous_pictures_are_named(tmp_path):
     save(tmp_path / "small" / "000203.png", picture[:100, :100])
     with pytest.raises(UserError, match=r"000203\.png is 100×100 px, the test image .*000203\.png 640×384; expected"):
         run(tmp_path / "scores", "--from_results", str(tmp_path / "small"))
+
+
+SCENES = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref"
+HIDE_NAMES = ("1fromGOPR0950.png", "12fromGOPR1096.MP4.png")
+
+
+def realblur(folder, as_list):
+    """Return RealBlur's test set by its list or by its folder: two scenes whose files have the same names."""
+    save_all(folder / SCENES, *(f"scene{i}/{{blur/blur_7,gt/gt_7,blur/blur_12,gt/gt_12}}.png" for i in (230, 231)))
+    lines = [
+        f"{SCENES}/scene{i}/gt/gt_{j}.png {SCENES}/scene{i}/blur/blur_{j}.png" for i in (230, 231) for j in (7, 12)
+    ]
+    (folder / "RealBlur_J_test_list.txt").write_text("\n".join(lines))
+    return folder / ("RealBlur_J_test_list.txt" if as_list else SCENES)
+
+
+def hide(folder):
+    names = [f"test/{part}/{name}" for part, name in zip(("test-close-ups", "test-long-shot"), HIDE_NAMES, strict=True)]
+    save_all(folder, *names, *(f"GT/{name}" for name in HIDE_NAMES))
+    return folder
+
+
+def pictures_of(testset, saved, *names, set_names=()):
+    """Return which of the pictures of these names are those of the set's images, in their order."""
+    save_all(saved, *names)
+    inputs, _ = find_inputs([str(testset)], ("blur", "sharp"), saved.parent, None, set_names)
+    return [path.relative_to(saved).as_posix() for path in SavedResults(saved).files(inputs[0])]
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "scene{0}_blur_{1}.png", "scene{0}/blur/blur_{1}.jpg", "scene{0}/blur_{1}.png", "scene{0}-blur_{1}.png",
+        "scene{0}_blur_blur_{1}.png", "RealBlur/scene{0}/blur_{1}.png", "RealBlur/scene{0}_blur_{1}.png",
+        f"RealBlur/{SCENES}/scene{{0}}/blur/blur_{{1}}.png",
+    ],
+)  # fmt: skip
+def test_pictures_of_realblur_are_found_by_the_names_that_methods_write(tmp_path, as_list, form):
+    if SCENES in form and not as_list:
+        form = form.replace(f"{SCENES}/", "")
+    names = [form.format(i, j) for i in (231, 230) for j in (7, 12)]
+    testset = realblur(tmp_path / "data", as_list)
+    found = pictures_of(testset, tmp_path / "saved", *names, "scene230/gt/gt_7.png", set_names=["RealBlur"])
+    (inputs,), _ = find_inputs([str(testset)], ("blur", "sharp"), tmp_path, None)
+    scenes = [(path.parent.parent.name.removeprefix("scene"), path.stem[5:]) for path in inputs.images.blurry]
+    assert found == [form.format(*each) for each in scenes]
+    (tmp_path / "saved" / form.format(230, 7)).unlink()
+    with pytest.raises(UserError, match=r"1 of 4 pictures are missing \(.*scene230/.*blur_7\); of none, .*\bgt_7"):
+        pictures_of(testset, tmp_path / "saved", set_names=["RealBlur"])
+
+
+@pytest.mark.parametrize("form", ["{1}", "{0}/{1}", "test/{0}/{1}", "{0}_{1}", "HIDE/{1}", "HIDE/{0}-{1}"])
+def test_pictures_of_hide_are_found_by_the_names_that_methods_write(tmp_path, form):
+    names = [form.format(*each) for each in zip(("test-close-ups", "test-long-shot"), HIDE_NAMES, strict=True)]
+    assert pictures_of(hide(tmp_path / "data"), tmp_path / "saved", *names[::-1], set_names=["HIDE"]) == names
+
+
+def test_a_picture_that_could_be_of_several_images_is_of_none(tmp_path):
+    testset, saved = realblur(tmp_path / "data", True), tmp_path / "saved"
+    rest = [f"scene{i}_blur_{j}.png" for i, j in ((230, 12), (231, 7), (231, 12))]
+    with pytest.raises(
+        UserError, match=r"1 of 4 .*scene230/blur/blur_7\); of none, or of several of them: blur_7\.png"
+    ):
+        pictures_of(testset, saved, "blur_7.png", *rest)
+    with pytest.raises(UserError, match=r"scene230/blur/blur_7 could be any of .*scene230/blur_7.*; keep one of them"):
+        pictures_of(testset, saved, "scene230/blur_7.png", "scene230_blur_7.png")
+    save_all(tmp_path / "alike", "{blur,sharp}/{a/b_1,a_b/1,a/c/1}.png")
+    with pytest.raises(UserError, match=r"3 of 3 .*several of them: 1\.png, a_b_1\.png"):
+        pictures_of(tmp_path / "alike", tmp_path / "flat", "a_b_1.png", "1.png")
+    exact = ["a/b_1.png", "a/c/1.png", "a_b/1.png"]
+    assert pictures_of(tmp_path / "alike", tmp_path / "exact", *exact) == exact
+
+
+def test_a_picture_that_could_be_of_two_sets_is_refused(tmp_path):
+    day, night = (pairs(tmp_path / name, "a.png") for name in ("day", "night"))
+    save(tmp_path / "saved" / "a.png", size=(120, 120))
+    more = ("--testset_dir", str(night), "--from_results", str(tmp_path / "saved"))
+    with pytest.raises(UserError, match=r"a\.png could be of day and of night; put each set's pictures into a folder"):
+        run(tmp_path / "out", *more, testset=day)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_our_own_pictures_are_found_where_names_differ_in_their_endings_alone(tmp_path, ending):
+    save_all(tmp_path / "data", "{blur,sharp}/{a.png,a.jpg,b.jpg}")
+    names = [f"data/{name}{ending}" for name in ("a.jpg", "a.png", "b.jpg")]
+    assert pictures_of(tmp_path / "data", tmp_path / "saved", *names) == names
 
 
 @pytest.mark.slow
@@ -121,8 +210,10 @@ def test_each_set_is_scored_by_its_own_protocol_which_its_results_name(tmp_path,
 
 
 def test_published_results_are_printed_once_for_all_sets_of_a_kind(tmp_path, capsys):
-    parts = [f"gopro={pairs(tmp_path / name, 'a.png')}" for name in ("one", "other")]
-    arguments = ["--testset_dir", *parts, "--from_results", str(tmp_path / "one" / "blur"), "--metrics", "psnr"]
+    parts = [f"gopro={pairs(tmp_path / name, f'{name}.png')}" for name in ("one", "other")]
+    for name in ("one", "other"):
+        save(tmp_path / "saved" / f"{name}.png", size=(120, 120))
+    arguments = ["--testset_dir", *parts, "--from_results", str(tmp_path / "saved"), "--metrics", "psnr"]
     D_testing.main(D_testing.parse_args([*arguments, "--save_dir", str(tmp_path / "out"), "--device", "cpu"]))
     assert capsys.readouterr().out.count("published on gopro's test set") == 1
 
