@@ -5,29 +5,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from datasets.discovery.benchmarks import published_count
 from datasets.discovery.pairing import Problem
 from models.blocks import MIN_SIZE
 from utils.common.errors import UserError, counted, relative_names, some
 from utils.images.codecs import HEIC, INSTALL_HEIC, RAW, SUFFIXES, ImageInfo, inspect_image
 
-PUBLISHED_COUNTS = {
-    ("gopro", "train"): 2103,
-    ("gopro", "test"): 1111,
-    ("hide", "train"): 6397,
-    ("hide", "test"): 2025,
-    ("rwbi", "train"): 3112,
-    ("rwbi", "test"): 3112,
-    ("realblur_j", "train"): 3758,
-    ("realblur_j", "test"): 980,
-    ("realblur_r", "train"): 3758,
-    ("realblur_r", "test"): 980,
-    ("rsblur", "train"): 8878,
-    ("rsblur", "test"): 3360,
-    ("reds", "train"): 24000,
-    ("reds", "test"): 3000,  # val
-    ("bsd", "train"): 6000,  # of each of the three exposures
-    ("bsd", "test"): 3000,
-}
 _LIKE_THE_FULL_SET = 0.5  # of the published count: fewer is a sample somebody chose
 _SHOWN = 10
 # Suffixes of images that are skipped in a folder. Videos are no part of a set: `utils.testing.inputs`.
@@ -100,7 +83,7 @@ def _inspect(path: Path) -> ImageInfo | str:
 
 def compare_with_published_count(kind: str, split: str, count: int) -> list[str]:
     """Return a note where a known set has another number of images than published."""
-    published = PUBLISHED_COUNTS.get((kind, split))
+    published = published_count(kind, split)
     if published is None or count == published:
         return []
     if count < _LIKE_THE_FULL_SET * published:

@@ -4,22 +4,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.discovery.benchmarks import BENCHMARKS
 from datasets.discovery.layout_table import GT_DIR, HIDE_TEST_DIRS
 from datasets.discovery.pairing import Match
 
 WITHOUT_PARTNERS = ("rwbi", "unpaired", "sharp")
-_BY_NAME = {  # of the last two folders, or of a list and its folder, in lower case; the first that fits
-    "gopro": r"gopro",
-    "hide": r"(^|/)hide([-_ ]?(dataset|data|deblur|train|test))?($|/)",
-    "realblur_j": r"realblur[-_]j",
-    "realblur_r": r"realblur[-_]r",
-    "rsblur": r"rsblur",
-    "reds": r"(?<![a-z])reds(?![a-z])",
-    "bsd": r"bsd_\dms",
-    "dvd": r"deepvideodeblurring|quantitative_datasets",
-}
-KINDS = tuple(dict.fromkeys(("gopro", "hide", "rwbi", "paired", "unpaired", "sharp", *_BY_NAME)))
-_GOPRO_SEQUENCE, _HIDE_FILE = re.compile(r"GOPR\d{4}_"), "fromGOPR"
+KINDS = (*BENCHMARKS, "paired", "unpaired", "sharp")
+_HIDE_FILE = "fromGOPR"
 
 
 def recognise(root: Path, match: Match) -> str:
@@ -36,13 +27,17 @@ def recognise(root: Path, match: Match) -> str:
         return "hide"
     if named := kind_named(where):
         return named
-    parts = (*root.resolve().parts, *(part for name in match.names[:1] for part in Path(name).parts))
-    return "gopro" if any(map(_GOPRO_SEQUENCE.match, parts)) else "paired"
+    sides = tuple(map(str.lower, match.sides))
+    paths = [(root.resolve() / name).as_posix() for name in match.names]
+    for kind, row in BENCHMARKS.items():
+        if row.files and row.sides in ((), sides) and all(re.search(row.files, path) for path in paths):
+            return kind
+    return "paired"
 
 
 def kind_named(text: str) -> str | None:
     """Return which of `KINDS` the name of a folder or a list, in lower case, is that of; None of none."""
-    return next((kind for kind, pattern in _BY_NAME.items() if re.search(pattern, text)), None)
+    return next((kind for kind, row in BENCHMARKS.items() if row.named and re.search(row.named, text)), None)
 
 
 def _is_hide(folder: Path, names: Sequence[str]) -> bool:

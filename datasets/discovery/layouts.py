@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets.discovery.benchmarks import known_layouts
 from datasets.discovery.header_checks import check_files, combine_problems, compare_with_published_count, skipped_note
 from datasets.discovery.kinds import KINDS, WITHOUT_PARTNERS, kind_named, recognise
 from datasets.discovery.layout_table import (
@@ -27,15 +28,12 @@ from utils.common.errors import counted, some
 from utils.images.codecs import SUFFIXES
 
 _SINGLE_FILES = "single files"
-_LAYOUTS = f"""\
-  {{train,test}}/SEQUENCE/{{blur,sharp}}/*          GoPro (GOPRO_Large)
-  {{train,test}}/{{blur,sharp}}/SEQUENCE/*          GoPro
-  {{train,test}}/{{blur,sharp}}/*                   GoPro
-  {{train,test}}/{{input,target}}/*                 GoPro, HIDE
-  train/*, test/test-*/*, sharp in GT/          HIDE
-  blur/ and sharp/, {known_pairs()}: any pairs, also as train_blur/ and train_sharp/
-  LIST.txt, two paths a line                    RealBlur, RSBlur, any pairs
-  images at any depth                           RWBI, any unpaired images"""
+_LAYOUTS = (
+    *known_layouts(),
+    (f"blur/ and sharp/, {known_pairs()}", "any pairs, also as train_blur/ and train_sharp/"),
+    ("LIST.txt, two paths a line", "any pairs"),
+    ("images at any depth", "any unpaired images"),
+)
 
 
 @dataclass(frozen=True)
@@ -278,7 +276,8 @@ def _unknown(base: Path, files: list[Path], kind: str | None, skipped: list[str]
     entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in base.iterdir())
     images = f"{len(files)} images ({some([str(file) for file in files], 2)})" if files else "no images"
     wanted = f"{kind} images" if kind else "images"
+    layouts = "\n".join(f"  {layout:46} {what}" for layout, what in _LAYOUTS)
     return DatasetError(
         f"{base} holds no {wanted} in a layout that is known. Found: {some(entries) or 'nothing'}; {images} "
-        f"({', '.join(SUFFIXES)}). {''.join(f'{note}. ' for note in skipped)}Looked for:\n{_LAYOUTS}"
+        f"({', '.join(SUFFIXES)}). {''.join(f'{note}. ' for note in skipped)}Looked for:\n{layouts}"
     )

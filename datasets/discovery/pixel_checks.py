@@ -28,7 +28,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from datasets.discovery.header_checks import PUBLISHED_COUNTS
+from datasets.discovery.benchmarks import published_count
 from datasets.discovery.layout_table import GAMMA_DIR
 from datasets.discovery.layouts import ImageSet
 from datasets.discovery.pairing import Problem
@@ -197,7 +197,7 @@ def _variant(folder: Path, pairs: list[PairContent], image_set: ImageSet) -> lis
 def _implausible_psnr(pairs: Sequence[PairContent], image_set: ImageSet) -> list[Problem]:
     mean = mean_psnr(pairs)
     limits, which = (GOPRO_PSNR, "part of GoPro") if image_set.kind == "gopro" else (ANY_PSNR, "set of pairs")
-    all_of_them = len(pairs) == len(image_set) == PUBLISHED_COUNTS["gopro", "test"]
+    all_of_them = len(pairs) == len(image_set) == published_count("gopro", "test")
     if image_set.kind == "gopro" and all_of_them and GAMMA_DIR not in image_set.layout:
         limits, which = GOPRO_TEST_PSNR, "full GoPro test set, published as 25.64"
     if mean is None or limits[0] <= mean <= limits[1]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from datasets.discovery.header_checks import PUBLISHED_COUNTS
+from datasets.discovery.benchmarks import BENCHMARKS, published_count
 from utils.common.files import atomic_write
 from utils.metrics.published import IMAGES
 from utils.metrics.scorer import KNOWN
@@ -100,6 +100,7 @@ def write_report(
         "home": f"{folder.as_uri()}/",
         "settings": settings,
         "labels": LABELS,
+        "titles": {kind: row.title for kind, row in BENCHMARKS.items()},
         "comparable_with": {name: metric.comparable_with for name, metric in KNOWN.items()},
         "sets": {
             name: {
@@ -164,7 +165,7 @@ def _stills(folder: Path, summary: dict[str, Any]) -> dict[str, Path]:
 
 def _published_images(kind: str) -> int | None:
     """Return of how many images published results on a kind of set are; None where that is not known."""
-    return IMAGES.get(kind, PUBLISHED_COUNTS.get((kind, "test")))
+    return IMAGES.get(kind, published_count(kind, "test"))
 
 
 def _url(path: Path | None, folder: Path) -> str | None:

@@ -5,6 +5,8 @@ import unicodedata
 import pytest
 
 from datasets import DatasetError, find_images
+from datasets.discovery.benchmarks import BENCHMARKS
+from datasets.discovery.header_checks import compare_with_published_count
 from datasets.discovery.layout_table import LAYOUTS
 from tests.support.layouts import HIDE, found
 from tests.support.samples import ROOT, save_all
@@ -122,6 +124,13 @@ def test_docs_name_every_row():
             "dvd",
         ),
         (
+            "videos/test",
+            ("720p_240fps_2/{input,GT}/00000.jpg", "IMG_0030/{input,GT}/00000.jpg"),
+            ("720p_240fps_2/input/00000.jpg", "720p_240fps_2/GT/00000.jpg", "720p_240fps_2/00000.jpg"),
+            "dvd",
+        ),
+        ("IMG_0030", ("{input,GT}/00000.jpg",), ("input/00000.jpg", "GT/00000.jpg", "00000.jpg"), "dvd"),
+        (
             "REDS/val",
             ("val_{blur,sharp}/000/0.png",),
             ("val_blur/000/0.png", "val_sharp/000/0.png", "000/0.png"),
@@ -132,7 +141,39 @@ def test_docs_name_every_row():
 def test_benchmarks_as_they_are_unpacked(tmp_path, root, files, pair, kind):
     images, pairs = found(save_all(tmp_path / root, *files))
     assert (images.kind, pairs[0]) == (kind, pair)
-    assert kind == "dvd" or any(note.startswith(f"a part of the {kind} test set") for note in images.notes)
+    assert any(note.startswith(f"a part of the {kind} test set") for note in images.notes)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("IMG_0030/{input,target}/00000.jpg",),
+        ("IMG_0030/{input,GT}/00000.jpg", "dogs/{input,GT}/00000.jpg"),
+        ("IMG_0030/{input,GT}/1.jpg",),
+        ("IMG_2030/{input,GT}/00000.jpg",),
+    ],
+)
+def test_dvd_is_recognised_by_all_of_its_names_alone(tmp_path, files):
+    assert find_images(save_all(tmp_path, *files), "test").kind == "paired"
+
+
+def test_the_count_of_dvd_is_checked(tmp_path):
+    save_all(tmp_path, "a/{input,GT}/00000.jpg")
+    for split, count in (("train", "5,708"), ("test", "1,000")):
+        assert f"a part of the dvd {split} set: 1 of {count} images" in find_images(tmp_path, split, "dvd").notes
+    assert "5,708 too many; results are not comparable" in compare_with_published_count("dvd", "test", 6708)[0]
+
+
+def test_every_benchmark_is_among_the_layouts_that_were_looked_for(tmp_path):
+    save_all(tmp_path, "1.txt.png")
+    with pytest.raises(DatasetError, match="Looked for") as refused:
+        find_images(tmp_path, "test", "dvd")
+    lines, docs = str(refused.value).splitlines(), (ROOT / "docs" / "data.md").read_text()
+    for kind, row in BENCHMARKS.items():
+        assert row.layouts
+        for layout in row.layouts:
+            assert any(line.startswith(f"  {layout} ") and row.title in line for line in lines)
+        assert (kind in docs, row.title.split("-")[0] in docs) == (True, True)
 
 
 def test_other_names_on_both_sides(tmp_path):

@@ -267,7 +267,7 @@ def test_parse_source():
     assert parse_source("data/GOPRO") == (None, Path("data/GOPRO"))
     assert parse_source("gopro=data/x=y z") == ("gopro", Path("data/x=y z"))
     assert parse_source("./a=b") == (None, Path("a=b"))
-    with pytest.raises(DatasetError, match=r"unknown kind 'gopr', expected one of gopro, hide, rwbi, paired, unpaired"):
+    with pytest.raises(DatasetError, match=r"unknown kind 'gopr', expected one of gopro, hide, rwbi, realblur_j, "):
         parse_source("gopr=data")
 
 

@@ -2,10 +2,6 @@
 
 const WARNING = "WARNING: "; // before notes that are no mere notes
 const SHORT = 3; // lines of a list that is shown without being unfolded
-const SETS = {
-  gopro: "GoPro", hide: "HIDE", rwbi: "RWBI", realblur_j: "RealBlur-J", realblur_r: "RealBlur-R", rsblur: "RSBlur",
-  reds: "REDS", bsd: "BSD", dvd: "DVD",
-};
 
 function showHeader() {
   const { networks, from_results: saved, precision, device, torch } = data.settings;
@@ -92,12 +88,12 @@ function publishedTable(kind, published, mark) {
     return el("tr", {}, el("th", { scope: "row" }, named), ...values);
   });
   const table = tableOf(["method, protocol, source", "PSNR", "SSIM"], body);
-  return el("details", { id: `published-${kind}` }, el("summary", {}, `On ${SETS[kind]}'s test set`, mark), table);
+  return el("details", { id: `published-${kind}` }, el("summary", {}, `On ${data.titles[kind]}'s test set`, mark), table);
 }
 
 /** A link to the published results on a set, which says where the set's means are not comparable with them. */
 function publishedLink(summary, table) {
-  const link = el("a", { href: `#${table.id}` }, `Published on ${SETS[summary.kind]}'s test set`);
+  const link = el("a", { href: `#${table.id}` }, `Published on ${data.titles[summary.kind]}'s test set`);
   link.addEventListener("click", () => { table.open = true; });
   return el("p", { class: "links" }, link, el("span", { class: "warn" }, incomparable(summary)));
 }
@@ -167,7 +163,7 @@ function stillButton(name, { width, height, pictures, thumbnails }) {
 function setFacts({ kind, images, images_in_set: whole, seconds_per_image: seconds, protocol, root }) {
   const size = whole > images ? `${count(images)} of ${counted(whole, "image")}` : counted(images, "image");
   const scored = protocol && `scored: ${labelled(protocol)}`;
-  return [SETS[kind] ?? kind, size, seconds > 0 && `${duration(seconds)} an image (median)`, scored, root];
+  return [data.titles[kind] ?? kind, size, seconds > 0 && `${duration(seconds)} an image (median)`, scored, root];
 }
 
 function foldedList(title, lines, open = lines.length <= SHORT) {
