@@ -12,13 +12,15 @@ import argparse
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from tools.table_forms import Cell, Column, Table, latex, markdown
+from datasets.discovery.benchmarks import BENCHMARKS
+from tools.table_forms import Cell, Column, Table, in_words, latex, markdown
 from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError, counted, some
 from utils.metrics.scorer import KNOWN, protocol
@@ -69,7 +71,7 @@ class Scored:
         for name in dict.fromkeys((*other.protocol, *self.protocol)):
             here, there = self.protocol.get(name), other.protocol.get(name)
             if here != there:
-                found.append(f"{name} {here}, not {there}")
+                found.append(f"{in_words(name, here)}, not {in_words(name, there)}")
         if not found:
             for name in (each for each in other.input if each in self.input):
                 if not math.isclose(self.input[name], other.input[name], rel_tol=_SAME_INPUT):
@@ -81,7 +83,7 @@ class Runs:
     """The results of runs, and what stands in their summaries besides.
 
     Attributes:
-        scored: by set and method.
+        scored: by set and method; a data set that is known by the name of papers, whatever its folder is called.
         comparable_with: published numbers that a metric is comparable with.
         unscored: sets and videos without scores.
     """
@@ -119,8 +121,14 @@ class Runs:
         self.comparable_with = {**content["comparable_with"], **self.comparable_with}
         if not content["sets"]:
             self.unscored.append(f"{label}: a run without finished sets")
+        keys = {key: key.partition("/") if len(networks) > 1 else ("", "", key) for key in content["sets"]}
+        kinds = Counter({keys[key][2]: each.get("kind") for key, each in content["sets"].items()}.values())
         for key, summary in content["sets"].items():
-            network, _, set_name = key.partition("/") if len(networks) > 1 else ("", "", key)
+            network, _, set_name = keys[key]
+            kind = summary.get("kind", "")
+            known = BENCHMARKS.get(kind)
+            if known and not known.several and kinds[kind] == 1:
+                set_name = known.title
             method = f"{name} {network}".strip() if network else label
             method += f" ({', '.join(notes)})" if notes else ""
             if "output" not in summary:
@@ -180,7 +188,7 @@ def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
     table.caption = [
         f"Means over the images of {', '.join(captions)}.",
         *(f"{LABELS.get(metric, metric)} is comparable with {what}." for metric, what in used.items()),
-        f"Settings: {', '.join(f'{name} {value}' for name, value in protocols.items())}." if protocols else "",
+        f"Settings: {', '.join(in_words(*each) for each in protocols.items())}." if protocols else "",
         "Marked results were scored otherwise and are not compared." if table.notes else "",
     ]
     return table

@@ -1,8 +1,15 @@
-"""A table of scores as Markdown and as LaTeX."""
+"""A table of scores as Markdown and as LaTeX, and settings in words."""
 
 import re
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
+
+_SETTINGS = {  # one that is not given, and one that is; others stand as they are
+    "blur_dir": ("blurry images of blur/", "blurry images of {}/"),
+    "sharp_dir": ("sharp images of sharp/", "sharp images of {}/"),
+    "crop_border": ("whole images", "images without {} px at each border"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,12 @@ class Table:
     columns: list[Column] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     caption: list[str] = field(default_factory=list)
+
+
+def in_words(setting: str, value: Any) -> str:
+    """Return a setting that scores depend on as people say it; None is one that was not given."""
+    without, given = _SETTINGS.get(setting, (f"no {setting}", f"{setting} {{}}"))
+    return without if value is None else given.format(value)
 
 
 def markdown(table: Table) -> str:

@@ -56,7 +56,7 @@ def test_methods_stand_side_by_side_with_the_best_in_bold(run):
     for text in (
         "GoPro (1,111 images; whole images, not aligned)",
         "PSNR is comparable with MPRNet",
-        "blur\\_dir blur",
+        "Settings: blurry images of blur/.",
     ):
         assert text in caption
     assert "ssim_matlab" not in caption
@@ -85,8 +85,9 @@ def test_a_set_without_these_metrics_is_not_in_the_caption(run, tmp_path):
     [
         ({"images": 100}, {}, "GoPro: 100 of 1,111 images, not 1,111 images"),
         ({"input": {"psnr": 25.7}}, {}, "GoPro: other images: psnr of the input 25.7000, not 25.6400"),
-        ({}, {"blur_dir": "blur_gamma"}, r"GoPro: blur\_dir blur\_gamma, not blur"),
-        ({}, {"crop_border": 4}, r"GoPro: crop\_border 4, not None"),
+        ({}, {"blur_dir": "blur_gamma"}, r"GoPro: blurry images of blur\_gamma/, not blurry images of blur/"),
+        ({}, {"new_setting": 7}, r"GoPro: new\_setting 7, not no new\_setting"),
+        ({}, {"crop_border": 4}, "GoPro: images without 4 px at each border, not whole images"),
     ],
 )
 def test_what_was_scored_otherwise_is_marked_and_not_compared(run, more, settings, note):
@@ -128,6 +129,30 @@ def test_runs_of_one_name_share_a_row_and_networks_have_one_each(run, tmp_path):
     assert rows[3:] == [["ours", "30.00", "30.00"], ["NF", "31.00", ""], ["FT", "**32.00**", ""]]
     ended = run_command("tools.table", [f"ours={tmp_path / 'a'}", f"ours={tmp_path / 'b'}", f"FT={tmp_path / 'a'}"] * 2)
     assert (ended.status, "ours has two results on GoPro; call one of the runs NAME=" in ended.stderr) == (2, True)
+
+
+def as_sets(path, **kinds):
+    """Rewrite a summary on GoPro as one on sets of these names and kinds; return its path."""
+    content = json.loads((Path(path) / "summary.json").read_text())
+    (only,) = content["sets"].values()
+    content["sets"] = {name: only | {"kind": kind} for name, kind in kinds.items()}
+    (Path(path) / "summary.json").write_text(json.dumps(content))
+    return path
+
+
+def test_a_data_set_is_one_column_whatever_its_folder_is_called(run):
+    one, other = as_sets(run("a", 30.0), GOPRO_Large="gopro"), as_sets(run("b", 31.0), gopro="gopro", x="paired")
+    rows, _, caption, _ = table(one, other, "--metrics", "psnr")
+    assert rows[0][1:] == ["GoPro PSNR ↑", "x PSNR ↑"]
+    assert [row[1] for row in rows[3:]] == ["30.00", "**31.00**"]
+    assert "of GoPro (1,111 images; " in caption
+
+
+def test_parts_of_a_data_set_keep_their_names(run):
+    parts = as_sets(run("a", 30.0), GOPRO_day="gopro", GOPRO_night="gopro", BSD_1ms8ms="bsd")
+    rows, *_ = table(parts, as_sets(run("b", 31.0), BSD_3ms24ms="bsd"), "--metrics", "psnr")
+    heads = [r"GOPRO\_day", r"GOPRO\_night", r"BSD\_1ms8ms", r"BSD\_3ms24ms"]
+    assert rows[0][1:] == [f"{head} PSNR ↑" for head in heads]
 
 
 def test_infinite_means_and_what_has_no_scores(run, tmp_path):
