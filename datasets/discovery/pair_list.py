@@ -93,7 +93,8 @@ def match_list(file: Path) -> Match:
         problems.append(
             Problem(
                 f"{file} names {counted(len(missing), 'file')} that {'is' if len(missing) == 1 else 'are'} missing: "
-                f"{some(missing)}; put the list beside the folders that its paths begin with, or complete the download",
+                f"{some(missing)}; put the list beside {pairs[0][0].partition('/')[0]}/, which its paths begin with, "
+                "or complete the download",
                 tuple(f"{each} is missing, which {file} names" for each in missing),
             )
         )

@@ -188,6 +188,25 @@ def test_sets_that_are_not_there_or_could_be_several(tmp_path, name, message):
         find_named_sets(tmp_path, [name])
 
 
+def test_sets_are_found_by_their_lists_in_a_folder_of_both(tmp_path):
+    """RealBlur/ as it is unpacked, with the folders' own names and with others."""
+    for name, folder in (("J", "RealBlur_J"), ("R", "RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref")):
+        save_all(tmp_path / "RealBlur" / folder, "{train,test}/{blur,gt}/1.png")
+        for split in ("train", "test"):
+            pair = f"{folder}/{split}/gt/1.png {folder}/{split}/blur/1.png"
+            (tmp_path / "RealBlur" / f"RealBlur_{name}_{split}_list.txt").write_text(pair)
+    save_all(tmp_path, "HIDE/a.png")
+    paths = [tmp_path / "RealBlur" / f"RealBlur_{name}_test_list.txt" for name in ("J", "R")]
+    assert find_named_sets(tmp_path, ["RealBlur_J", "realblur-r"]) == paths
+    inputs, _ = find_inputs([str(path) for path in paths], SIDES, tmp_path / "out", None)
+    assert [(each.images.kind, each.count) for each in inputs] == [("realblur_j", 1), ("realblur_r", 1)]
+    with pytest.raises(UserError, match="holds no set called 'RealBlur_X'.*; found HIDE/, RealBlur/"):
+        find_named_sets(tmp_path, ["RealBlur_X"])
+    (tmp_path / "RealBlur" / "RealBlur_J_test_of_mine.txt").write_text("")
+    with pytest.raises(UserError, match="any of RealBlur/RealBlur_J_test_list.txt, RealBlur/RealBlur_J_test_of_mine"):
+        find_named_sets(tmp_path, ["RealBlur_J"])
+
+
 def test_sets_lie_in_a_folder():
     with pytest.raises(UserError, match="does not exist; with --sets, expected the folder in which the sets lie"):
         find_named_sets(Path("nowhere"), ["GoPro"])

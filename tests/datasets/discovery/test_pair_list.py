@@ -57,7 +57,10 @@ def test_paths_with_spaces_have_a_tab_between_them(tmp_path):
 
 def test_missing_files_repeated_and_empty_lists(tmp_path):
     save_all(tmp_path, "a/{1,2}.png", "b/1.png")
-    with pytest.raises(DatasetError, match=r"names 1 file that is missing: .*b/2.png; put the list beside"):
+    with pytest.raises(
+        DatasetError,
+        match=r"names 1 file that is missing: .*b/2.png; put the list beside a/, which its paths begin with",
+    ):
         find_images(write(tmp_path / "list.txt", "a/1.png b/1.png", "a/2.png b/2.png"), "test")
     with pytest.raises(DatasetError, match="names a/1.png more than once"):
         find_images(write(tmp_path / "list.txt", "a/1.png b/1.png", "a/1.png b/1.png"), "test")
