@@ -257,8 +257,7 @@ def main(args: argparse.Namespace) -> None:
                     restore_videos(source, videos, run, results, stop)
 
         print_table({each.name: {s.label: results.sets.get(s.set_name(each), {}) for s in sources} for each in inputs})
-        for kind in dict.fromkeys(each.images.kind for each in inputs if each.images.paired and not args.crop_border):
-            print_published(kind)
+        print_published(results.sets.values())
         for each in inputs:
             if distributed.is_main and args.figures:
                 results.problems += write_set_figures(sources, each, run, distributed.device)

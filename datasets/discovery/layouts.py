@@ -49,6 +49,7 @@ class ImageSet:
         names: a relative path for each image, unique in the set and free of the layout's own folder names.
         notes: what the user should know: conversions, unused files, counts that differ from the published ones.
         unreadable_dirs: of photographs to restore, a line for each folder that cannot be opened.
+        other_split: whether the names say that these are images of another split than the one asked for.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class ImageSet:
     names: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
     unreadable_dirs: tuple[str, ...] = field(default=())
+    other_split: bool = False
 
     @property
     def paired(self) -> bool:
@@ -167,12 +169,13 @@ def scan_dataset(
     if match is None:
         raise _unknown(base, images_among(everything), kind, skipped_note(everything))
     kind = kind or recognise(root, match)
+    other_split = [*_other_split(root, split), *match.split_notes]
     problems: list[Problem] = []
     conversions: list[str] = []
     if look_at_unpaired or match.sharp is not None:
         problems, conversions = check_files(match.blurry, match.sharp)
     notes += [
-        *_other_split(root, split),
+        *other_split,
         *match.notes,
         *skipped_note(everything),
         *conversions,
@@ -181,8 +184,9 @@ def scan_dataset(
         *compare_with_published_count(kind, split, len(match.blurry)),
     ]
     image_set = ImageSet(
-        kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes), tuple(unreadable_dirs.values())
-    )
+        kind, root, match.layout, match.blurry, match.sharp, match.names, tuple(notes),
+        tuple(unreadable_dirs.values()), bool(other_split),
+    )  # fmt: skip
     return image_set, [*match.problems, *problems]
 
 

@@ -52,6 +52,7 @@ class Match:
         sides: names of the folders that distinguish the sides.
         problems: of files that were excluded.
         notes: what the user should know.
+        split_notes: the same of images that are of another split than the one asked for.
         unused: files on neither side, relative to the folder.
     """
 
@@ -62,6 +63,7 @@ class Match:
     sides: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    split_notes: tuple[str, ...] = ()
     unused: tuple[Path, ...] = ()
 
 
@@ -104,7 +106,8 @@ def _match_two(
         tuple(names[file] for file in partners),
         sides,
         tuple(problems),
-        (*notes, *_split_note(sides[0], layout.blurry, split)),
+        tuple(notes),
+        tuple(_split_note(sides[0], layout.blurry, split)),
         tuple(file for file in files if file not in blurry and file not in sharp),
     )
 
@@ -148,7 +151,7 @@ def match_gt(base: Path, files: list[Path], gt: Path) -> Match | None:
         (GT_DIR,),
         problems,
         tuple(notes),
-        tuple(masks),
+        unused=tuple(masks),
     )
 
 

@@ -42,7 +42,8 @@ def summarise(
         summary["input"] = {name: fmean(_number(row, f"{_INPUT}{name}") for row in rows) for name in names}
         summary["output"] = {name: fmean(_number(row, name) for row in rows) for name in names}
     if image_set.paired:
-        summary["published"] = [] if names and "crop_border" in rows[0] else published_on(image_set.kind)
+        comparable = not (image_set.other_split or (names and "crop_border" in rows[0]))
+        summary["published"] = published_on(image_set.kind) if comparable else []
     return summary
 
 
@@ -70,14 +71,14 @@ def print_summary(name: str, summary: dict[str, Any]) -> None:
         print(f"{metric:14}{values}   {KNOWN[metric].comparable_with}")
 
 
-def print_published(kind: str) -> None:
-    """Print the published results on a kind of set, where there are any."""
-    rows = published_on(kind)
-    if rows:
+def print_published(summaries: Iterable[Mapping[str, Any]]) -> None:
+    """Print the published results that sets may be compared with, those on a kind of set once."""
+    shown = {summary["kind"]: summary["published"] for summary in summaries if summary.get("published")}
+    for kind, rows in shown.items():
         print(f"published on {kind}'s test set (sources: summary.json):")
-    for row in rows:
-        scores = f"{row['psnr']:.2f} dB" + ("" if row["ssim"] is None else f" / {row['ssim']:g}")
-        print(f"  {row['method']:26} {scores:18} {row['protocol']}")
+        for row in rows:
+            scores = f"{row['psnr']:.2f} dB" + ("" if row["ssim"] is None else f" / {row['ssim']:g}")
+            print(f"  {row['method']:26} {scores:18} {row['protocol']}")
 
 
 def print_table(sets: Mapping[str, Mapping[str, dict[str, Any]]]) -> None:

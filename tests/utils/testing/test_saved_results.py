@@ -233,3 +233,27 @@ def test_cropped_borders_are_named_and_not_compared_with_published_results(tmp_p
     run(tmp_path / "out", *more, "--resume", testset=part)
     with pytest.raises(UserError, match=r"crop_border was 4, is not given"):
         run(tmp_path / "out", *more[:-2], "--resume", testset=part)
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "warning"),
+    [
+        ("GOPRO/train", "gopro", "this is train/, used where test/ is expected"),
+        ("REDS/train/train_{}", "reds", "this is train/"),
+        ("REDS/train_{}", "reds", "these are the images of train_blur/"),
+        ("realblur_j_train_list.txt", "realblur_j", "by its name this list is not of test pairs"),
+    ],
+)
+def test_training_images_are_not_compared_with_published_results(tmp_path, capsys, folder, kind, warning):
+    root = tmp_path / folder.partition("/train_{}")[0]
+    for side in ("blur", "sharp"):
+        place = tmp_path / folder.format(side) if "{}" in folder else root / side
+        save(tmp_path / "RealBlur" / side / "a.png" if kind == "realblur_j" else place / "a.png", size=(24, 24))
+    if kind == "realblur_j":
+        root.write_text("RealBlur/blur/a.png RealBlur/sharp/a.png")
+    save(tmp_path / "saved" / "a.png", size=(24, 24))
+    run(tmp_path / "out", "--from_results", str(tmp_path / "saved"), "--metrics", "psnr", testset=root)
+    (only,) = result(tmp_path / "out")["sets"].values()
+    assert (only["kind"], only["published"]) == (kind, [])
+    printed = capsys.readouterr().out
+    assert (warning in printed, "published on" in printed) == (True, False)
