@@ -77,6 +77,31 @@ def test_published_numbers_stand_folded_below_the_pictures(browser, write_scored
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [(390, 844), (1280, 900)], ids=str)
+def test_of_several_sets_the_first_and_incomplete_ones_are_unfolded(browser, tmp_path, size):
+    rows, sets, sources = [], {}, {}
+    for name, complete in (("GoPro", True), ("HIDE", True), ("RealBlur_J", False)):
+        more = restore_samples(tmp_path, name, [0.1, 0.2, 0.3])
+        more[1][name] |= {"complete": complete, "published": published_on("gopro") if name == "HIDE" else []}
+        rows, sets, sources = rows + more[0], sets | more[1], sources | more[2]
+    sets["clip.mp4"] = {"kind": "video", "width": 64, "height": 48, "frames": 9, "frames_per_second": 25.0, "notes": []}
+    browser.open(write_report(tmp_path, rows, sets, SETTINGS, sources), size)
+    overview, *cards = browser.all("#sets > section")
+    assert overview.text.startswith("All sets\n")
+    shown = {card.find_element("css selector", "h2").text: "\n" in card.text for card in cards}
+    assert shown == {"GoPro": True, "HIDE": False, "RealBlur_J": True, "clip.mp4": True}
+    assert browser.lowest_contrast() >= 4.5
+    before = browser.run("return document.documentElement.scrollHeight")
+    cards[1].find_element("css selector", "summary").click()
+    svg = "document.querySelectorAll('#sets > section')[2].querySelector('svg')"
+    browser.wait(f"{svg}.viewBox.baseVal.width === {svg}.clientWidth")  # drawn for its place
+    assert browser.run("return document.documentElement.scrollHeight") > before + 200
+    cards[1].find_element("css selector", ".links a").click()
+    assert browser["#published tbody"].is_displayed()
+    assert browser.messages() == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "images", "mark"),
     [

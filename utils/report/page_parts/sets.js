@@ -144,6 +144,18 @@ function setCard(name, summary, tables) {
   return card;
 }
 
+/** The cards of all sets and videos; of several sets those after the first are folded, but for incomplete ones. */
+function setCards(tables) {
+  const first = Object.keys(data.sets).filter((name) => data.sets[name].kind !== "video");
+  return Object.entries(data.sets).map(([name, summary]) => {
+    const card = setCard(name, summary, tables);
+    if (first.length < 2 || summary.kind === "video") return card;
+    const [heading, ...rest] = card.childNodes, open = name === first[0] || summary.complete === false;
+    card.append(el("details", { class: "set", open: open ? "" : null }, el("summary", {}, heading), ...rest));
+    return card;
+  });
+}
+
 function videoFacts({ width, height, frames, frames_per_second: rate }) {
   return ["video", `${width}×${height} px`, counted(frames, "frame"), `${Number(rate.toFixed(3))} a second`];
 }
