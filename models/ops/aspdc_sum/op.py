@@ -9,7 +9,7 @@ d f are added; with `torch.use_deterministic_algorithms(True)` that order is fix
 offered. Triton is optional, so what launches its kernels is imported by what runs on CUDA alone.
 """
 
-from collections.abc import Sequence
+from typing import Sequence  # noqa: UP035 (of these, custom operations of torch 2.4 take no other)
 
 import torch
 from torch import Tensor

@@ -92,7 +92,7 @@ def has_copy_engine(device: torch.device) -> bool:
 def gluon_runs(device: torch.device) -> bool:
     """Return whether kernels in Gluon run on a GPU: on compute capability 9, with a Triton that compiled them before.
 
-    Gluon is experimental: other versions may have changed it.
+    Gluon is experimental: Triton 3.8 refuses to read a piece of shared memory as a longer one.
     """
     import triton  # pyright: ignore[reportMissingImports] (optional)
 

@@ -4,7 +4,7 @@ The result and the input's gradient are convolutions by Triton kernels, the weig
 optional, so what launches its kernels is imported by what runs on CUDA alone.
 """
 
-from collections.abc import Sequence
+from typing import Sequence  # noqa: UP035 (of these, custom operations of torch 2.4 take no other)
 
 import torch
 from torch import Tensor, nn
