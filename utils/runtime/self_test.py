@@ -69,6 +69,7 @@ def _results(network: DeblurringNet | ReblurringNet, images: list[Tensor], train
     with torch.no_grad():  # other kernels than with gradients
         results = {"output": network(*images) - images[0]}
     if training:
+        torch.clear_autocast_cache()  # torch 2.4 would go on with what it cast without gradients
         loss = network(*images).float().square().mean()
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         results["gradient"] = torch.cat([gradient.flatten() for gradient in gradients])

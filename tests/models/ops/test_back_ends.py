@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models import DeblurringNet, ModulatedDeformConv2d, ReblurringNet, aspdc
-from models.ops.back_ends import _device_problem, is_unmeasured_gpu, resolve_deform_op, uses_kernels
+from models.ops.back_ends import _device_problem, fused_problem, is_unmeasured_gpu, resolve_deform_op, uses_kernels
 from models.ops.common.block import Block
 from utils.common.errors import UserError
 from utils.runtime.device import pick_deform_op
@@ -113,6 +113,7 @@ NAMES_OF_THE_KERNELS = {
 }
 
 
+@pytest.mark.skipif(fused_problem("fused", "cuda") is not None, reason="the kernels do not run with this Triton")
 @pytest.mark.parametrize(("capability", "names"), NAMES_OF_THE_KERNELS.items())
 def test_which_gpus_run_the_kernels_by_which_name(monkeypatch, capability, names):
     """With a network that pretends to be on a GPU of such a compute capability."""

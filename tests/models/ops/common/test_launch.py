@@ -6,10 +6,14 @@ from unittest.mock import Mock
 
 import pytest
 
+from models.ops.back_ends import fused_problem
 from models.ops.common import launch
 from models.ops.common.launch import limit_shared_memory
 
-knobs = pytest.importorskip("triton", reason="Triton is optional").knobs
+if problem := fused_problem("fused", "cuda"):
+    pytest.skip(problem, allow_module_level=True)
+
+from triton import knobs
 
 
 @pytest.fixture
