@@ -80,9 +80,14 @@ class CudaGraph(Generic[Result]):
         self._inputs = {name: tensor.clone() for name, tensor in arguments.items()}
         graph = torch.cuda.CUDAGraph()
         device = next(iter(arguments.values())).device
-        # Other threads (NCCL's watchdog, the one that pins memory) may use CUDA meanwhile.
-        with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            result = self._call(self._inputs)
+        try:
+            # Other threads (NCCL's watchdog, the one that pins memory) may use CUDA meanwhile.
+            with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                result = self._call(self._inputs)
+        except BaseException:
+            graph.reset()  # the error may keep references to it, and it keeps its memory
+            self._inputs = {}
+            raise
         self._recording, self._recorded = (graph, result), key
 
     def _call(self, arguments: dict[str | int, Tensor]) -> Result:

@@ -1,4 +1,4 @@
-"""Work on a second CUDA stream, so that one kernel's last blocks and another's first share the GPU."""
+"""Work on other CUDA streams, so that one kernel's last blocks and another's first share the GPU."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,8 @@ _LEAD = 8
 
 
 @cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
+def _stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
+    """Return a stream for one purpose: what is waited for soon must not stand behind what is not."""
     return torch.cuda.Stream(device)
 
 
@@ -29,17 +30,19 @@ def run_concurrently(first: Callable[[], First], second: Callable[[], Second], x
     """
     if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return first(), second()
-    current, side = torch.cuda.current_stream(x.device), _side_stream(x.device)
+    current, side = torch.cuda.current_stream(x.device), _stream(x.device, "concurrent")
     side.wait_stream(current)
-    with torch.cuda.stream(side):
-        one = first()
-    two = second()
-    current.wait_stream(side)
+    try:
+        with torch.cuda.stream(side):
+            one = first()
+        two = second()
+    finally:  # a recording with a stream that was not joined cannot end, and keeps its memory
+        current.wait_stream(side)
     return one, two
 
 
 class _Aside:
-    """Gradients of parameters that are computed on the side stream, and that nothing has waited for."""
+    """Gradients of parameters that are computed on a stream of their own, and that nothing has waited for."""
 
     def __init__(self) -> None:
         self.running: deque[tuple[torch.cuda.Event, torch.device, object]] = deque()  # the last is what each reads
@@ -52,15 +55,17 @@ class _Aside:
 
     def start(self, gradients: Callable[[], Gradients], parameters: Sequence[Tensor], x: Tensor) -> Gradients:
         """Start to compute gradients of these parameters. The function holds all that it reads."""
-        current, side = torch.cuda.current_stream(x.device), _side_stream(x.device)
+        current, side = torch.cuda.current_stream(x.device), _stream(x.device, "gradients")
         if len(self.running) == _LEAD:
             current.wait_event(self.running.popleft()[0])
         side.wait_stream(current)
-        with torch.cuda.stream(side):
-            computed = gradients()
-        end = torch.cuda.Event()
-        end.record(side)
-        self.running.append((end, x.device, gradients))
+        try:
+            with torch.cuda.stream(side):
+                computed = gradients()
+        finally:
+            end = torch.cuda.Event()
+            end.record(side)
+            self.running.append((end, x.device, gradients))
         for parameter, gradient in zip(parameters, computed, strict=True):
             if gradient is not None and parameter.requires_grad:
                 self.kept[parameter] = _state(gradient)

@@ -10,7 +10,7 @@ import torch
 
 from DR_training import Deblur, Finetune, Reblur, training_step
 from models import DeblurringNet, ReblurringNet
-from models.ops.common.streams import parameter_gradients_aside, run_with_parameter_gradients
+from models.ops.common.streams import parameter_gradients_aside, run_concurrently, run_with_parameter_gradients
 from utils.runtime.cuda_graph import CudaGraph
 from utils.training import optimization
 from utils.training.optimization import OptimizationSettings, TrainingState
@@ -37,7 +37,7 @@ class SlowGPU:
         self.awaited = []  # what the second stream has to do
         self.current = SimpleNamespace(wait_stream=lambda side: self.compute(), wait_event=lambda end: self.compute())
         side = SimpleNamespace(wait_stream=lambda current: None)
-        monkeypatch.setattr("models.ops.common.streams._side_stream", lambda device: side)
+        monkeypatch.setattr("models.ops.common.streams._stream", lambda device, purpose: side)
         monkeypatch.setattr("torch.cuda.current_stream", lambda device: self.current)
         monkeypatch.setattr("torch.cuda.stream", lambda stream: nullcontext())
         monkeypatch.setattr("torch.cuda.Event", lambda: SimpleNamespace(record=lambda stream: None))
@@ -117,6 +117,26 @@ def test_an_error_in_the_backward_pass_ends_the_scope(monkeypatch):
         Layer.apply(gpu, torch.ones(2), weight).sum().backward()
     assert not gpu.awaited
     assert gradients_aside(gpu, [[0]])[0] is not None
+
+
+@pytest.mark.parametrize("scope", [nullcontext, parameter_gradients_aside])
+@pytest.mark.parametrize("fails", [0, 1])
+def test_work_that_fails_is_waited_for(monkeypatch, scope, fails):
+    """A recording cannot end with a stream that was not joined, and then keeps its memory."""
+    gpu, weight = SlowGPU(monkeypatch), torch.ones(2, requires_grad=True)
+
+    def work(i):
+        gpu.later(np.ones(2))
+        if i == fails:
+            raise torch.OutOfMemoryError
+        return [None]
+
+    with torch.no_grad(), pytest.raises(torch.OutOfMemoryError), scope():
+        run_with_parameter_gradients(partial(work, 0), partial(work, 1), CUDA, [weight])
+    assert not gpu.awaited
+    with torch.no_grad(), pytest.raises(torch.OutOfMemoryError):
+        run_concurrently(partial(work, 0), partial(work, 1), CUDA)
+    assert not gpu.awaited
 
 
 @pytest.fixture
