@@ -66,14 +66,22 @@ class Restorer:
     def __enter__(self) -> "Restorer":
         if self._weights is not None:
             raise RuntimeError("this restorer is a context already; leave it first, or make another one")
-        self._weights = ExitStack()
-        if isinstance(self.network, nn.Module):
-            self._weights.enter_context(cached_kernel_weights(self.network))
-        self._forward = self._fresh_forward()
+        self._open()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._release()  # a graph must not outlive the weights that it reads
+        self._close()
+
+    def _open(self) -> None:
+        self._weights = ExitStack()
+        if isinstance(self.network, nn.Module):
+            self._weights.enter_context(cached_kernel_weights(self.network))
+        self._forward = CudaGraph(self.network, warmup=1) if self.recorded else self.network
+
+    def _close(self) -> None:
+        if isinstance(self._forward, CudaGraph):
+            self._forward.release()  # a graph keeps its memory, and must not outlive the weights that it reads
+        self._forward = self.network
         weights, self._weights = self._weights, None
         if weights is not None:
             weights.close()
@@ -97,14 +105,6 @@ class Restorer:
 
             compile_kernels(run, distributed, self.log)
             run()  # loads them
-
-    def _release(self) -> None:
-        if isinstance(self._forward, CudaGraph):
-            self._forward.release()
-        self._forward = self.network
-
-    def _fresh_forward(self) -> Callable[[Tensor], Tensor]:
-        return CudaGraph(self.network, warmup=1) if self.recorded and self._weights else self.network
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return images restored, see `start`."""
@@ -168,10 +168,12 @@ class Restorer:
             advice = "free memory" if self.may_shrink else f"give --tile auto, or a size from {MIN_TILE} up"
             text = f"not enough memory for {width}×{height} px {how} ({reason}); {advice}"
             raise UserError(text) from MemoryError(reason)
-        self._release()  # a graph keeps its memory
-        self._forward = self._fresh_forward()
+        in_context = self._weights is not None
+        self._close()  # weights that were built meanwhile lie among the image's tensors, whose memory they would keep
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        if in_context:
+            self._open()
         self.tiling = smaller
         self.log(f"not enough memory for {width}×{height} px: continuing with tiles of {smaller.size} px")
 
