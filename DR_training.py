@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from datasets import BlurSettings, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
@@ -264,7 +263,7 @@ def training_step(stage: Stage, training: TrainingState, *, weight: Tensor, **ba
         the network's output; and this rank's share of the losses, the total first, then the gradient's norm.
     """
     settings = training.settings
-    training.optimizer.zero_grad(set_to_none=True)
+    training.zero_grad()
     count = min(settings.accumulate, len(batch["blurry"]))
     split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
     images, losses = [], []
@@ -279,7 +278,7 @@ def training_step(stage: Stage, training: TrainingState, *, weight: Tensor, **ba
         images.append(output.image.detach())
         losses.append(torch.stack([each.detach() for each in (output.loss, *output.parts.values())]) * share)
     training.scaler.unscale_(training.optimizer)
-    norm = clip_grad_norm_(training.network.parameters(), settings.clip_grad or torch.inf)
+    norm = training.clip_gradient()
     training.scaler.step(training.optimizer)
     training.scaler.update(None if training.scales_loss else 1.0)
     if training.average is not None:
@@ -303,8 +302,8 @@ def train_stage(
 ) -> None:
     """Train a stage from its first step, or that of the state it resumes, to the last, or until a signal."""
     data = TrainingData(image_sets, settings_of(DataSettings, vars(args)), distributed)
-    base_lr, mean = stage.lr if args.lr is None else args.lr, distributed.gradient_mean(stage.network)
-    training = TrainingState(stage.network, base_lr, settings_of(OptimizationSettings, vars(args)), mean)
+    base_lr, settings = stage.lr if args.lr is None else args.lr, settings_of(OptimizationSettings, vars(args))
+    training = TrainingState(stage.network, base_lr, settings, distributed.gradient_mean)
     validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
     files = StageFiles(args.output_dir, stage.name, args.keep, training, validated_on, distributed)
     weights = weight_files(stage.name, args)

@@ -52,7 +52,8 @@ def network_file(network: DeblurringNet | ReblurringNet, stage: str, epoch: int,
         epoch: how many of its epochs were completed.
         version: of the program that writes it.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # Copies: a view would be saved with all of the memory that it is a view of.
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     arguments = dict(network.arguments)
     return {"version": version, "stage": stage, "epoch": epoch, "arguments": arguments, _KEYS[type(network)]: state}
 

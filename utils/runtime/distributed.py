@@ -5,20 +5,21 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from models.checkpoint import CheckpointError
 from utils.common.errors import USAGE_STATUS, Terminated, UserError, message_of
 from utils.runtime.device import pick_device
+from utils.runtime.flat_parameters import FlatParameters
 from utils.runtime.gradients import GradientMean
 
 _FAILURE = "aspdc/failure"  # the store's key under which the first rank to fail leaves its message
@@ -53,9 +54,9 @@ class DistributedContext:
         """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
-    def gradient_mean(self, network: nn.Module) -> Callable[[], AbstractContextManager]:
-        """Return what makes a scope in which backward leaves the mean gradients over all ranks in the network."""
-        return GradientMean(network, self.world_size) if self.is_distributed else nullcontext
+    def gradient_mean(self, flat: FlatParameters) -> Callable[[], AbstractContextManager]:
+        """Return what makes a scope after which the parameters' gradient is its mean over all ranks."""
+        return GradientMean(flat, self.world_size) if self.is_distributed else flat.gathered
 
     def sum_over_ranks(self, numbers: Tensor) -> Tensor:
         """Sum a tensor over all ranks, in place and without synchronization, and return it."""

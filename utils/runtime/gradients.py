@@ -1,59 +1,59 @@
 """Gradients of several processes: averaged while the backward pass still computes others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.ops.common.streams import wait_aside
+from utils.runtime.flat_parameters import FlatParameters
 
 _CHUNKS = 4  # a tensor each: of few, the first are long ready while others are computed
 
 
 class GradientMean:
-    """Replaces a network's gradients by their means over the processes of the run.
+    """Gathers the means of gradients over the processes of the run.
 
     Gradients are sent in chunks of many, each as soon as its last one is computed. Nothing here waits for the GPU, so
     a step can be recorded as a CUDA graph.
 
     Args:
-        network: the same on every process, which gets the weights of the first one.
+        flat: the parameters, the same ones on every process, which get the values of the first one.
         world_size: number of processes.
     """
 
-    def __init__(self, network: nn.Module, world_size: int) -> None:
-        self._world_size = world_size
+    def __init__(self, flat: FlatParameters, world_size: int) -> None:
+        self._flat, self._world_size = flat, world_size
         self._missing: list[int] | None = None  # gradients, by chunk, while they are averaged
-        self._sent: list[tuple[Sequence[nn.Parameter], Tensor, dist.Work]] = []
-        for tensor in network.state_dict().values():
-            dist.broadcast(tensor, src=0)
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad][::-1]
-        size, seen = sum(map(Tensor.numel, parameters)), 0
-        self._chunks: list[list[nn.Parameter]] = [[] for _ in range(_CHUNKS)]
-        for parameter in parameters:  # the last layer's gradients come first
+        self._sent: list[tuple[Tensor, dist.Work]] = []
+        dist.broadcast(flat.whole.detach(), src=0)
+        size, seen, ends = sum(each.numel() for each in flat.parameters), 0, [0] * _CHUNKS
+        for index, parameter in enumerate(flat.parameters):
             chunk = seen * _CHUNKS // size
             seen += parameter.numel()
-            self._chunks[chunk].append(parameter)
+            ends[chunk:] = [index + 1] * (_CHUNKS - chunk)
             parameter.register_post_accumulate_grad_hook(lambda _, chunk=chunk: self._count(chunk))
+        self._chunks = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Average the gradients that a backward pass inside this scope leaves in all parameters."""
-        self._missing, self._sent = [len(chunk) for chunk in self._chunks], []
+        """Gather the means of the gradients of a backward pass inside this scope.
+
+        Raises:
+            RuntimeError: a parameter has no gradient.
+        """
+        self._missing, self._sent = [chunk.stop - chunk.start for chunk in self._chunks], []
         try:
             yield
         finally:
-            self._missing = None
-        for chunk, gradients, work in self._sent:
+            missing, self._missing = self._missing, None
+        if any(missing):
+            raise RuntimeError(f"{sum(missing)} parameters have no gradient")
+        for gradients, work in self._sent:
             work.wait()
             if not gradients.is_cuda:
                 gradients /= self._world_size  # gloo only adds
-            parts = gradients.split([parameter.numel() for parameter in chunk])
-            for parameter, part in zip(chunk, parts, strict=True):
-                assert parameter.grad is not None
-                parameter.grad = part.as_strided(parameter.grad.shape, parameter.grad.stride())
 
     def _count(self, chunk: int) -> None:
         """Count a gradient; after a chunk's last one, send them, as they lie in memory, as one tensor."""
@@ -61,11 +61,9 @@ class GradientMean:
             return
         self._missing[chunk] -= 1
         if self._missing[chunk] == 0:
-            parameters = self._chunks[chunk]
             wait_aside()
-            flat = [each.grad.as_strided((each.numel(),), (1,)) for each in parameters if each.grad is not None]
-            gradients = torch.cat(flat)
+            gradients = self._flat.gather(self._chunks[chunk])
             operation = dist.ReduceOp.AVG if gradients.is_cuda else dist.ReduceOp.SUM
             work = dist.all_reduce(gradients, operation, async_op=True)
             assert work is not None  # with async_op
-            self._sent.append((parameters, gradients, work))
+            self._sent.append((gradients, work))

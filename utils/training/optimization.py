@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
 from models.ops.common.streams import parameter_gradients_aside
+from utils.runtime.flat_parameters import FlatParameters
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam calls them
 
 
 @dataclass(frozen=True)
@@ -26,17 +30,21 @@ class OptimizationSettings:
 
 
 class WeightAverage(AveragedModel):
-    """The exponential moving average of a network's weights, in few operations for all of them.
+    """The exponential moving average of a network's weights.
 
     The decay starts below `decay`, so that the random initial weights are soon forgotten.
+
+    Args:
+        network: whose weights they are.
+        weights: `whole` of its `FlatParameters`.
+        decay: share of the average that a step keeps.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, weights: Tensor, decay: float) -> None:
         super().__init__(network)
         self._decay = decay
-        self.n_averaged = self.n_averaged.to(next(network.parameters()).device)  # PyTorch leaves it on the CPU
-        self._averages: list[Tensor] = list(self.module.parameters())
-        self._weights: list[Tensor] = list(network.parameters())
+        self.n_averaged = self.n_averaged.to(weights.device)  # PyTorch leaves it on the CPU
+        self._average, self._weights = FlatParameters(self.module).whole.detach(), weights
 
     @torch.no_grad()
     def update(self, finite: Tensor) -> None:
@@ -47,16 +55,12 @@ class WeightAverage(AveragedModel):
         if finite.is_cuda:
             count = self.n_averaged.float()
             decay = torch.where(count > 0, torch.clamp((1 + count) / (10 + count), max=self._decay), 0.0)
-            # PyTorch's types hide these.
-            steps = torch._foreach_sub(self._weights, self._averages)  # pyright: ignore[reportPrivateImportUsage]
-            torch._foreach_mul_(steps, (1 - decay) * finite)  # pyright: ignore[reportPrivateImportUsage]
-            torch._foreach_add_(self._averages, steps)  # pyright: ignore[reportPrivateImportUsage]
+            self._average.lerp_(self._weights, (1 - decay) * finite)
             self.n_averaged += finite
         elif finite:
             count = int(self.n_averaged)
             decay = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
-            # What PyTorch's own averaging calls; its types hide it.
-            torch._foreach_lerp_(self._averages, self._weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+            self._average.lerp_(self._weights, 1 - decay)
             self.n_averaged += 1
 
 
@@ -67,7 +71,7 @@ class TrainingState:
         network: on its device.
         lr: learning rate.
         settings: how steps are taken.
-        gradient_mean: makes the scope of the backward pass whose gradients the ranks share.
+        gradient_mean: makes what makes the scope of the last backward pass of a step, which gathers the gradients.
     """
 
     def __init__(
@@ -75,14 +79,16 @@ class TrainingState:
         network: nn.Module,
         lr: float,
         settings: OptimizationSettings = OptimizationSettings(),
-        gradient_mean: Callable[[], AbstractContextManager] = nullcontext,
+        gradient_mean: Callable[[FlatParameters], Callable[[], AbstractContextManager]] = lambda flat: flat.gathered,
     ) -> None:
         device = next(network.parameters()).device
         on_cuda = device.type == "cuda"
-        self.network, self.settings, self.gradient_mean = network, settings, gradient_mean
-        self.average = WeightAverage(network, settings.ema_decay) if settings.ema_decay else None
+        self.network, self.settings, self.flat = network, settings, FlatParameters(network)
+        self._gathering = gradient_mean(self.flat)
+        weights = self.flat.whole.detach()
+        self.average = WeightAverage(network, weights, settings.ema_decay) if settings.ema_decay else None
         rate = torch.tensor(lr, device=device) if on_cuda else lr  # a recorded step reads it from the GPU
-        self.optimizer = torch.optim.Adam(network.parameters(), rate, fused=on_cuda, capturable=on_cuda)
+        self.optimizer = torch.optim.Adam([self.flat.whole], rate, fused=on_cuda, capturable=on_cuda)
         self.scales_loss = settings.precision == "fp16"
         # Also without scaling: the scaler skips steps that are not finite, on the GPU without synchronization.
         self.scaler = GradScaler(device.type, init_scale=65536.0 if self.scales_loss else 1.0)
@@ -92,10 +98,23 @@ class TrainingState:
         """The network to save: with averaged weights if there are any."""
         return self.network if self.average is None else self.average.module
 
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        self.network.zero_grad()
+        self.optimizer.zero_grad()
+
     def backward(self, loss: Tensor, last: bool) -> None:
-        """Add a loss's gradients to those of the network, which the ranks share after the last part of a batch."""
-        with self.gradient_mean() if last else nullcontext(), parameter_gradients_aside():
+        """Add a loss's gradients to those of the network, which are gathered after the last part of a batch."""
+        with self._gathering() if last else nullcontext(), parameter_gradients_aside():
             self.scaler.scale(loss).backward()
+
+    def clip_gradient(self) -> Tensor:
+        """Limit the norm of the gathered gradient where the settings say so, and return what it was."""
+        gradient = self.flat.whole.grad
+        assert gradient is not None  # after a backward pass
+        if self.settings.clip_grad is None:
+            return torch.linalg.vector_norm(gradient)
+        return clip_grad_norm_(self.flat.whole, self.settings.clip_grad)
 
     def set_learning_rate(self, lr: float) -> None:
         """Set the learning rate from the next step on."""
@@ -113,7 +132,7 @@ class TrainingState:
         return {
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],  # its settings are arguments of the run
+            "optimizer": self._moments(),  # its settings are arguments of the run
             "scaler": self.scaler.state_dict() if self.scales_loss else None,
             "random": {
                 "python": random.getstate(),
@@ -122,6 +141,13 @@ class TrainingState:
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             },
         }
+
+    def _moments(self) -> dict[int, dict[str, Tensor]]:
+        """Return Adam's state as of each parameter, by its number; empty before the first step."""
+        if not (state := self.optimizer.state[self.flat.whole]):
+            return {}
+        parts = zip(*(self.flat.views(state[name]) for name in _MOMENTS), strict=True)
+        return {i: {"step": state["step"], **dict(zip(_MOMENTS, each, strict=True))} for i, each in enumerate(parts)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore what `to_file` returned, with the current settings; tensors keep their device and layout.
@@ -133,8 +159,10 @@ class TrainingState:
             self.average.module.load_state_dict(state["network"])
             if state["average"] is not None:
                 self.average.load_state_dict(state["average"])
-        settings = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": settings})
+        settings, moments = self.optimizer.state_dict()["param_groups"], state["optimizer"]
+        joined = {name: self.flat.joined([each[name] for each in moments.values()]) for name in _MOMENTS if moments}
+        adam = {0: {"step": moments[0]["step"], **joined}} if moments else {}
+        self.optimizer.load_state_dict({"state": adam, "param_groups": settings})
         if state["scaler"] and self.scales_loss:
             self.scaler.load_state_dict(state["scaler"])
         states = state["random"]

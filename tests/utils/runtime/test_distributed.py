@@ -62,6 +62,7 @@ def test_a_process_that_left_is_not_missed():
 
 MEANS = """
 import torch
+from utils.runtime.flat_parameters import FlatParameters
 from utils.runtime.distributed import init_distributed
 
 with init_distributed("cpu") as distributed:
@@ -69,12 +70,14 @@ with init_distributed("cpu") as distributed:
     torch.nn.init.constant_(network[0].weight, distributed.rank + 1.0)
     torch.nn.init.constant_(network[1].weight, 1.0)
     network[1].weight.requires_grad_(False)
-    mean = distributed.gradient_mean(network)
+    flat = FlatParameters(network)
+    mean = distributed.gradient_mean(flat)
     assert torch.equal(network[0].weight, torch.ones(1, 2)), "not the first process's weights"
     with mean():
         network(torch.full((1, 2), distributed.rank + 1.0)).sum().backward()
-    assert torch.equal(network[0].weight.grad, torch.full((1, 2), 1.5)), network[0].weight.grad
-    network.zero_grad()
+    weight, bias = flat.views(flat.whole.grad)
+    assert torch.equal(weight, torch.full((1, 2), 1.5)), weight
+    assert torch.equal(bias, torch.ones(1)), bias
     network(torch.full((1, 2), distributed.rank + 1.0)).sum().backward()  # the first micro-batches of a step
     assert torch.equal(network[0].weight.grad, torch.full((1, 2), distributed.rank + 1.0))
 """
