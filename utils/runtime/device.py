@@ -64,9 +64,6 @@ def pick_deform_op(name: str, device: torch.device, width: int, precision: str, 
         _print_once(f"deformable convolutions by {chosen}, not fused: the kernels failed their self-test ({reason})")
     if training and device.type == "mps":
         _check_fallback()
-    if chosen == "fused" and device.type == "cuda":
-        # Custom operators import it at their first call, which takes a second or more.
-        from torch import _dynamo  # noqa: F401
     return chosen
 
 

@@ -42,4 +42,5 @@ def set_deterministic(deterministic: bool) -> None:
     """Make PyTorch use deterministic algorithms, or any; an operation without one raises an error."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first matrix product on CUDA
-    torch.use_deterministic_algorithms(deterministic)
+    # Not torch.use_deterministic_algorithms, which would import `torch._inductor`: seconds, for torch.compile alone.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")

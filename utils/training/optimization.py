@@ -1,5 +1,6 @@
 """What changes in training: the weights, their average, the optimizer, the scale of the loss."""
 
+import inspect
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -64,6 +65,16 @@ class WeightAverage(AveragedModel):
             self.n_averaged += 1
 
 
+class Adam(torch.optim.Adam):
+    """PyTorch's, without the wrappers for torch.compile: they would import `torch._dynamo`, which takes seconds."""
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
+
+
 class TrainingState:
     """A network with its optimizer, Adam, which skips steps that are not finite.
 
@@ -88,7 +99,7 @@ class TrainingState:
         weights = self.flat.whole.detach()
         self.average = WeightAverage(network, weights, settings.ema_decay) if settings.ema_decay else None
         rate = torch.tensor(lr, device=device) if on_cuda else lr  # a recorded step reads it from the GPU
-        self.optimizer = torch.optim.Adam([self.flat.whole], rate, fused=on_cuda, capturable=on_cuda)
+        self.optimizer = Adam([self.flat.whole], rate, fused=on_cuda, capturable=on_cuda)
         self.scales_loss = settings.precision == "fp16"
         # Also without scaling: the scaler skips steps that are not finite, on the GPU without synchronization.
         self.scaler = GradScaler(device.type, init_scale=65536.0 if self.scales_loss else 1.0)

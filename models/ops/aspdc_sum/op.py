@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..back_ends import CHANNEL_MULTIPLE, fused_problem
-from ..common.launch import empty_nhwc, op_name, product_precision
+from ..common.launch import empty_nhwc, operation, product_precision
 from ..common.streams import run_with_parameter_gradients
 from .cpu import aspdc_sum_cpu
 from .reference import MODULES, TAPS
@@ -131,7 +131,7 @@ def aspdc_sum_cuda(
     )
 
 
-@torch.library.custom_op(op_name("weighted_sum"), mutates_args=())
+@operation("weighted_sum")
 def sum_on_cuda(
     f: Tensor,
     p0: Tensor,
@@ -157,7 +157,7 @@ def _(f, p0, p1, p2, p3, att, weights, biases, weight, bias, precision, determin
     return empty_nhwc(f.shape[0], f.shape[2], f.shape[3], weight.shape[0], f)
 
 
-@torch.library.custom_op(op_name("weighted_sum_backward"), mutates_args=())
+@operation("weighted_sum_backward")
 def sum_on_cuda_backward(
     g: Tensor,
     f: Tensor,

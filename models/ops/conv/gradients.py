@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..common.launch import empty_nhwc, op_name
+from ..common.launch import empty_nhwc, operation
 from .weights import gradient_parts, kernel_layout
 
 
-@torch.library.custom_op(op_name("activation_grad"), mutates_args=())
+@operation("activation_grad")
 def activation_grad(
     g: Tensor, out: Tensor | None, slope: float, channels: int, dtype: torch.dtype, need_bias: bool
 ) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ def _(g, out, slope, channels, dtype, need_bias):
     return through, g.new_empty(parts, c, dtype=torch.float32)
 
 
-@torch.library.custom_op(op_name("sum_rows"), mutates_args=())
+@operation("sum_rows")
 def sum_rows(rows: Tensor) -> Tensor:
     """Return the sums, (C,), over the rows of (parts, C) in fp32, always added in the same order."""
     from .triton_launch import sum_rows_launch
@@ -47,7 +47,7 @@ def _(rows):
     return rows.new_empty(rows.shape[1])
 
 
-@torch.library.custom_op(op_name("conv_input_grad"), mutates_args=())
+@operation("conv_input_grad")
 def input_grad(
     g: Tensor, weight: Tensor, h: int, w: int, stride: int, padding: int, dilation: int, transposed: bool
 ) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..back_ends import CHANNEL_MULTIPLE, uses_kernels
-from ..common.launch import empty_nhwc, op_name
+from ..common.launch import empty_nhwc, operation
 from ..common.streams import run_with_parameter_gradients
 from .gradients import activation_grad, input_grad, sum_rows, weight_grad
 from .weights import ConvWeights, as_weight, convolved_size, kernel_layout, weight_and_bias, weight_parts
@@ -97,7 +97,7 @@ def fused_predictions_possible(x: Tensor, layers: Sequence[nn.Conv2d]) -> bool:
     return padded and not torch.is_grad_enabled() and x.shape[1] % CHANNEL_MULTIPLE == 0
 
 
-@torch.library.custom_op(op_name("predict"), mutates_args=())
+@operation("predict")
 def fused_predictions(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what the four modules of an ASPDC predict from x, (N, C, H, W), C a multiple of 16.
 
@@ -122,7 +122,7 @@ def _(x, weight, bias):
     return tuple(empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27))
 
 
-@torch.library.custom_op(op_name("conv"), mutates_args=())
+@operation("conv")
 def convolution(
     x: Tensor,
     weights: Sequence[Tensor],

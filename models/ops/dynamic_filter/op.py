@@ -6,7 +6,7 @@ Triton is optional, so what launches its kernels is imported by what runs on CUD
 import torch
 from torch import Tensor
 
-from ..common.launch import empty_nhwc, op_name
+from ..common.launch import empty_nhwc, operation
 
 
 def fused_filter(x: Tensor, logits: Tensor) -> Tensor:
@@ -14,7 +14,7 @@ def fused_filter(x: Tensor, logits: Tensor) -> Tensor:
     return filter_by_logits(x, logits)[0]
 
 
-@torch.library.custom_op(op_name("dynamic_filter"), mutates_args=())
+@operation("dynamic_filter")
 def filter_by_logits(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return x filtered and, for the backward pass, the logarithm of the sum of exp(logits), (N, H, W) in fp32."""
     from .triton_launch import filter_launch
@@ -28,7 +28,7 @@ def _(x, logits):
     return empty_nhwc(n, h, w, c, x), x.new_empty(n, h, w, dtype=torch.float32)
 
 
-@torch.library.custom_op(op_name("dynamic_filter_backward"), mutates_args=())
+@operation("dynamic_filter_backward")
 def fused_filter_backward(g: Tensor, x: Tensor, logits: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and logits."""
     from .triton_launch import filter_backward_launch

@@ -7,7 +7,7 @@ import torch
 
 from DR_training import training_step
 from utils.runtime.flat_parameters import FlatParameters
-from utils.training.optimization import OptimizationSettings, TrainingState, WeightAverage
+from utils.training.optimization import Adam, OptimizationSettings, TrainingState, WeightAverage
 from utils.training.stage import StepOutput
 
 
@@ -52,6 +52,23 @@ def test_gradients_are_clipped_to_the_norm_and_reported_as_they_were():
         norm = step(stage, training, torch.full((1, 2), 3.0))[-1]
         assert norm.item() == pytest.approx(math.sqrt(4 * 9 + 2))
         assert training.flat.whole.grad.norm().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_steps_and_state_are_those_of_pytorchs_adam():
+    ours, theirs = (torch.nn.Linear(2, 2) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    optimizers = Adam(ours.parameters(), 1e-2), torch.optim.Adam(theirs.parameters(), 1e-2)
+    for number in range(3):
+        for network, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            network(torch.full((1, 2), number + 1.0)).square().sum().backward()
+            optimizer.step()
+        assert torch.equal(ours.weight, theirs.weight)
+    assert all(parameter.is_leaf for parameter in ours.parameters())
+    state, expected = (each.state_dict() for each in optimizers)
+    torch.testing.assert_close(state, expected, atol=0, rtol=0)
+    optimizers[0].load_state_dict(expected)
+    torch.testing.assert_close(optimizers[0].state_dict(), expected, atol=0, rtol=0)
 
 
 def test_the_average_forgets_sooner_early_on():
