@@ -1,6 +1,8 @@
-"""A step of each stage, compared with a few lines of PyTorch."""
+"""A step of each stage, compared with a few lines of PyTorch; what a run imports before its first one."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from DR_training import Deblur, Finetune, Reblur, training_step
 from models import DeblurringNet, ReblurringNet
 from models.blocks import Conv
 from models.ops.common.kernel_weights import kernel_weights
-from tests.support.samples import SAMPLES, load
+from tests.support.samples import ROOT, SAMPLES, load
+from tests.support.training import arguments
 from utils.images.conversion import to_tensor
 from utils.training import OptimizationSettings, TrainingState
 
@@ -81,3 +84,21 @@ def test_a_step_of_each_stage_is_five_lines_of_pytorch(pairs, name, accumulate):
         # Adam's first steps are all of one size: where a gradient is next to nothing, its sign may be any.
         assert (ours - theirs).abs().max() < 4e-3
         assert ((ours - theirs).abs() > 1e-6).float().mean() < 0.02
+
+
+@pytest.mark.slow
+def test_the_first_step_does_not_wait_for_libraries_that_it_has_no_use_for(tmp_path):
+    script = """
+import sys, DR_training
+unwanted, step = ("matplotlib", "sympy", "torch._dynamo", "torch._inductor", "torchvision"), DR_training.training_step
+def watched(*args, **kwargs):
+    result = step(*args, **kwargs)
+    print([each for each in unwanted if each in sys.modules])
+    return result
+DR_training.training_step = watched
+DR_training.main(DR_training.parse_args(sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", script, *arguments(tmp_path, "--stage", "reblur", "--max_steps", "1")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "[]" in run.stdout.splitlines()

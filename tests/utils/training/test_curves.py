@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from utils.training.curves import Curves, curves_figure
+from utils.training.curves import Curves
+from utils.training.curves_figure import curves_figure
 
 SCORES = {"val_psnr": 30.0, "val_psnr_float": 30.01, "val_psnr_input": 25.5, "val_ssim": 0.9}
 
