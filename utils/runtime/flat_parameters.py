@@ -55,7 +55,6 @@ class FlatParameters:
                 raise RuntimeError(f"a parameter of shape {tuple(parameter.shape)} has no gradient")
             pieces.append(parameter.grad.as_strided((parameter.numel(),), (1,)))  # as it lies in memory
             pieces.append(self._zeros[: size - parameter.numel()])
-            parameter.grad = None
         start, stop = (sum(self._sizes[:index]) for index in part.indices(len(self._sizes))[:2])
         return torch.cat(pieces, out=self.whole.grad[start:stop])
 

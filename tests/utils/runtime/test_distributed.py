@@ -78,6 +78,9 @@ with init_distributed("cpu") as distributed:
     weight, bias = flat.views(flat.whole.grad)
     assert torch.equal(weight, torch.full((1, 2), 1.5)), weight
     assert torch.equal(bias, torch.ones(1)), bias
+    # What autograd kept is looked at after the backward pass, see parameter_gradients_aside.
+    assert torch.equal(network[0].weight.grad, torch.full((1, 2), distributed.rank + 1.0)), network[0].weight.grad
+    network.zero_grad()
     network(torch.full((1, 2), distributed.rank + 1.0)).sum().backward()  # the first micro-batches of a step
     assert torch.equal(network[0].weight.grad, torch.full((1, 2), distributed.rank + 1.0))
 """
