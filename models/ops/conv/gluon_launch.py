@@ -1,11 +1,15 @@
-"""How the convolution in Gluon is launched (`gluon_conv.py`), and where it takes the place of the usual kernel."""
+"""How `gluon_conv.py` and `gluon_predict.py` are launched, and where they take the place of the usual kernels."""
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..common.launch import ceil_div, device_of, gluon_runs, launcher
+
+if TYPE_CHECKING:
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor  # pyright: ignore[reportMissingImports]
 
 FEWEST_UNITS = 3  # of a program: on an H200 that takes as long as `conv_kernel` or less; fewer have not been timed
 
@@ -32,6 +36,17 @@ def units_of_a_program(x: Tensor, weight: Tensor, residual: Tensor | None, dtype
     return share if share >= FEWEST_UNITS else 0
 
 
+def _pixels(tensor: Tensor, rows: int = 8) -> "TensorDescriptor":
+    """Describe an (N, C, H, W) tensor in channels_last memory in blocks of so many rows of 8 px and 64 channels."""
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor  # pyright: ignore[reportMissingImports]
+
+    from .gluon_conv import BOX
+
+    n, c, h, w = tensor.shape
+    strides = [h * w * c, w * c, c, 1]  # PyTorch's own may be any where a size is 1
+    return TensorDescriptor(tensor, [n, h, w, c], strides, [1, rows, 8, 64], BOX.value)
+
+
 def gluon_conv_launch(
     x: Tensor,
     weight: Tensor,
@@ -54,21 +69,16 @@ def gluon_conv_launch(
     """
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor  # pyright: ignore[reportMissingImports]
 
-    from .gluon_conv import BOX, FLAT, gluon_conv_kernel
+    from .gluon_conv import FLAT, gluon_conv_kernel
 
     n, c, h, w = x.shape
-    strides = [h * w * c, w * c, c, 1]  # PyTorch's own may be any where a size is 1
-
-    def pixels(tensor: Tensor, rows: int = 8) -> TensorDescriptor:
-        return TensorDescriptor(tensor, [n, h, w, c], strides, [1, rows, 8, 64], BOX.value)
-
-    target, height, width = pixels(out), ceil_div(h, 8), ceil_div(w, 8)
+    target, height, width = _pixels(out), ceil_div(h, 8), ceil_div(w, 8)
     with device_of(x):
         launcher(gluon_conv_kernel, (ceil_div(n * height * width, share),))(
-            pixels(x),
-            pixels(x, 2),
+            _pixels(x),
+            _pixels(x, 2),
             TensorDescriptor(weight, [c, 9 * c], [9 * c, 1], [64, c] if gradient else [c, 64], FLAT.value),
-            target if residual is None else pixels(residual),
+            target if residual is None else _pixels(residual),
             target,
             weight if bias is None else bias,
             n * height * width,
@@ -81,3 +91,45 @@ def gluon_conv_launch(
             GRADIENT=gradient,
             num_warps=4,
         )
+
+
+def predicts_in_gluon(x: Tensor) -> bool:
+    """Return whether `gluon_predict_launch` takes features (N, C, H, W): of any size, a fake tensor's, too."""
+    return x.dtype.itemsize == 2 and x.shape[1] == 128 and _programs(x.device) > 0
+
+
+def gluon_predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+    """Return the four modules' maps, (N, 9 or 27, H, W) in fp32, which are contiguous.
+
+    Args:
+        x: (N, 128, H, W) of a 16-bit type, in channels_last memory.
+        weight, bias: in `predictor_layout`, the weight of x's type.
+    """
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor  # pyright: ignore[reportMissingImports]
+
+    from .gluon_conv import FLAT
+    from .gluon_predict import gluon_predict_kernel
+
+    # The copy engine reads from multiples of 16 bytes on.
+    x, weight = (each.clone() if each.data_ptr() % 16 else each for each in (x, weight))
+    n, c, h, w = x.shape
+    maps = [x.new_empty(n, channels, h, w, dtype=torch.float32) for channels in (9, 27, 27, 27)]
+    height, width = ceil_div(h, 8), ceil_div(w, 8)
+    share = ceil_div(n * height * width, _programs(x.device))
+    with device_of(x):
+        launcher(gluon_predict_kernel, (ceil_div(n * height * width, share),))(
+            _pixels(x),
+            _pixels(x, 2),
+            _pixels(x, 4),
+            TensorDescriptor(weight, [len(weight), 9 * c], [9 * c, 1], [32, 64], FLAT.value),
+            bias,
+            *maps,
+            h,
+            w,
+            n * height * width,
+            share,
+            height,
+            width,
+            num_warps=4,
+        )
+    return maps

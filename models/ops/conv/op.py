@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..back_ends import CHANNEL_MULTIPLE, uses_kernels
 from ..common.launch import empty_nhwc, operation
 from ..common.streams import run_with_parameter_gradients
+from .gluon_launch import predicts_in_gluon
 from .gradients import activation_grad, input_grad, sum_rows, weight_grad
 from .weights import ConvWeights, as_weight, convolved_size, kernel_layout, weight_and_bias, weight_parts
 
@@ -108,7 +109,7 @@ def fused_predictions(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, 
         bias: that of their biases.
 
     Returns:
-        (N, 9, H, W) and three times (N, 27, H, W) in fp32.
+        (N, 9, H, W) and three times (N, 27, H, W) in fp32, in memory as `predict_launch` says.
     """
     from .triton_launch import predict_launch
 
@@ -119,6 +120,8 @@ def fused_predictions(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, 
 @fused_predictions.register_fake
 def _(x, weight, bias):
     n, _, h, w = x.shape
+    if x.is_cuda and predicts_in_gluon(x):
+        return tuple(x.new_empty(n, channels, h, w, dtype=torch.float32) for channels in (9, 27, 27, 27))
     return tuple(empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27))
 
 

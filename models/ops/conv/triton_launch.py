@@ -17,7 +17,7 @@ from ..common.launch import (
     next_power_of_2,
     product_precision,
 )
-from .gluon_launch import gluon_conv_launch, units_of_a_program
+from .gluon_launch import gluon_conv_launch, gluon_predict_launch, predicts_in_gluon, units_of_a_program
 from .triton_kernels import activation_grad_kernel, conv_kernel, predict_kernel, sum_rows_kernel
 from .weights import PREDICTOR_ROWS, PROGRAMS, convolved_size, gradient_parts, kernel_layout, weight_parts
 
@@ -134,9 +134,14 @@ def input_grad_launch(g: Tensor, weight: Tensor, padding: int, dilation: int) ->
 
 
 def predict_launch(x: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """Return the four modules' maps, see `predict_kernel`; weight and bias in `predictor_layout`."""
+    """Return the four modules' maps, see `predict_kernel`; weight and bias in `predictor_layout`.
+
+    They are contiguous where they are made in Gluon, else in channels_last memory.
+    """
     n, c, h, w = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
+    if predicts_in_gluon(x):
+        return gluon_predict_launch(x, weight, bias)
     maps = [empty_nhwc(n, h, w, channels, x, torch.float32) for channels in (9, 27, 27, 27)]
     bk = min(ROW_BYTES // x.dtype.itemsize, c & -c)
     copied = has_copy_engine(x.device)

@@ -42,14 +42,15 @@ def compiled(work, capability, precision, cache, path=ROOT):
 
 
 def kernels_of(capability, precision, versions, *operations):
-    """Return the names of what is launched: on Hopper in 16-bit types those in Gluon, too, one of them a product.
+    """Return the names of what is launched: on Hopper in 16-bit types those in Gluon, too, two of them instead.
 
     With versions of Triton that do not compile these, it is the usual ones there, too.
     """
     files = [file for each in operations for file in (ROOT / "models" / "ops" / each).glob("*.py")]
     names = set(re.findall(r"^def (\w+_kernel)\(", "".join(file.read_text() for file in files), re.M))
     gluon = capability == 90 and precision in ("bf16", "fp16") and all(map(GLUON.match, versions))
-    return names - ({"product_kernel"} if gluon else {"gluon_product_kernel", "gluon_conv_kernel"})
+    replaced = {"product_kernel", "predict_kernel"}
+    return names - (replaced if gluon else {"gluon_product_kernel", "gluon_predict_kernel", "gluon_conv_kernel"})
 
 
 @pytest.mark.slow

@@ -4,34 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.support.triton_device import DEVICE  # skips this file where Triton is missing
+from tests.support.gluon import BF16, FP16, FP32, HERE, empty_predictors, nhwc, on_gpu, values
+from tests.support.triton_device import DEVICE
 
 # isort: split
 from models.ops.conv import gluon_launch, triton_launch
 from models.ops.conv.weights import kernel_layout
 from utils.inference.restorer import COMPILED_SIDES
-
-HERE = torch.cuda.is_available() and gluon_launch._programs(torch.device("cuda", torch.cuda.current_device()))
-on_gpu = [
-    pytest.mark.gpu,
-    pytest.mark.slow,
-    pytest.mark.skipif(not HERE, reason="needs a GPU of compute capability 9, and Triton 3.6 or 3.7"),
-]
-BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
-
-
-def nhwc(n, h, w, c, dtype=BF16):
-    return torch.zeros(n, h, w, c, dtype=dtype, device=DEVICE).permute(0, 3, 1, 2)
-
-
-@pytest.fixture
-def launched(monkeypatch):
-    """The names of the convolutions' kernels, as they are launched; none of them runs. There are two programs."""
-    names = []
-    monkeypatch.setattr(gluon_launch, "_programs", lambda device: 2)
-    for module in (gluon_launch, triton_launch):
-        monkeypatch.setattr(module, "launcher", lambda kernel, grid: lambda *_, **__: names.append(kernel.__name__))
-    return names
 
 
 def launch(x, outputs=128, side=3, stride=1, padding=1, dilation=1, transposed=False, result=None, **others):
@@ -97,6 +76,7 @@ def test_before_the_first_picture_the_kernels_of_all_sizes_are_compiled(programs
             x = torch.empty(1, side // scale, side // scale, channels, dtype=BF16, device="meta").permute(0, 3, 1, 2)
             weight = torch.empty(channels, 9 * channels, dtype=BF16, device="meta")
             triton_launch.conv_launch(x, weight, None, None, 1, 1, 1, False, 0.1, BF16)
+        triton_launch.predict_launch(x, *empty_predictors(x))
 
     for side in COMPILED_SIDES:
         restore(side)
@@ -104,6 +84,10 @@ def test_before_the_first_picture_the_kernels_of_all_sizes_are_compiled(programs
     for side in (8, 160, 320, 480, 560, 736, 960, 2160):
         restore(side)
     assert variants == compiled
+    names = {name for name, *_ in variants}
+    assert names & {"predict_kernel", "gluon_predict_kernel"} == {
+        "gluon_predict_kernel" if programs else "predict_kernel"
+    }
 
 
 # (batch, height, width, programs): shares of 3 to 18 units, strips of 1 to 13, images smaller than a unit, and the real
@@ -117,24 +101,6 @@ SIZES = [
     (1, 180, 320, None),
     (6, 64, 64, None),
 ]
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Return a function that sets the number of programs, and the grids with which the kernel has been launched."""
-    grids, launcher = [], gluon_launch.launcher
-
-    def count(kernel, grid):
-        grids.append((kernel.__name__, *grid))
-        return launcher(kernel, grid)
-
-    monkeypatch.setattr(gluon_launch, "launcher", count)
-    return lambda programs: programs and monkeypatch.setattr(gluon_launch, "_programs", lambda device: programs), grids
-
-
-def values(*shape, dtype, scale=1.0):
-    values = (torch.randn(*shape, device=DEVICE) * scale).to(dtype)
-    return values.to(memory_format=torch.channels_last) if values.dim() == 4 else values
 
 
 def assert_rounded_once(ours, exact):
