@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
-from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
 from models.ops.common.streams import parameter_gradients_aside
@@ -123,9 +122,10 @@ class TrainingState:
         """Limit the norm of the gathered gradient where the settings say so, and return what it was."""
         gradient = self.flat.whole.grad
         assert gradient is not None  # after a backward pass
-        if self.settings.clip_grad is None:
-            return torch.linalg.vector_norm(gradient)
-        return clip_grad_norm_(self.flat.whole, self.settings.clip_grad)
+        norm = self.flat.norm(gradient)
+        if self.settings.clip_grad is not None:
+            gradient *= torch.clamp(self.settings.clip_grad / (norm + 1e-6), max=1.0)  # as clip_grad_norm_ does
+        return norm
 
     def set_learning_rate(self, lr: float) -> None:
         """Set the learning rate from the next step on."""

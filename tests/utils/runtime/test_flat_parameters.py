@@ -43,6 +43,12 @@ def test_what_is_joined_has_the_values_of_its_parts_whatever_their_layout():
         assert torch.equal(view, part)
 
 
+def test_the_norm_of_many_values_is_exact():
+    flat = FlatParameters(torch.nn.Linear(1000, 9999))
+    whole = torch.rand(flat.whole.shape, generator=torch.Generator().manual_seed(0))
+    assert flat.norm(whole).item() == pytest.approx(whole.double().norm().item(), rel=2e-5)
+
+
 def test_a_parameter_without_a_gradient_is_an_error():
     flat = FlatParameters(torch.nn.Linear(2, 3))
     with pytest.raises(RuntimeError, match=r"a parameter of shape \(3, 2\) has no gradient"), flat.gathered():
