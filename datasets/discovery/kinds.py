@@ -30,7 +30,7 @@ def recognise(root: Path, match: Match) -> str:
     sides = tuple(map(str.lower, match.sides))
     paths = [(root.resolve() / name).as_posix() for name in match.names]
     for kind, row in BENCHMARKS.items():
-        if row.files and row.sides in ((), sides) and all(re.search(row.files, path) for path in paths):
+        if row.files and paths and row.sides in ((), sides) and all(re.search(row.files, path) for path in paths):
             return kind
     return "paired"
 

@@ -158,7 +158,9 @@ class TrainingState:
         if not (state := self.optimizer.state[self.flat.whole]):
             return {}
         parts = zip(*(self.flat.views(state[name]) for name in _MOMENTS), strict=True)
-        return {i: {"step": state["step"], **dict(zip(_MOMENTS, each, strict=True))} for i, each in enumerate(parts)}
+        moments = [dict(zip(_MOMENTS, each, strict=True)) for each in parts]
+        # A counter for each: versions whose optimizer has many tensors resume this, too, and count in place.
+        return {i: {"step": state["step"].clone(), **each} for i, each in enumerate(moments)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore what `to_file` returned, with the current settings; tensors keep their device and layout.

@@ -67,6 +67,18 @@ def test_missing_and_ambiguous_pictures_are_named(tmp_path):
         run(tmp_path / "scores", "--from_results", str(tmp_path / "small"))
 
 
+def test_a_warning_says_that_the_pictures_are_the_blurry_ones(tmp_path, capsys):
+    """Methods save their input beside their output; the names of both may fit."""
+    warning = "warning: the pictures score exactly as the blurry images do"
+    blurry, name = load(SAMPLES / "test" / "GOPR0881_11_01" / "blur" / "000203.png"), "GOPR0881_11_01/blur/000203.png"
+    save(tmp_path / "same" / name, blurry)
+    save(tmp_path / "other" / name, blurry[::-1])
+    run(tmp_path / "scores", "--from_results", str(tmp_path / "same"))
+    assert warning in capsys.readouterr().out
+    run(tmp_path / "others", "--from_results", str(tmp_path / "other"))
+    assert warning not in capsys.readouterr().out
+
+
 SCENES = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref"
 HIDE_NAMES = ("1fromGOPR0950.png", "12fromGOPR1096.MP4.png")
 

@@ -92,3 +92,12 @@ def test_every_random_state_comes_back():
     first = [python_random.random(), np.random.rand(), torch.rand(1).item()]
     training.restore(state)
     assert [python_random.random(), np.random.rand(), torch.rand(1).item()] == first
+
+
+def test_each_parameter_has_a_counter_of_steps_of_its_own_in_a_state():
+    """An optimizer of many tensors counts in place: that of earlier versions, which resumes such a state, too."""
+    stage = Sum()
+    training = TrainingState(stage.network, 1e-2)
+    step(stage, training, torch.ones(1, 2))
+    counters = [each["step"] for each in training.to_file()["optimizer"].values()]
+    assert len({counter.data_ptr() for counter in counters}) == len(counters) == 2
