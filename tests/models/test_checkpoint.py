@@ -12,6 +12,7 @@ from models.checkpoint import CheckpointError, load_deblurring_net, load_reblurr
 from models.released_names import DEBLURRING_KEY, REBLURRING_KEY
 from utils.common.errors import UserError
 from utils.common.version import __version__
+from utils.runtime.flat_parameters import FlatParameters
 from utils.training.network_files import save_network
 
 
@@ -54,6 +55,15 @@ def test_ours_come_back_as_they_were(tmp_path, modulation):
     content = torch.load(tmp_path / "new" / "D.pth", weights_only=True)
     assert (content["stage"], content["epoch"], content["version"]) == ("deblur", 7, __version__)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["D.pth"]  # nothing temporary stays
+
+
+def test_the_file_of_a_network_that_is_trained_has_its_size(tmp_path):
+    """Its parameters are views of one tensor, which must not be saved with each."""
+    network = DeblurringNet(4)
+    save_network(tmp_path / "plain.pth", network, "deblur", 1)
+    FlatParameters(network)
+    save_network(tmp_path / "flat.pth", network, "deblur", 1)
+    assert (tmp_path / "flat.pth").read_bytes() == (tmp_path / "plain.pth").read_bytes()
 
 
 def test_ours_hold_the_reblurring_network_too(tmp_path):

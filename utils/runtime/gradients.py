@@ -1,7 +1,9 @@
 """Gradients of several processes: averaged while the backward pass still computes others."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 
 import torch.distributed as dist
 from torch import Tensor
@@ -28,13 +30,11 @@ class GradientMean:
         self._missing: list[int] | None = None  # gradients, by chunk, while they are averaged
         self._sent: list[tuple[Tensor, dist.Work]] = []
         dist.broadcast(flat.whole.detach(), src=0)
-        size, seen, ends = sum(each.numel() for each in flat.parameters), 0, [0] * _CHUNKS
-        for index, parameter in enumerate(flat.parameters):
-            chunk = seen * _CHUNKS // size
-            seen += parameter.numel()
-            ends[chunk:] = [index + 1] * (_CHUNKS - chunk)
+        sizes = [parameter.numel() for parameter in flat.parameters]
+        chunk_of = [(end - size) * _CHUNKS // sum(sizes) for end, size in zip(accumulate(sizes), sizes, strict=True)]
+        self._chunks = [slice(bisect_left(chunk_of, i), bisect_right(chunk_of, i)) for i in range(_CHUNKS)]
+        for parameter, chunk in zip(flat.parameters, chunk_of, strict=True):
             parameter.register_post_accumulate_grad_hook(lambda _, chunk=chunk: self._count(chunk))
-        self._chunks = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

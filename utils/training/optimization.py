@@ -81,7 +81,8 @@ class TrainingState:
         network: on its device.
         lr: learning rate.
         settings: how steps are taken.
-        gradient_mean: makes what makes the scope of the last backward pass of a step, which gathers the gradients.
+        gradient_mean: takes the network's parameters; what it returns opens a scope for the last backward pass of a
+            step, after which their gradient is gathered, see `DistributedContext.gradient_mean`.
     """
 
     def __init__(

@@ -1,13 +1,16 @@
 """The table of layouts: pairs where the folders' names say so, and which data set they are."""
 
 import unicodedata
+from pathlib import Path
 
 import pytest
 
 from datasets import DatasetError, find_images
 from datasets.discovery.benchmarks import BENCHMARKS
 from datasets.discovery.header_checks import compare_with_published_count
+from datasets.discovery.kinds import recognise
 from datasets.discovery.layout_table import LAYOUTS
+from datasets.discovery.pairing import Match
 from tests.support.layouts import HIDE, found
 from tests.support.samples import ROOT, save_all
 
@@ -23,6 +26,10 @@ def test_every_row(tmp_path, layout, case):
         (f"T/{blurry}/a/1.png", f"T/{sharp}/a/1.png", "T/a/1.png"),
     ]
     assert (images.kind, images.notes) == ("paired", ())
+
+
+def test_images_of_no_name_are_of_no_known_set():
+    assert recognise(Path("/data/mine"), Match("any", (), (), (), ("blur", "sharp"))) == "paired"
 
 
 def test_reds(tmp_path):

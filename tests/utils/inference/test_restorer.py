@@ -55,3 +55,20 @@ def test_within_its_context_kernel_weights_are_kept():
             restorer.__enter__()
     assert not set(network.modules()) & set(kernel_weights._caches)
     np.testing.assert_array_equal(restorer(image), expected)
+
+
+def test_weights_that_were_built_while_memory_ran_out_are_built_once_more():
+    """They lie among the tensors of the image that did not fit, whose memory they would keep."""
+    built = []
+
+    class Limited(torch.nn.Module):
+        def forward(self, x):
+            kernel_weights.kernel_weights(self, "rows", lambda: built.append(x.shape))
+            if x.shape[2] * x.shape[3] > 200**2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return x
+
+    with torch.no_grad(), Restorer(Limited(), 4, torch.device("cpu"), tile="auto", log=lambda line: None) as restorer:
+        restorer(load(SAMPLE)[:300, :400])
+        restorer(load(SAMPLE)[:300, :400])
+    assert [shape[2:] for shape in built] == [(300, 400), (200, 200)]
