@@ -1,6 +1,6 @@
 """Compile the Triton kernels for a GPU that is not here, as the networks' own launches ask for them.
 
-python -m tests.support.compile_kernels networks 86 bf16    # or aspdc, blocks; compute capability, precision
+python -m tests.support.compile_kernels networks 86 bf16    # or aspdc, blocks, narrow; compute capability, precision
 
 The networks run on tensors without values (device meta), inference and a training step, and Triton's own launcher finds
 the types, alignments and constants of each kernel. Prints a line for each: what it needs of the GPU.
@@ -23,7 +23,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 
 from models import ASPDC, DeblurringNet, ReblurringNet
-from models.blocks import ConvLReLU, ResBlock, Sequential
+from models.blocks import Conv, ConvLReLU, ResBlock, Sequential
 from models.ops.common import launch
 
 # What is launched, and the shapes of its inputs: those of a training step of the paper's width.
@@ -31,6 +31,10 @@ WORKS = {
     "networks": [(DeblurringNet, [(6, 3, 256, 256)]), (ReblurringNet, [(6, 3, 256, 256)] * 2)],
     "aspdc": [(partial(ASPDC, 128), [(6, 128, 64, 64)])],
     "blocks": [(lambda: Sequential({0: ConvLReLU(128, 128), 1: ResBlock(128)}), [(6, 128, 64, 64)])],
+    "narrow": [
+        (lambda: Sequential({0: ConvLReLU(32, 32), 1: ResBlock(32)}), [(6, 32, 256, 256)]),
+        (lambda: Conv(32, 3, output_fp32=True), [(6, 32, 256, 256)]),
+    ],
 }
 SHORT = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

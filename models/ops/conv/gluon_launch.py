@@ -1,4 +1,4 @@
-"""How `gluon_conv.py` and `gluon_predict.py` are launched, and where they take the place of the usual kernels."""
+"""How the convolution kernels in Gluon are launched, and where they take the place of the usual ones."""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..common.launch import ceil_div, device_of, gluon_runs, launcher
+from ..common.launch import ceil_div, device_of, gluon_runs, launcher, next_power_of_2
 
 if TYPE_CHECKING:
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor  # pyright: ignore[reportMissingImports]
@@ -85,6 +85,57 @@ def gluon_conv_launch(
             share,
             height,
             width,
+            SLOPE=slope,
+            BIAS=bias is not None,
+            RESIDUAL=residual is not None,
+            GRADIENT=gradient,
+            num_warps=4,
+        )
+
+
+def narrow_in_gluon(x: Tensor, weight: Tensor) -> bool:
+    """Return whether `gluon_narrow_launch` can take these, which are as there, but of any type and alignment."""
+    short = x.dtype.itemsize == 2 and weight.dtype == x.dtype
+    return short and x.data_ptr() % 16 == 0 and _programs(x.device) > 0
+
+
+def gluon_narrow_launch(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, out: Tensor, slope: float, gradient: bool
+) -> None:
+    """Write LReLU(conv(x) + bias + residual) into `out`, for a 3×3 convolution with stride 1 and padding 1.
+
+    Args:
+        x: (N, 32, H, W) of a 16-bit type, in channels_last memory.
+        weight: (out, 9 · 32) of that type, or with `gradient` (32, 9 · out), its `kernel_layout`.
+        bias: (out,).
+        residual, out: (N, out, H, W) of any type, in channels_last memory; out is 32 or less.
+        slope, gradient: as for `gluon_conv_launch`.
+    """
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor  # pyright: ignore[reportMissingImports]
+
+    from .gluon_narrow import BOX, COLUMNS, ROWS, gluon_narrow_kernel
+
+    n, c, h, w = x.shape
+    outputs = out.shape[1]
+    height, width = ceil_div(h, ROWS.value), ceil_div(w, COLUMNS.value)
+    tiles = n * height * width
+    with device_of(x):
+        launcher(gluon_narrow_kernel, (min(tiles, _programs(x.device)),))(
+            *(
+                TensorDescriptor(x, [n, h, w, c], [h * w * c, w * c, c, 1], [1, rows, 32, c], BOX.value)
+                for rows in (ROWS.value, 2)
+            ),
+            weight,
+            weight if bias is None else bias,
+            out if residual is None else residual,
+            out,
+            tiles,
+            height,
+            width,
+            h,
+            w,
+            COUT=outputs,
+            N=max(8, next_power_of_2(outputs)),
             SLOPE=slope,
             BIAS=bias is not None,
             RESIDUAL=residual is not None,

@@ -17,7 +17,14 @@ from ..common.launch import (
     next_power_of_2,
     product_precision,
 )
-from .gluon_launch import gluon_conv_launch, gluon_predict_launch, predicts_in_gluon, units_of_a_program
+from .gluon_launch import (
+    gluon_conv_launch,
+    gluon_narrow_launch,
+    gluon_predict_launch,
+    narrow_in_gluon,
+    predicts_in_gluon,
+    units_of_a_program,
+)
 from .triton_kernels import activation_grad_kernel, conv_kernel, predict_kernel, sum_rows_kernel
 from .weights import PREDICTOR_ROWS, PROGRAMS, convolved_size, gradient_parts, kernel_layout, weight_parts
 
@@ -68,6 +75,10 @@ def conv_launch(
     shape = c, rows, outputs, side, stride, padding, dilation
     if shape == (128, 128, 128, 3, 1, 1, 1) and (share := units_of_a_program(x, kernel_weight, residual, dtype)):
         gluon_conv_launch(x, kernel_weight, bias, residual, out, slope, gradient, share)
+        return out
+    few = outputs <= 32 and (rows == 32 or not gradient)  # a gradient's x may have channels behind those of the rows
+    if (c, side, stride, padding, dilation) == (32, 3, 1, 1, 1) and few and narrow_in_gluon(x, kernel_weight):
+        gluon_narrow_launch(x, kernel_weight, bias, residual, out, slope, gradient)
         return out
     short = x.dtype.itemsize == 2
     bn = min(max(next_power_of_2(outputs), 16), 128)

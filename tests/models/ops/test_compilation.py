@@ -50,21 +50,22 @@ def kernels_of(capability, precision, versions, *operations):
     names = set(re.findall(r"^def (\w+_kernel)\(", "".join(file.read_text() for file in files), re.M))
     gluon = capability == 90 and precision in ("bf16", "fp16") and all(map(GLUON.match, versions))
     replaced = {"product_kernel", "predict_kernel"}
-    return names - (replaced if gluon else {"gluon_product_kernel", "gluon_predict_kernel", "gluon_conv_kernel"})
+    return names - (replaced if gluon else {name for name in names if name.startswith("gluon_")})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("capability", "precision"), [(86, "bf16"), (90, "bf16"), (90, "fp16")])
 def test_an_aspdc_compiles_for_a_gpu_of_little_shared_memory_and_for_hopper(capability, precision, tmp_path):
     versions, names = compiled("aspdc", capability, precision, tmp_path)
-    assert names == kernels_of(capability, precision, versions, "aspdc_sum", "conv")
+    assert names == kernels_of(capability, precision, versions, "aspdc_sum", "conv") - {"gluon_narrow_kernel"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_a_convolution_of_128_channels_compiles_for_hopper(precision, tmp_path):
-    versions, names = compiled("blocks", 90, precision, tmp_path)
-    convolution = "gluon_conv_kernel" if all(map(GLUON.match, versions)) else "conv_kernel"
+@pytest.mark.parametrize(("work", "kernel"), [("blocks", "gluon_conv_kernel"), ("narrow", "gluon_narrow_kernel")])
+def test_convolutions_of_128_and_of_32_channels_compile_for_hopper(work, kernel, precision, tmp_path):
+    versions, names = compiled(work, 90, precision, tmp_path)
+    convolution = kernel if all(map(GLUON.match, versions)) else "conv_kernel"
     assert names == {convolution, "activation_grad_kernel", "sum_rows_kernel"}
 
 
@@ -93,7 +94,8 @@ def test_every_kernel_compiles_with_the_oldest_triton(capability, tmp_path):
 
 @pytest.mark.large
 @pytest.mark.skipif(not OLDEST.exists(), reason=f"`pip install --no-deps --target {OLDEST} triton==3.6.0` installs it")
-def test_the_convolution_in_gluon_compiles_with_the_oldest_triton(tmp_path):
-    versions, names = compiled("blocks", 90, "bf16", tmp_path, OLDEST)
+@pytest.mark.parametrize(("work", "kernel"), [("blocks", "gluon_conv_kernel"), ("narrow", "gluon_narrow_kernel")])
+def test_convolutions_in_gluon_compile_with_the_oldest_triton(work, kernel, tmp_path):
+    versions, names = compiled(work, 90, "bf16", tmp_path, OLDEST)
     assert versions == {"3.6.0"}
-    assert names == {"gluon_conv_kernel", "activation_grad_kernel", "sum_rows_kernel"}
+    assert names == {kernel, "activation_grad_kernel", "sum_rows_kernel"}
