@@ -1,10 +1,13 @@
 """What the launches of all Triton kernels share; Triton itself is not imported here."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import cache, partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 import torch
@@ -58,36 +61,56 @@ def launcher(kernel: Callable[..., object], grid: tuple[object, ...]) -> Callabl
     return partial(launched.warmup, grid=grid) if _only_compiles else launched[grid]
 
 
-@contextlib.contextmanager
-def only_compiling(threads: int, compiled: Callable[[], object]) -> Iterator[None]:
-    """Compile the kernels that are launched inside on the current device, and run none: all results are undefined.
+class LoadedKernel(Protocol):
+    """A compiled kernel; `run` loads it on the current device, with a launcher where Triton compiles one for each."""
 
-    Processes that launch them later find them on disk, in Triton's cache.
+    run: object
 
-    Args:
-        threads: that compile.
-        compiled: called after each kernel that was not there yet, by any of the threads.
+
+class CollectedKernel(Protocol):
+    """A kernel that was not launched: `result` reads it from Triton's cache on disk, or compiles it.
+
+    It has to be called before a launch that is not collected.
     """
-    from triton import AsyncCompileMode, knobs  # pyright: ignore[reportMissingImports] (optional)
+
+    result: Callable[[], LoadedKernel]
+
+
+@contextlib.contextmanager
+def only_collecting() -> Iterator[dict[str, CollectedKernel]]:
+    """Collect the kernels that are launched inside on the current device, and run none: all results are undefined.
+
+    Yields:
+        the kernels that this process has not loaded yet, in the order of their first launches. A kernel has the same
+        key in all processes that launch it on the same sort of GPU.
+    """
+    from triton import AsyncCompileMode, FutureKernel  # pyright: ignore[reportMissingImports] (optional)
+
+    class Collection(AsyncCompileMode):
+        """Compiles nothing yet."""
+
+        def submit(self, key: str, compile_fn: Callable[[], object], finalize_fn: Callable[[object], object]) -> object:
+            if key not in self.future_kernels:
+                self.future_kernels[key] = FutureKernel(finalize_fn, cast(Any, SimpleNamespace(result=compile_fn)))
+            return self.future_kernels[key]
 
     global _only_compiles
-
-    def listen(*, cache_hit: bool, **_: object) -> None:
-        if not cache_hit:
-            compiled()
-
-    before, knobs.compilation.listener = knobs.compilation.listener, listen
     _only_compiles = True
     try:
-        with ThreadPoolExecutor(threads, "", torch.cuda.set_device, (torch.cuda.current_device(),)) as pool:
-            # It is this thread's mode, so that backward passes have to run in it, too.
-            with AsyncCompileMode(pool) as mode, torch.autograd.set_multithreading_enabled(False):
-                yield
-            # Where Triton has a launcher for each kernel, it is compiled now.
-            list(pool.map(lambda kernel: kernel.result().run, mode.future_kernels.values()))
+        # It is this thread's mode, so that backward passes have to run in it, too.
+        with Collection(Executor()) as mode, torch.autograd.set_multithreading_enabled(False):
+            yield cast(dict[str, CollectedKernel], mode.future_kernels)
     finally:
         _only_compiles = False
-        knobs.compilation.listener = before
+
+
+def on_disk(key: str) -> bool:
+    """Return whether Triton's cache on disk has a kernel with a key that `only_collecting` gave."""
+    from triton.runtime.cache import get_cache_manager  # pyright: ignore[reportMissingImports] (optional)
+
+    # A cache elsewhere, which Triton can have, too, is not looked at.
+    folder = getattr(get_cache_manager(hashlib.sha256(key.encode()).hexdigest()), "cache_dir", None)
+    return bool(folder) and any(Path(folder).glob("__grp__*"))  # which is written last
 
 
 def device_of(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
