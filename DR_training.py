@@ -327,6 +327,7 @@ def train_stage(
         for line in describe_run(vars(args), data.frames, last_step, base_lr, distributed, stage.network.deform_op):
             log.line(line)
         if recorded:
+            data.start(progress.epoch, progress.samples_seen)  # while kernels are compiled
             share = math.ceil(args.batch_size / distributed.world_size / args.accumulate)
             compile_kernels(partial(stage.dry_run, share, args.patch_size, args.precision), distributed, log.line)
         if first_step == 0:

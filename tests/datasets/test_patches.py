@@ -10,7 +10,7 @@ import torch
 
 from datasets import find_images
 from datasets.augmentation import PairAugmentation
-from datasets.patches import TrainingPatches, training_loader
+from datasets.patches import TrainingPatches, batches_of, training_loader
 from datasets.sampler import SharedBatches
 from tests.support.samples import ROOT, SAMPLES, load, save
 from utils.common.errors import UserError
@@ -91,6 +91,24 @@ def test_images_on_the_device_lie_between_minus_1_and_1_and_are_0_where_there_is
         if name == "sharp":
             expected[loaded["has_sharp"] == 0] = 0
         torch.testing.assert_close(batch.images[name], expected)
+
+
+def test_an_epoch_that_was_started_is_the_same_and_another_is_not_mistaken_for_it(sets, monkeypatch):
+    started = []
+    monkeypatch.setattr("utils.training.data.batches_of", lambda loader: started.append(1) or batches_of(loader))
+    settings = DataSettings(2, PATCH, seed=0, num_workers=1)
+    early, usual = (TrainingData(sets, settings, DistributedContext(torch.device("cpu"))) for _ in range(2))
+    early.start(1, 2)
+    assert len(started) == 1
+    for numbers, count in (((1, 2), 1), ((1, 2), 3), ((0, 0), 5)):
+        found = early.epoch(*numbers)
+        assert len(started) == count
+        for ours, expected in zip(found, usual.epoch(*numbers), strict=True):
+            assert ours.names == expected.names
+            assert torch.equal(ours.images["blurry"], expected.images["blurry"])
+    early.start(2, 0)  # its first batches are loaded, and not wanted
+    names = [[batch.names for batch in data.epoch(3, 2)] for data in (early, usual)]
+    assert names[0] == names[1]
 
 
 def test_both_sides_get_the_same_map(sets):

@@ -104,6 +104,12 @@ class TrainingData:
         # Workers draw the blur, so that the process that launches a GPU's work need not.
         draw_blur = self._synthesis.draw if on_cuda else None
         self._loader = training_loader(patches, self.batches, settings.num_workers, on_cuda, draw_blur)
+        self._upcoming: tuple[tuple[int, int], Prefetch[LoadedBatch, TrainingBatch]] | None = None
+
+    def start(self, epoch: int, start: int) -> None:
+        """Have the workers load the first batches of what `epoch` returns for the same numbers, if called next."""
+        self.batches.epoch, self.batches.start = epoch, start
+        self._upcoming = (epoch, start), Prefetch(batches_of(self._loader), self._on_device)
 
     def epoch(self, epoch: int, start: int) -> Prefetch[LoadedBatch, TrainingBatch]:
         """Return an iterator over an epoch's batches.
@@ -112,8 +118,11 @@ class TrainingData:
             epoch: from 0 on.
             start: number of its first frames to skip, which an interrupted run has used.
         """
-        self.batches.epoch, self.batches.start = epoch, start
-        return Prefetch(batches_of(self._loader), self._on_device)
+        if self._upcoming is None or self._upcoming[0] != (epoch, start):
+            self.start(epoch, start)
+        assert self._upcoming is not None
+        (_, upcoming), self._upcoming = self._upcoming, None
+        return upcoming
 
     def _on_device(self, loaded: LoadedBatch) -> TrainingBatch:
         names, broken = loaded["name"], loaded["broken"]
