@@ -77,7 +77,7 @@ def locate(preds, att, shape, th, tw, weight_type=None):
         TH=th,
         TW=tw,
         WEIGHT_TYPE=TRITON_TYPES[weight_type],
-        num_warps=4,
+        num_warps=max(1, th * tw // 32),  # a thread each: more warps would do the same work again
     )
     return rec_i, rec_w
 

@@ -122,8 +122,11 @@ def locate_kernel(
     a = tl.load(att + n * an + m * ac + py.to(tl.int64) * ay + px.to(tl.int64) * ax, mask=inside, other=0.0)
     at = ptr + n * sn + py.to(tl.int64) * sy + px.to(tl.int64) * sx
     slot = pid * (TH * TW) + tl.arange(0, TH * TW)
+    taps = ()
+    for k in tl.static_range(9):  # all loads before the first store: none would move up past a store
+        taps += (tap_position(at, sc, m, k, py, px, inside),)
     for k in tl.static_range(9):
-        y, x, mod = tap_position(at, sc, m, k, py, px, inside)
+        y, x, mod = taps[k]
         iy, ly = cell(y, H)
         ix, lx = cell(x, W)
         ya, yb, ya_in, yb_in = axis(iy, H)
