@@ -20,7 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.discovery.layout_table import SIDES, SPLITS, Sides
-from datasets.discovery.layouts import find_images, splits_in
+from datasets.discovery.layouts import find_images
+from datasets.discovery.splits import splits_in
 from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError, counted
 from utils.common.files import atomic_write

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.discovery.layout_table import SIDES, SPLITS, Sides
-from datasets.discovery.layouts import parse_source, scan_dataset, splits_in
+from datasets.discovery.layouts import parse_source, scan_dataset
 from datasets.discovery.pixel_checks import (
     PairContent,
     content_problems,
@@ -30,6 +30,7 @@ from datasets.discovery.pixel_checks import (
     measure_pair,
     quick_check,
 )
+from datasets.discovery.splits import splits_in
 from utils.common.arguments import ArgumentParser
 from utils.common.errors import USAGE_STATUS, UserError, counted
 from utils.images.codecs import read_image

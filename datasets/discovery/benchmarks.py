@@ -14,6 +14,7 @@ class Benchmark:
             taken. Empty if the name alone does not tell.
         files: pattern of the paths of all blurry images, without the folder that names their side, if they tell.
         sides: names of the two sides' folders, in lower case, that `files` is of; empty for any.
+        lists: name of the list of a split's pairs, "{}" in the split's place, if lists alone tell training from test.
         train: published number of training images; 0 if there is none.
         test: published number of test images; 0 if there is none.
         several: whether the name is of several sets of one size, as of BSD's three exposures.
@@ -24,6 +25,7 @@ class Benchmark:
     named: str = ""
     files: str = ""
     sides: tuple[str, ...] = ()
+    lists: str = ""
     train: int = 0
     test: int = 0
     several: bool = False
@@ -31,6 +33,7 @@ class Benchmark:
 
 _COPIES = "{train,test}/{input,target}/*"
 _REALBLUR = "LIST.txt, sceneNNN/{blur/blur_N,gt/gt_N}"
+_SCENES, _SCENE_SIDES = r"(^|/)scene\d+/blur_\d+\.\w+$", ("blur", "gt")
 BENCHMARKS = {
     "gopro": Benchmark(
         "GoPro",
@@ -44,12 +47,20 @@ BENCHMARKS = {
         named=r"(^|/)hide([-_ ]?(dataset|data|deblur|train|test))?($|/)", train=6397, test=2025,
     ),
     "rwbi": Benchmark("RWBI", ("images at any depth",), train=3112, test=3112),
-    "realblur_j": Benchmark("RealBlur-J", (_REALBLUR,), named=r"realblur[-_]j", train=3758, test=980),
-    "realblur_r": Benchmark("RealBlur-R", (_REALBLUR,), named=r"realblur[-_]r", train=3758, test=980),
+    "realblur_j": Benchmark(
+        "RealBlur-J",
+        (_REALBLUR,),
+        named=r"realblur[-_]j", files=_SCENES, sides=_SCENE_SIDES, lists="RealBlur_J_{}_list.txt", train=3758, test=980,
+    ),
+    "realblur_r": Benchmark(
+        "RealBlur-R",
+        (_REALBLUR,),
+        named=r"realblur[-_]r", files=_SCENES, sides=_SCENE_SIDES, lists="RealBlur_R_{}_list.txt", train=3758, test=980,
+    ),
     "rsblur": Benchmark(
         "RSBlur",
         ("LIST.txt, N/N/{real_blur/real_blur,gt/gt_sharp}",),
-        named=r"rsblur", train=8878, test=3360,
+        named=r"rsblur", lists="RSBlur_real_{}.txt", train=8878, test=3360,
     ),
     "reds": Benchmark(
         "REDS",

@@ -27,12 +27,18 @@ def recognise(root: Path, match: Match) -> str:
         return "hide"
     if named := kind_named(where):
         return named
+    kind = kind_of_files(root, match)
+    return kind if kind and not BENCHMARKS[kind].lists else "paired"  # RealBlur-J and -R have the same names
+
+
+def kind_of_files(root: Path, match: Match) -> str | None:
+    """Return the first of `KINDS` that the names of a folder's blurry files and sides are those of; None of none."""
     sides = tuple(map(str.lower, match.sides))
     paths = [(root.resolve() / name).as_posix() for name in match.names]
     for kind, row in BENCHMARKS.items():
         if row.files and paths and row.sides in ((), sides) and all(re.search(row.files, path) for path in paths):
             return kind
-    return "paired"
+    return None
 
 
 def kind_named(text: str) -> str | None:

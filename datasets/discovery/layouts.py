@@ -7,23 +7,14 @@ from pathlib import Path
 
 from datasets.discovery.benchmarks import known_layouts
 from datasets.discovery.header_checks import check_files, combine_problems, compare_with_published_count, skipped_note
-from datasets.discovery.kinds import KINDS, WITHOUT_PARTNERS, kind_named, recognise
-from datasets.discovery.layout_table import (
-    BLURRY_NAMES,
-    GAMMA_DIR,
-    SIDES,
-    SPLIT_NAMES,
-    SPLITS,
-    Sides,
-    known_pairs,
-    layouts_for,
-    side_split,
-)
+from datasets.discovery.kinds import KINDS, WITHOUT_PARTNERS, recognise
+from datasets.discovery.layout_table import GAMMA_DIR, SIDES, SPLITS, Sides, known_pairs, layouts_for
 from datasets.discovery.listing import DatasetError, images_among, list_files
 from datasets.discovery.pair_list import SUFFIXES as LISTS
-from datasets.discovery.pair_list import is_list, list_in, lists_split, match_list
+from datasets.discovery.pair_list import is_list, match_list
 from datasets.discovery.pairing import Match, Problem, find_gt, match_gt, match_sides, match_unpaired
 from datasets.discovery.side_guards import alike_folders_note, check_both_sides, check_sides, one_sided_note
+from datasets.discovery.splits import check_split_by_list, list_or_folder, other_split_note, split_folder
 from utils.common.errors import counted, some
 from utils.images.codecs import SUFFIXES
 
@@ -161,7 +152,7 @@ def scan_dataset(
             f"{root} {found}; expected the folder of a data set, or a list of pairs ({', '.join(LISTS)})"
         )
     check_sides(sides)
-    root = _list_or_folder(root, split, kind, sides)
+    root = list_or_folder(root, split, kind, sides)
     unreadable_dirs: dict[Path, str] = {}
     base, everything, match, notes = _find_match(root, split, kind, sides, unreadable_dirs)
     if unreadable_dirs and (match is None or match.sharp is not None or look_at_unpaired):
@@ -169,7 +160,7 @@ def scan_dataset(
     if match is None:
         raise _unknown(base, images_among(everything), kind, skipped_note(everything))
     kind = kind or recognise(root, match)
-    other_split = [*_other_split(root, split), *match.split_notes]
+    other_split = [*other_split_note(root, split), *match.split_notes]
     problems: list[Problem] = []
     conversions: list[str] = []
     if look_at_unpaired or match.sharp is not None:
@@ -202,55 +193,17 @@ def _find_match(
         everything = list_files(root, unreadable_dirs)
         files = images_among(everything)
         return root, everything, match_unpaired(root, files), [] if kind == "sharp" else one_sided_note(files)
-    base = _split_folder(root, split)
+    base = split_folder(root, split)
     everything = list_files(base, unreadable_dirs)
     files = images_among(everything)
     match = match_sides(base, files, split, layouts_for(sides, kind, split))
+    check_split_by_list(base, files, split, kind, match)
     if match is None and kind in (None, "hide", "paired") and (gt := find_gt(root)) is not None:
         match = match_gt(base, files, gt)
     if match is None and kind is None:
         check_both_sides(base, files, sides, unreadable_dirs)
         return base, everything, match_unpaired(base, files), alike_folders_note(files)
     return base, everything, match, []
-
-
-def _list_or_folder(root: Path, split: str, kind: str | None, sides: Sides) -> Path:
-    """Return the list by which a folder is split that has no folders for its splits; else the root itself."""
-    if root.is_dir():
-        by_list = kind not in WITHOUT_PARTNERS and sides == SIDES and not splits_in(root)
-        return (list_in(root, split, kind) if by_list else None) or root
-    named = kind_named(root.name.lower())
-    if kind not in (None, "paired", *WITHOUT_PARTNERS) and named not in (None, kind):
-        raise DatasetError(f"{kind}={root}: by its name this is a list of {named}; give {named}={root}")
-    return root
-
-
-def splits_in(root: Path) -> tuple[str, ...]:
-    """Return the splits that a folder holds, by its folders train/ and test/, or train_blur/ and val_blur/.
-
-    A list of pairs, or a missing folder, holds none.
-    """
-    folders = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    fronts = {*folders, *(front for name in folders for side in BLURRY_NAMES if (front := side_split(name, side)))}
-    return tuple(split for split, names in SPLIT_NAMES.items() if fronts & {*names})
-
-
-def _split_folder(root: Path, split: str) -> Path:
-    if (root / split).is_dir():
-        return root / split
-    if others := [name for name in SPLITS if name != split and (root / name).is_dir()]:
-        if instead := [root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()]:  # REDS has val/
-            return instead[0]
-        raise DatasetError(f"{root} holds {others[0]}/ but no {split}/, which is needed here")
-    return root
-
-
-def _other_split(root: Path, split: str) -> list[str]:
-    here = root.resolve().name
-    if is_list(root):
-        other = not lists_split(root, split) and any(lists_split(root, each) for each in SPLITS)
-        return [f"WARNING: by its name this list is not of {split} pairs, which are expected here"] if other else []
-    return [f"WARNING: this is {here}/, used where {split}/ is expected"] if here in SPLITS and here != split else []
 
 
 def _unused(match: Match) -> list[str]:

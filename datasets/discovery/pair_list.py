@@ -24,7 +24,7 @@ def lists_split(file: Path, split: str) -> bool:
     return re.search(rf"(?<![a-z]){split}", file.name.lower()) is not None
 
 
-def list_in(folder: Path, split: str, kind: str | None) -> Path | None:
+def list_in(folder: Path, split: str, kind: str | None, below: str = "") -> Path | None:
     """Return the list by which a folder is split, as RealBlur's and RSBlur's are; None where it holds none.
 
     Such a list has a split in its name and, in its first line, two paths of images.
@@ -33,6 +33,7 @@ def list_in(folder: Path, split: str, kind: str | None) -> Path | None:
         folder: where to look, not in folders below.
         split: "train" or "test", whose list is wanted.
         kind: of `kinds.KINDS` if the user named it: lists whose names are those of other data sets do not count.
+        below: name of a folder in that one: lists whose paths begin otherwise do not count.
 
     Raises:
         DatasetError: there are several, or only lists of another split or of other data sets.
@@ -41,7 +42,7 @@ def list_in(folder: Path, split: str, kind: str | None) -> Path | None:
         files = sorted(file for file in folder.iterdir() if is_list(file))
     except OSError:  # which is said where the folder's images are listed
         return None
-    lists = [file for file in files if any(lists_split(file, each) for each in SPLITS) and _lists_pairs(file)]
+    lists = [file for file in files if any(lists_split(file, each) for each in SPLITS) and _lists_pairs(file, below)]
     of_kind = [file for file in lists if kind in (None, "paired", kind_named(file.name.lower()) or kind)]
     wanted = [file for file in of_kind if lists_split(file, split)]
     if len(wanted) > 1:
@@ -57,13 +58,13 @@ def list_in(folder: Path, split: str, kind: str | None) -> Path | None:
     return wanted[0] if wanted else None
 
 
-def _lists_pairs(file: Path) -> bool:
+def _lists_pairs(file: Path, below: str) -> bool:
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             first = _two_paths(file, 1, next(line for line in lines if line.strip()))
     except (OSError, StopIteration, DatasetError):
         return False
-    return all(Path(each).suffix.lower() in IMAGES for each in first)
+    return all(Path(each).suffix.lower() in IMAGES and below in ("", *Path(each).parts[:1]) for each in first)
 
 
 def match_list(file: Path) -> Match:

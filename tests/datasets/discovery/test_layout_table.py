@@ -113,7 +113,7 @@ def test_docs_name_every_row():
     ("root", "files", "pair", "kind"),
     [
         (
-            "RealBlur-J_ECC_IMCORR_centroid_itensity_ref",
+            "RealBlur-J_ECC_IMCORR_centroid_itensity_ref/test",
             ("scene001/{blur/blur_7,gt/gt_7}.png", "scene002/{blur/blur_7,gt/gt_7}.png"),
             ("scene001/blur/blur_7.png", "scene001/gt/gt_7.png", "scene001/blur_7.png"),
             "realblur_j",

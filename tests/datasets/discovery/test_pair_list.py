@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets import DatasetError, find_images
+from datasets import SIDES, DatasetError, find_images
 from tests.support.layouts import relative
 from tests.support.samples import save_all
 from utils.testing.inputs import find_inputs
@@ -107,6 +107,70 @@ def test_a_folder_is_taken_by_its_list(tmp_path):
     (root / "RealBlur_J_train_list.txt").unlink()
     with pytest.raises(DatasetError, match=r"holds RealBlur_J_test_list.txt, but no list of train pairs"):
         find_images(root, "train")  # not all that there is, with the test pairs
+
+
+@pytest.mark.parametrize("kind", [None, "realblur_j"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_folder_is_taken_by_the_list_beside_it(tmp_path, split, kind):
+    """Training and test scenes lie in one folder: the folder alone would give both."""
+    save_all(tmp_path, *(f"{REALBLUR}/scene{i}/{{blur/blur_7,gt/gt_7}}.png" for i in (1, 2)))
+    for i, each in enumerate(("train", "test"), 1):
+        line = f"{REALBLUR}/scene{i}/gt/gt_7.png {REALBLUR}/scene{i}/blur/blur_7.png"
+        write(tmp_path / f"RealBlur_J_{each}_list.txt", line)
+        write(tmp_path / f"RealBlur_R_{each}_list.txt", line.replace("-J_", "-R_"))  # of another folder
+    images = find_images(tmp_path / REALBLUR, split, kind)
+    assert (images.kind, relative(images.blurry, tmp_path)) == (
+        "realblur_j", [f"{REALBLUR}/scene{1 if split == 'train' else 2}/blur/blur_7.png"],
+    )  # fmt: skip
+    assert f"RealBlur_J_{split}_list.txt" in images.describe().splitlines()[0]
+    assert len(find_images(tmp_path / REALBLUR, split, "paired")) == 2
+    (tmp_path / f"RealBlur_J_{split}_list.txt").unlink()
+    with pytest.raises(DatasetError, match=rf"_list.txt, but no list of .*{split} pairs, which is needed here"):
+        find_images(tmp_path / REALBLUR, split, kind)
+
+
+def test_lists_beside_a_folder_with_splits_or_of_other_folders_do_not_count(tmp_path):
+    save_all(tmp_path, "a/{train,test}/{blur,sharp}/1.png", "b/{blur,sharp}/1.png")
+    write(tmp_path / "train.txt", "a/train/blur/1.png a/train/sharp/1.png")
+    assert find_images(tmp_path / "a", "test").names == find_images(tmp_path / "b", "test").names == ("1.png",)
+    assert find_images(tmp_path / "a/test", "test").names == ("1.png",)
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "sides", "name"),
+    [
+        (REALBLUR, None, SIDES, "RealBlur_J_train_list"),
+        (REALBLUR.replace("-J", "-R"), None, SIDES, "RealBlur_R_train_list"),
+        (REALBLUR, None, ("blur", "gt"), "RealBlur_J_train_list"),
+        ("mine", None, SIDES, "RealBlur_J_train_list"),
+        ("mine", "realblur_r", SIDES, "RealBlur_R_train_list"),
+    ],
+)
+def test_scenes_that_only_lists_split_are_refused_without_one(tmp_path, folder, kind, sides, name):
+    root = save_all(tmp_path / folder, *(f"scene{i}/{{blur/blur_7,gt/gt_7}}.png" for i in (1, 2)))
+    with pytest.raises(DatasetError, match=rf"no list of train pairs in it .*put {name}.txt.*give paired={root}"):
+        find_images(root, "train", kind, sides)
+    with pytest.raises(DatasetError, match="no list of test pairs in it"):
+        find_images(root / "scene1", "test", kind, sides)
+    assert len(find_images(root, "train", "paired")) == 2
+    for i in (1, 2):
+        (root / "train").mkdir(exist_ok=True)
+        (root / f"scene{i}").rename(root / "train" / f"scene{i}")
+    assert len(find_images(root, "train", kind, sides)) == 2
+
+
+@pytest.mark.parametrize("kind", [None, "rsblur"])
+def test_rsblur_by_the_list_beside_it_alone(tmp_path, kind):
+    root = tmp_path / "RSBlur"
+    save_all(root, *(f"0001/00000{i}/{{real_blur/real_blur,gt/gt_sharp}}.png" for i in (1, 2)))
+    with pytest.raises(DatasetError, match=r"no list of test pairs in it .*: put RSBlur_real_test.txt beside"):
+        find_images(root, "test", kind)
+    folder = "RSBlur/0001/000002"
+    write(tmp_path / "RSBlur_real_test.txt", f"{folder}/gt/gt_sharp.png {folder}/real_blur/real_blur.png")
+    images = find_images(root, "test", kind)
+    assert (images.kind, relative(images.blurry, tmp_path)) == ("rsblur", [f"{folder}/real_blur/real_blur.png"])
+    save_all(tmp_path / "photos" / "RSBlur", "1.png")
+    assert find_images(tmp_path / "photos" / "RSBlur", "test").kind == "unpaired"
 
 
 def test_folders_of_splits_come_before_lists(tmp_path):
