@@ -10,8 +10,8 @@ class Benchmark:
     Attributes:
         title: as papers write it.
         layouts: where its files lie, for messages.
-        named: pattern of the last two folders, or of a list and its folder, in lower case; the first row that fits is
-            taken. Empty if the name alone does not tell.
+        named: pattern of the last two folders and the blurry side's, or of a list and its folder, in lower case; the
+            first row that fits is taken. Empty if the name alone does not tell.
         files: pattern of the paths of all blurry images, without the folder that names their side, if they tell.
         sides: names of the two sides' folders, in lower case, that `files` is of; empty for any.
         lists: name of the list of a split's pairs, "{}" in the split's place, if lists alone tell training from test.
@@ -61,6 +61,11 @@ BENCHMARKS = {
         "RSBlur",
         ("LIST.txt, N/N/{real_blur/real_blur,gt/gt_sharp}",),
         named=r"rsblur", lists="RSBlur_real_{}.txt", train=8878, test=3360,
+    ),
+    "reds_jpeg": Benchmark(
+        "REDS-JPEG",
+        ("{train,val}_{blur_jpeg,sharp}/SEQUENCE/*", "val/{blur_300,sharp_300}/*"),
+        named=r"(^|/)((train|val)_blur_jpeg|blur_300)$", train=24000, test=300,  # of val's 3,000, as papers take
     ),
     "reds": Benchmark(
         "REDS",

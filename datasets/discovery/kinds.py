@@ -25,7 +25,7 @@ def recognise(root: Path, match: Match) -> str:
         return "rwbi" if "rwbi" in where else "unpaired"
     if match.sides == (GT_DIR,) and match.sharp and _is_hide(match.sharp[0].parents[1], match.names):
         return "hide"
-    if named := kind_named(where):
+    if named := kind_named("/".join([where, *map(str.lower, match.sides[:1])])):
         return named
     kind = kind_of_files(root, match)
     return kind if kind and not BENCHMARKS[kind].lists else "paired"  # RealBlur-J and -R have the same names

@@ -7,6 +7,7 @@ from functools import cache
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
 SPLITS = tuple(SPLIT_NAMES)
 SHARP_DIR, GAMMA_DIR = "sharp", "blur_gamma"
+JPEG_DIRS = ("blur_jpeg", "blur_300")  # of REDS
 GT_DIR, HIDE_TEST_DIRS = "GT", ("test-close-ups", "test-long-shot")
 
 
@@ -42,6 +43,8 @@ LAYOUTS = (  # the first row of which both sides are found is used
     Layout("blurry", "gt"),
     Layout("blurred", SHARP_DIR),
     Layout("blurred", "gt"),
+    Layout("blur_jpeg", SHARP_DIR),  # REDS with JPEG
+    Layout("blur_300", "sharp_300"),  # the part of it that published results are of
     Layout("traina", "trainb", sure=False),  # copies for CycleGAN
     Layout("testa", "testb", sure=False),
 )
@@ -55,8 +58,11 @@ SIDES: Sides = ("blur", SHARP_DIR)
 def layouts_for(sides: Sides, kind: str | None, split: str) -> list[Layout]:
     """Return the rows to try, that of `sides` first.
 
-    Those that are not sure are tried only for kind "paired", and first those that a split's name begins.
+    Those that are not sure are tried only for kind "paired", and first those that a split's name begins. Of "reds_jpeg"
+    are only the blurry images with JPEG.
     """
+    if kind == "reds_jpeg" and sides == SIDES:
+        return [each for each in LAYOUTS if each.blurry in JPEG_DIRS]
     wanted = Layout(_plain(sides[0]), _plain(sides[1]))
     # If other folders were asked for, blur must not take their place.
     others = [each for each in LAYOUTS if each.blurry != "blur" or sides == SIDES]

@@ -159,7 +159,8 @@ def scan_dataset(
         raise DatasetError(next(iter(unreadable_dirs.values())))
     if match is None:
         raise _unknown(base, images_among(everything), kind, skipped_note(everything))
-    kind = kind or recognise(root, match)
+    recognised = recognise(root, match)
+    kind = recognised if kind is None or recognised == f"{kind}_jpeg" else kind  # reds= also of its reds_jpeg
     other_split = [*other_split_note(root, split), *match.split_notes]
     problems: list[Problem] = []
     conversions: list[str] = []

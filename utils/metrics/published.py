@@ -13,7 +13,7 @@ _NOT_ALIGNED = "not aligned: other numbers than RealBlur's protocol gives (psnr)
 _REDS = "300 of val's images, with JPEG (val_blur_jpeg); trained on REDS"
 
 Score = tuple[float, float | None]
-IMAGES = {"reds": 300}  # that published results are of, by kind of set, where these are not the whole test set
+IMAGES = {"reds_jpeg": 300}  # that published results are of, by kind of set, where these are not the whole test set
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ PUBLISHED = (
     Published("Restormer", _realblur((36.19, 0.957), (28.96, 0.879)), _ALIGNED, "PromptRestorer, table 2"),
     Published("MPRNet", _realblur((33.914, 0.9425), (26.515, 0.8240)), _NOT_ALIGNED, "EnsIR (NeurIPS 2024)"),
     Published("Restormer", _realblur((33.984, 0.9463), (26.626, 0.8274)), _NOT_ALIGNED, "EnsIR (NeurIPS 2024)"),
-    Published("MPRNet", {"reds": (28.79, 0.811)}, _REDS, "arXiv:2204.04676, table 9"),
-    Published("HINet", {"reds": (28.83, 0.862)}, _REDS, "arXiv:2204.04676, table 9"),
-    Published("MAXIM", {"reds": (28.93, 0.865)}, _REDS, "arXiv:2204.04676, table 9"),
-    Published("NAFNet-64", {"reds": (29.09, 0.867)}, _REDS, "arXiv:2204.04676, table 9"),
+    Published("MPRNet", {"reds_jpeg": (28.79, 0.811)}, _REDS, "arXiv:2204.04676, table 9"),
+    Published("HINet", {"reds_jpeg": (28.83, 0.862)}, _REDS, "arXiv:2204.04676, table 9"),
+    Published("MAXIM", {"reds_jpeg": (28.93, 0.865)}, _REDS, "arXiv:2204.04676, table 9"),
+    Published("NAFNet-64", {"reds_jpeg": (29.09, 0.867)}, _REDS, "arXiv:2204.04676, table 9"),
 )
 
 

@@ -25,7 +25,10 @@ def test_every_row(tmp_path, layout, case):
         (f"S/{blurry}/1.png", f"S/{sharp}/1.png", "S/1.png"),
         (f"T/{blurry}/a/1.png", f"T/{sharp}/a/1.png", "T/a/1.png"),
     ]
-    assert (images.kind, images.notes) == ("paired", ())
+    if layout.blurry == "blur_300":
+        assert images.kind == "reds_jpeg"
+    else:
+        assert (images.kind, images.notes) == ("paired", ())
 
 
 def test_images_of_no_name_are_of_no_known_set():
@@ -42,6 +45,34 @@ def test_reds(tmp_path):
         assert images.notes[0].startswith("not used: 2 images in other folders (")
     save_all(tmp_path / "apart", "train/train_{blur,sharp}/0/0.png", "val/val_{blur,sharp}/0/1.png")
     assert found(tmp_path / "apart", "test")[1] == [("val/val_blur/0/1.png", "val/val_sharp/0/1.png", "0/1.png")]
+
+
+@pytest.mark.parametrize("kind", [None, "reds", "reds_jpeg"])
+@pytest.mark.parametrize(
+    ("root", "folder", "pair"),
+    [
+        ("REDS", "val", "{val_blur_jpeg,val_sharp}/000"),
+        ("REDS/val", "", "{val_blur_jpeg,val_sharp}/000"),
+        ("mine/val", "", "{blur_300,sharp_300}"),
+        ("REDS", "val", "{blur_300,sharp_300}"),
+    ],
+)
+def test_reds_as_published_results_take_it(tmp_path, root, folder, pair, kind):
+    place = tmp_path / root / folder
+    save_all(place, f"{pair}/{{1,2}}.png")
+    images, pairs = found(tmp_path / root, kind=kind)
+    assert (images.kind, len(pairs)) == ("reds_jpeg", 2)
+    assert "a part of the reds_jpeg test set: 2 of 300 images" in images.notes
+    save_all(place, "{val_blur,val_sharp}/000/{1,2}.png")
+    images = find_images(tmp_path / root, "test", kind)
+    assert (images.kind == "reds_jpeg") == (kind == "reds_jpeg")
+    assert ("val_blur/" in str(images.blurry[0])) == (kind != "reds_jpeg")
+
+
+def test_300_images_are_all_of_reds_jpeg_and_a_part_of_reds():
+    assert compare_with_published_count("reds_jpeg", "test", 300) == []
+    assert "a part of the reds test set: 300 of 3,000" in compare_with_published_count("reds", "test", 300)[0]
+    assert "2,700 too many" in compare_with_published_count("reds_jpeg", "test", 3000)[0]
 
 
 def test_other_split_in_the_sides_names_is_noted(tmp_path):

@@ -172,12 +172,12 @@ def test_published_results_are_printed_for_comparison(tmp_path, small_networks, 
     out = capsys.readouterr().out
     assert "ASPDC, fine-tuned          32.09 dB / 0.959" in out
     published = json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]["GOPRO"]["published"]
-    for kind in ("gopro", "hide", "realblur_j", "realblur_r", "reds"):
+    for kind in ("gopro", "hide", "realblur_j", "realblur_r", "reds_jpeg"):
         assert published_on(kind)
         assert all(each["psnr"] and each["protocol"] and each["source"] for each in published_on(kind))
     assert [each["method"] for each in published][:2] == [each.method for each in PUBLISHED[:2]]
     assert {each["method"] for each in published_on("hide")} >= {"ASPDC, fine-tuned", "Restormer"}
-    assert published_on("paired") == []
+    assert published_on("paired") == published_on("reds") == []
 
 
 def pairs(folder, *names):
@@ -251,14 +251,14 @@ def test_cropped_borders_are_named_and_not_compared_with_published_results(tmp_p
     ("folder", "kind", "warning"),
     [
         ("GOPRO/train", "gopro", "this is train/, used where test/ is expected"),
-        ("REDS/train/train_{}", "reds", "this is train/"),
-        ("REDS/train_{}", "reds", "these are the images of train_blur/"),
+        ("REDS/train/train_{}", "reds_jpeg", "this is train/"),
+        ("REDS/train_{}", "reds_jpeg", "these are the images of train_blur_jpeg/"),
         ("realblur_j_train_list.txt", "realblur_j", "by its name this list is not of test pairs"),
     ],
 )
 def test_training_images_are_not_compared_with_published_results(tmp_path, capsys, folder, kind, warning):
     root = tmp_path / folder.partition("/train_{}")[0]
-    for side in ("blur", "sharp"):
+    for side in ("blur_jpeg" if kind == "reds_jpeg" else "blur", "sharp"):
         place = tmp_path / folder.format(side) if "{}" in folder else root / side
         save(tmp_path / "RealBlur" / side / "a.png" if kind == "realblur_j" else place / "a.png", size=(24, 24))
     if kind == "realblur_j":
