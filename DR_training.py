@@ -26,7 +26,7 @@ from datasets import BlurSettings, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
 from models.checkpoint import STAGE_FILES
-from utils.common.arguments import MOST_WORKERS, ArgumentParser, real, settings_of, whole
+from utils.common.arguments import MOST_WORKERS, ArgumentParser, folder_name, real, settings_of, whole
 from utils.common.errors import UserError
 from utils.common.signals import end_signals_as_exceptions, interruption
 from utils.runtime.cuda_graph import CudaGraph
@@ -81,9 +81,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--blur", nargs="+", default=[], metavar="NAME=VALUE",
         help="changes to the settings of the synthetic blur of sharp= photographs, such as share_still=0.2 extent=12 "
              "frames=7,13; datasets/synthesis/motion.py and sensor.py explain them (default: no changes)")
-    add("--blur_dir", default="blur",
+    add("--blur_dir", type=folder_name, default="blur",
         help="name of the folders of blurry images; published results use GoPro's blur, not blur_gamma")
-    add("--sharp_dir", default="sharp", help="name of the folders of their sharp partners, beside those of --blur_dir")
+    add("--sharp_dir", type=folder_name, default="sharp",
+        help="name of the folders of their sharp partners, beside those of --blur_dir")
     add("--valset_dir", nargs="+", default=[], metavar="[KIND=]PATH",
         help="data sets with ground truth to validate on, such as a few held-out sequences; of a folder with test/ "
              "only that split is used (default: no validation)")

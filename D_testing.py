@@ -22,7 +22,7 @@ from datasets import SIDES, find_named_sets, parse_source
 from models.aspdc import MODULATIONS
 from models.checkpoint import BUNDLED
 from models.ops.back_ends import DEFORM_OPS
-from utils.common.arguments import MOST_WORKERS, ArgumentParser, settings_of, whole
+from utils.common.arguments import MOST_WORKERS, ArgumentParser, folder_name, settings_of, whole
 from utils.common.files import check_writable, exists, lock_output_dir
 from utils.common.memory import keep_freed_memory
 from utils.common.signals import Interruption, end_signals_as_exceptions, interruption
@@ -63,14 +63,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--testset_dir", nargs="+", action="extend", required=True, metavar="[KIND=]PATH",
         help="folders of images (layouts: docs/data.md) or videos; images; videos (the flag may be repeated, and what "
              "stands after -- at the end are such paths, too)")
-    add("--sets", nargs="+", type=lambda text: text.rstrip("/"), metavar="NAME",
+    add("--sets", nargs="+", type=folder_name, metavar="NAME",
         help="test sets that lie side by side in --testset_dir, by their names: GoPro, HIDE, RealBlur_J, ... (default: "
              "--testset_dir is a set itself)")
     add("--from_results", type=parse_folder, metavar="DIR",
         help="score the images in this folder, which any method restored from the test images (default: restore)")
-    add("--blur_dir", default="blur",
+    add("--blur_dir", type=folder_name, default="blur",
         help="name of the folders of blurry images; published results use GoPro's blur, not blur_gamma")
-    add("--sharp_dir", default="sharp", help="name of the folders of their sharp partners, beside those of --blur_dir")
+    add("--sharp_dir", type=folder_name, default="sharp",
+        help="name of the folders of their sharp partners, beside those of --blur_dir")
     add("--weights", type=Path, nargs="+", default=[BUNDLED], metavar="FILE",
         help="checkpoints of the deblurring network, ours or the authors'; several are compared, each with its own "
              "folder of results (default: final_model/DeblurringNet_NF.pth)")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from datasets.discovery.layout_table import SIDES, SPLITS, Sides
 from datasets.discovery.layouts import find_images
 from datasets.discovery.splits import splits_in
-from utils.common.arguments import ArgumentParser
+from utils.common.arguments import ArgumentParser, folder_name
 from utils.common.errors import UserError, counted
 from utils.common.files import atomic_write
 from utils.common.plotting import Figure
@@ -164,8 +164,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("sets", nargs="+", metavar="[NAME=]PATH", help="folders of pairs, with names for the figure")
-    add("--blur_dir", default="blur", help="name of the folders of blurry images")
-    add("--sharp_dir", default="sharp", help="name of the folders of their sharp partners, beside those of --blur_dir")
+    add("--blur_dir", type=folder_name, default="blur", help="name of the folders of blurry images")
+    add("--sharp_dir", type=folder_name, default="sharp",
+        help="name of the folders of their sharp partners, beside those of --blur_dir")
     add("--output", type=Path, default=Path("blur_statistics.png"), help="figure to write")
     # fmt: on
     return parser.parse_args(argv)

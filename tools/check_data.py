@@ -31,7 +31,7 @@ from datasets.discovery.pixel_checks import (
     quick_check,
 )
 from datasets.discovery.splits import splits_in
-from utils.common.arguments import ArgumentParser
+from utils.common.arguments import ArgumentParser, folder_name
 from utils.common.errors import USAGE_STATUS, UserError, counted
 from utils.images.codecs import read_image
 from utils.runtime.program_end import user_errors_end_the_program
@@ -58,9 +58,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     # fmt: off
     add("folders", nargs="+", metavar="[KIND=]PATH", help="folders of images in any layout of docs/data.md")
     add("--split", choices=(*SPLITS, "both"), help="splits to check (default: those that the folder has)")
-    add("--blur_dir", default="blur",
+    add("--blur_dir", type=folder_name, default="blur",
         help="name of the folders of blurry images; published results use GoPro's blur, not blur_gamma")
-    add("--sharp_dir", default="sharp", help="name of the folders of their sharp partners, beside those of --blur_dir")
+    add("--sharp_dir", type=folder_name, default="sharp",
+        help="name of the folders of their sharp partners, beside those of --blur_dir")
     # fmt: on
     return parser.parse_args(argv)
 

@@ -56,18 +56,17 @@ SIDES: Sides = ("blur", SHARP_DIR)
 
 
 def layouts_for(sides: Sides, kind: str | None, split: str) -> list[Layout]:
-    """Return the rows to try, that of `sides` first.
+    """Return the rows to try: of the default `sides` all, else theirs alone.
 
     Those that are not sure are tried only for kind "paired", and first those that a split's name begins. Of "reds_jpeg"
     are only the blurry images with JPEG.
     """
     if kind == "reds_jpeg" and sides == SIDES:
         return [each for each in LAYOUTS if each.blurry in JPEG_DIRS]
-    wanted = Layout(_plain(sides[0]), _plain(sides[1]))
-    # If other folders were asked for, blur must not take their place.
-    others = [each for each in LAYOUTS if each.blurry != "blur" or sides == SIDES]
-    others.sort(key=lambda each: not each.sure and not each.blurry.startswith(split))
-    return [wanted, *(each for each in others if each != wanted and (each.sure or kind == "paired"))]
+    if sides != SIDES:  # no others must take the place of those that were asked for
+        return [Layout(_plain(sides[0]), _plain(sides[1]))]
+    first = sorted(LAYOUTS, key=lambda each: not each.sure and not each.blurry.startswith(split))
+    return [each for each in first if each.sure or kind == "paired"]
 
 
 def known_pairs() -> str:

@@ -13,7 +13,13 @@ from datasets.discovery.listing import DatasetError, images_among, list_files
 from datasets.discovery.pair_list import SUFFIXES as LISTS
 from datasets.discovery.pair_list import is_list, match_list
 from datasets.discovery.pairing import Match, Problem, find_gt, match_gt, match_sides, match_unpaired
-from datasets.discovery.side_guards import alike_folders_note, check_both_sides, check_sides, one_sided_note
+from datasets.discovery.side_guards import (
+    alike_folders_note,
+    check_both_sides,
+    check_sides,
+    one_sided_note,
+    sides_missing,
+)
 from datasets.discovery.splits import check_split_by_list, list_or_folder, other_split_note, split_folder
 from utils.common.errors import counted, some
 from utils.images.codecs import SUFFIXES
@@ -189,6 +195,10 @@ def _find_match(
     if root.is_file():
         if kind in WITHOUT_PARTNERS:
             raise DatasetError(f"{kind}={root}: a list of pairs is of kind paired, or of a data set of pairs")
+        if sides != SIDES:
+            raise DatasetError(
+                f"{root} is a list, whose lines name the blurry and the sharp files: omit --blur_dir and --sharp_dir"
+            )
         return root.parent, [], match_list(root), []
     if kind in WITHOUT_PARTNERS:
         everything = list_files(root, unreadable_dirs)
@@ -199,6 +209,8 @@ def _find_match(
     files = images_among(everything)
     match = match_sides(base, files, split, layouts_for(sides, kind, split))
     check_split_by_list(base, files, split, kind, match)
+    if match is None and sides != SIDES:
+        raise sides_missing(base, files, sides)
     if match is None and kind in (None, "hide", "paired") and (gt := find_gt(root)) is not None:
         match = match_gt(base, files, gt)
     if match is None and kind is None:

@@ -28,6 +28,18 @@ def check_sides(sides: Sides) -> None:
         )
 
 
+def sides_missing(base: Path, files: list[Path], sides: Sides) -> DatasetError:
+    """Return an error for folders of --blur_dir and --sharp_dir that are not both among those of the images."""
+    folders = sorted({part for file in files for part in file.parts[:-1]})
+    known = [part for part in folders if names_a_side(part, (*BLURRY_NAMES, *SHARP_NAMES, *map(str.lower, sides)))]
+    found = some([f"{part}/" for part in known or folders], 10) if folders else "images in no folder" * bool(files)
+    return DatasetError(
+        f"{base} holds no pairs in {sides[0]}/ and {sides[1]}/, which --blur_dir and --sharp_dir name: found "
+        f"{found or 'no images'}. Name folders that are there, or omit the two flags; for images without ground truth "
+        f"write unpaired={base}"
+    )
+
+
 def one_sided_note(files: list[Path]) -> list[str]:
     """Return a warning where images that are to be unpaired lie in folders named like the sharp side of pairs."""
     sharp = [str(file) for file in files if any(names_the_sharp_side(part) for part in file.parts[:-1])]

@@ -57,6 +57,11 @@ class ArgumentParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
+def folder_name(text: str) -> str:
+    """Return a folder's name without the slash that the shell completes it by."""
+    return text.rstrip("/")
+
+
 def whole(least: int, most: int | None = None, limit: int = MOST) -> Callable[[str], int]:
     """Return a type for whole numbers from `least` to `most`; without that to a limit, named where it is exceeded."""
     expected = f"at least {least}" if most is None else f"from {least} to {most}"

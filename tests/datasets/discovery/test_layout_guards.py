@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+import D_testing
+import DR_training
 from datasets import DatasetError, find_images, parse_source
+from tests.support.layouts import HIDE
 from tests.support.samples import save_all
+from tools import blur_statistics, check_data
+from tools.check_data import check_folder
 from utils.common.errors import UserError
 from utils.testing.inputs import find_inputs
 
@@ -75,6 +80,42 @@ def test_only_another_variant_names_the_flag(tmp_path):
     with pytest.raises(DatasetError, match=r"\(or name others with --blur_dir and --sharp_dir\)"):
         find_images(tmp_path, "test")
     assert find_images(tmp_path, "test", sides=("blur_gamma", "sharp")).paired
+
+
+@pytest.mark.parametrize("kind", [None, "paired"])
+@pytest.mark.parametrize("sides", [("foo", "bar"), ("lq", "bar"), ("blur_gamma", "sharp"), ("blur", "gt")])
+@pytest.mark.parametrize("files", [("{lq,hq}/1.png",), HIDE, ("test/{input,target}/1.png",), ("photos/1.png",)])
+def test_sides_that_are_not_there_are_refused_in_every_layout(tmp_path, files, sides, kind):
+    save_all(tmp_path, *files)
+    with pytest.raises(
+        DatasetError, match=rf"holds no pairs in {sides[0]}/ and {sides[1]}/.* found \w.*or omit the two flags"
+    ) as refused:
+        find_images(tmp_path, "test", kind, sides)
+    assert "found lq/, hq/" in str(refused.value) or "found hq/, lq/" in str(refused.value) or "lq" not in files[0]
+    (line,) = check_folder(tmp_path, "test", kind, sides).problems
+    assert "omit the two flags" in line
+    assert find_images(tmp_path, "test", "unpaired", sides)  # in one run with a set that has them
+
+
+def test_sides_are_not_named_for_a_list(tmp_path):
+    save_all(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "pairs.txt").write_text("a/1.png b/1.png")
+    with pytest.raises(DatasetError, match=r"pairs.txt is a list, .*: omit --blur_dir and --sharp_dir"):
+        find_images(tmp_path / "pairs.txt", "test", sides=("foo", "bar"))
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [
+        lambda *flags: D_testing.parse_args(["--testset_dir", "a", *flags]),
+        lambda *flags: DR_training.parse_args(["--stage", "all", "--trainset_dir", "a", *flags]),
+        lambda *flags: check_data.parse_args(["a", *flags]),
+        lambda *flags: blur_statistics.parse_args(["A=a", "--output", "b.png", *flags]),
+    ],
+)
+def test_the_shells_slash_is_no_part_of_a_sides_name(parse):
+    args = parse("--blur_dir", "Blurry Images/", "--sharp_dir", "Sharp/")
+    assert (args.blur_dir, args.sharp_dir) == ("Blurry Images", "Sharp")
 
 
 @pytest.mark.parametrize("side", ["sharp", "target"])
