@@ -16,9 +16,10 @@ from datasets.discovery.pairing import Match, Problem, find_gt, match_gt, match_
 from datasets.discovery.side_guards import (
     alike_folders_note,
     check_both_sides,
+    check_named_sides,
+    check_one_benchmark,
     check_sides,
     one_sided_note,
-    sides_missing,
 )
 from datasets.discovery.splits import check_split_by_list, list_or_folder, other_split_note, split_folder
 from utils.common.errors import counted, some
@@ -195,10 +196,6 @@ def _find_match(
     if root.is_file():
         if kind in WITHOUT_PARTNERS:
             raise DatasetError(f"{kind}={root}: a list of pairs is of kind paired, or of a data set of pairs")
-        if sides != SIDES:
-            raise DatasetError(
-                f"{root} is a list, whose lines name the blurry and the sharp files: omit --blur_dir and --sharp_dir"
-            )
         return root.parent, [], match_list(root), []
     if kind in WITHOUT_PARTNERS:
         everything = list_files(root, unreadable_dirs)
@@ -207,10 +204,10 @@ def _find_match(
     base = split_folder(root, split)
     everything = list_files(base, unreadable_dirs)
     files = images_among(everything)
+    check_one_benchmark(base, files, kind)
     match = match_sides(base, files, split, layouts_for(sides, kind, split))
     check_split_by_list(base, files, split, kind, match)
-    if match is None and sides != SIDES:
-        raise sides_missing(base, files, sides)
+    check_named_sides(base, files, sides, match)
     if match is None and kind in (None, "hide", "paired") and (gt := find_gt(root)) is not None:
         match = match_gt(base, files, gt)
     if match is None and kind is None:
@@ -245,9 +242,8 @@ def _other_variant(match: Match) -> list[str]:
 def _unknown(base: Path, files: list[Path], kind: str | None, skipped: list[str]) -> DatasetError:
     entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in base.iterdir())
     images = f"{len(files)} images ({some([str(file) for file in files], 2)})" if files else "no images"
-    wanted = f"{kind} images" if kind else "images"
     layouts = "\n".join(f"  {layout:46} {what}" for layout, what in _LAYOUTS)
     return DatasetError(
-        f"{base} holds no {wanted} in a layout that is known. Found: {some(entries) or 'nothing'}; {images} "
-        f"({', '.join(SUFFIXES)}). {''.join(f'{note}. ' for note in skipped)}Looked for:\n{layouts}"
+        f"{base} holds no {f'{kind} ' if kind else ''}images in a layout that is known. Found: "
+        f"{some(entries) or 'nothing'}; {images} ({', '.join(SUFFIXES)}). {''.join(f'{note}. ' for note in skipped)}Looked for:\n{layouts}"
     )

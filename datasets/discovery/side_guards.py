@@ -3,6 +3,8 @@
 from collections import defaultdict
 from pathlib import Path
 
+from datasets.discovery.benchmarks import BENCHMARKS
+from datasets.discovery.kinds import kind_named
 from datasets.discovery.layout_table import (
     BLURRY_NAMES,
     LAYOUTS,
@@ -14,6 +16,7 @@ from datasets.discovery.layout_table import (
     names_the_sharp_side,
 )
 from datasets.discovery.listing import DatasetError
+from datasets.discovery.pairing import Match
 from utils.common.errors import some
 
 
@@ -28,12 +31,14 @@ def check_sides(sides: Sides) -> None:
         )
 
 
-def sides_missing(base: Path, files: list[Path], sides: Sides) -> DatasetError:
-    """Return an error for folders of --blur_dir and --sharp_dir that are not both among those of the images."""
+def check_named_sides(base: Path, files: list[Path], sides: Sides, match: Match | None) -> None:
+    """Raise `DatasetError` where no pairs were matched in folders that --blur_dir and --sharp_dir name."""
+    if match is not None or sides == SIDES:
+        return
     folders = sorted({part for file in files for part in file.parts[:-1]})
     known = [part for part in folders if names_a_side(part, (*BLURRY_NAMES, *SHARP_NAMES, *map(str.lower, sides)))]
     found = some([f"{part}/" for part in known or folders], 10) if folders else "images in no folder" * bool(files)
-    return DatasetError(
+    raise DatasetError(
         f"{base} holds no pairs in {sides[0]}/ and {sides[1]}/, which --blur_dir and --sharp_dir name: found "
         f"{found or 'no images'}. Name folders that are there, or omit the two flags; for images without ground truth "
         f"write unpaired={base}"
@@ -98,6 +103,32 @@ def check_both_sides(base: Path, files: list[Path], wanted: Sides, unreadable_di
         f"{base} holds, or is one of, {', '.join(f'{name}/' for name in sorted(found))}, but these are not both "
         f"sides of pairs here: expected a folder with {wanted[0]}/ and {wanted[1]}/, or {known_pairs()}{variant}."
         f"{_advice_if_unsure(base, found)} For images without ground truth write unpaired={base}"
+    )
+
+
+def check_one_benchmark(base: Path, files: list[Path], kind: str | None) -> None:
+    """Do not take several benchmarks that lie in one folder, or in folders of it, for one set, unless it is "paired".
+
+    Raises:
+        DatasetError: two folders of pairs, one or two levels down, have the names of different ones.
+    """
+    folders: dict[Path, str] = {}
+    for file in files:
+        for depth, part in enumerate(file.parts[:2]):
+            if any(names_a_side(below, (*BLURRY_NAMES, *SHARP_NAMES)) for below in file.parts[depth + 1 : -1]) and (
+                named := kind_named(part.lower())
+            ):
+                folders[Path(*file.parts[: depth + 1])] = part.lower() if BENCHMARKS[named].several else named
+                break
+    if kind == "paired" or len(set(folders.values())) < 2:
+        return
+    if len(parents := {folder.parent for folder in folders}) == 1:
+        each = f"{base / parents.pop()} --sets {' '.join(folder.name for folder in folders)}"
+    else:
+        each = " ".join(str(base / folder) for folder in folders)
+    raise DatasetError(
+        f"{base} holds {len(folders)} data sets, {some(list(folders), 10)}: give each by itself, to D_testing.py as "
+        f"--testset_dir {each}. All their pairs as one set, with one mean: paired={base}"
     )
 
 

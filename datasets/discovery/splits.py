@@ -25,7 +25,8 @@ def list_or_folder(root: Path, split: str, kind: str | None, sides: Sides) -> Pa
     itself rather than a list beside it.
 
     Raises:
-        DatasetError: several lists, only one of the other split, or a list of another data set than `kind`.
+        DatasetError: several lists, only one of the other split, a list of another data set than `kind`, or `sides`
+            other than the default with a list.
     """
     if root.is_dir():
         if kind in WITHOUT_PARTNERS or sides != SIDES or splits_in(root):
@@ -35,6 +36,10 @@ def list_or_folder(root: Path, split: str, kind: str | None, sides: Sides) -> Pa
             list_in(root, split, kind)
             or (list_in(here.parent, split, kind, here.name) if kind != "paired" and here.name not in SPLITS else None)
             or root
+        )
+    if sides != SIDES:
+        raise DatasetError(
+            f"{root} is a list, whose lines name the blurry and the sharp files: omit --blur_dir and --sharp_dir"
         )
     named = kind_named(root.name.lower())
     if kind not in (None, "paired", *WITHOUT_PARTNERS) and named not in (None, kind):

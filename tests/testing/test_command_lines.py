@@ -176,7 +176,11 @@ def test_sets_of_a_paper_are_scored_in_one_run_and_table(tmp_path, run, capsys):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("RealBlur", r"RealBlur could be any of RealBlur-J/, RealBlur-R/ in .*; give more of the name"),
+        (
+            "RealBlur",
+            r"RealBlur could be any of RealBlur-J/, RealBlur-R/ in .*; give more of the name, such as --sets "
+            r"RealBlur_J RealBlur_R$",
+        ),
         ("DVD", r"holds no set called 'DVD': expected .*; found GoPro/, RealBlur-J/, RealBlur-R/"),
         ("", "holds no set called ''"),
         ("go/pro", "holds no set called 'go/pro'"),
@@ -205,6 +209,37 @@ def test_sets_are_found_by_their_lists_in_a_folder_of_both(tmp_path):
     (tmp_path / "RealBlur" / "RealBlur_J_test_of_mine.txt").write_text("")
     with pytest.raises(UserError, match="any of RealBlur/RealBlur_J_test_list.txt, RealBlur/RealBlur_J_test_of_mine"):
         find_named_sets(tmp_path, ["RealBlur_J"])
+
+
+def test_the_sets_that_a_name_could_be_are_named(tmp_path):
+    save_all(tmp_path, "BSD/{BSD_1ms8ms,BSD_2ms16ms,BSD_3ms24ms}/test/{Blur,Sharp}/1.png", "RealBlur/x.png")
+    for name in ("J", "R"):
+        (tmp_path / "RealBlur" / f"RealBlur_{name}_test_list.txt").write_text("")
+    with pytest.raises(UserError, match="such as --sets BSD_1ms8ms BSD_2ms16ms BSD_3ms24ms$"):
+        find_named_sets(tmp_path, ["BSD"])
+    with pytest.raises(UserError, match="such as --sets RealBlur_J RealBlur_R$"):
+        find_named_sets(tmp_path, ["RealBlur"])
+    assert find_named_sets(tmp_path, ["BSD_2ms16ms"]) == [tmp_path / "BSD" / "BSD_2ms16ms"]
+
+
+def test_sets_are_found_in_test(tmp_path):
+    save_all(tmp_path, "{train,test}/{GoPro,HIDE,RealBlur_J}/{input,target}/1.png", "mine/1.png")
+    names = ["gopro", "HIDE", "RealBlur-J"]
+    assert find_named_sets(tmp_path, names) == [tmp_path / "test" / name for name in ("GoPro", "HIDE", "RealBlur_J")]
+    save_all(tmp_path, "val/GoPro/1.png", "HIDE/1.png")
+    with pytest.raises(UserError, match="gopro could be any of test/GoPro/, val/GoPro/"):
+        find_named_sets(tmp_path, ["gopro"])
+    assert find_named_sets(tmp_path, ["HIDE"]) == [tmp_path / "HIDE"]
+
+
+def test_a_set_is_named_once_and_without_a_kind(tmp_path):
+    save_all(tmp_path, "{GOPRO,HIDE}/a.png")
+    with pytest.raises(UserError, match=r"--sets gopro and GOPRO are one set, .*GOPRO: name it once"):
+        find_named_sets(tmp_path, ["gopro", "hide", "GOPRO"])
+    with pytest.raises(
+        UserError, match=rf"--sets recognises each set by itself; omit gopro=, give the folder {tmp_path}"
+    ):
+        find_named_sets(Path(f"gopro={tmp_path}"), ["GoPro"])
 
 
 def test_sets_lie_in_a_folder():

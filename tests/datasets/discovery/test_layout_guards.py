@@ -7,7 +7,7 @@ import pytest
 
 import D_testing
 import DR_training
-from datasets import DatasetError, find_images, parse_source
+from datasets import DatasetError, find_images, find_named_sets, parse_source
 from tests.support.layouts import HIDE
 from tests.support.samples import save_all
 from tools import blur_statistics, check_data
@@ -95,6 +95,46 @@ def test_sides_that_are_not_there_are_refused_in_every_layout(tmp_path, files, s
     (line,) = check_folder(tmp_path, "test", kind, sides).problems
     assert "omit the two flags" in line
     assert find_images(tmp_path, "test", "unpaired", sides)  # in one run with a set that has them
+
+
+@pytest.mark.parametrize("kind", [None, "gopro"])
+@pytest.mark.parametrize(
+    ("folder", "names", "inside"),
+    [
+        ("test", ("GoPro", "HIDE", "RealBlur_J", "RealBlur_R"), "{input,target}"),
+        ("", ("GOPRO_Large", "HIDE_dataset"), "{train,test}/{blur,sharp}"),
+        ("data", ("GoPro", "RealBlur_J"), "test/{input,target}"),
+        ("", ("BSD_1ms8ms", "BSD_2ms16ms", "BSD_3ms24ms"), "{train,test}/000/{Blur,Sharp}/RGB"),
+    ],
+)
+def test_several_benchmarks_are_not_one_set(tmp_path, folder, names, inside, kind):
+    for i, name in enumerate(names):
+        save_all(tmp_path / folder / name, f"{inside}/{i}.png")
+    where = tmp_path / folder if folder else tmp_path
+    with pytest.raises(DatasetError, match=rf"holds {len(names)} data sets, ") as refused:
+        find_images(tmp_path, "test", kind)
+    assert f"--testset_dir {where} --sets {' '.join(names)}." in str(refused.value)
+    assert len(find_named_sets(where, names)) == len(names)
+    if "train" not in inside:
+        assert len(find_images(tmp_path, "test", "paired")) == len(names)
+
+
+def test_benchmarks_in_different_folders_are_named_with_their_paths(tmp_path):
+    save_all(tmp_path, "a/GoPro/{input,target}/1.png", "b/HIDE/{input,target}/2.png")
+    with pytest.raises(DatasetError, match=f"--testset_dir {tmp_path}/a/GoPro {tmp_path}/b/HIDE. All"):
+        find_images(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("GOPRO_1/{input,target}/1.png", "GOPRO_2/{input,target}/2.png"),
+        ("{blur,sharp}/GoPro/1.png", "{blur,sharp}/HIDE/2.png"),
+        ("GoPro/{blur,sharp}/1.png", "mine/{blur,sharp}/1.png"),
+    ],
+)
+def test_parts_of_one_set_are_one_set(tmp_path, files):
+    assert len(find_images(save_all(tmp_path, *files), "test")) == 2
 
 
 def test_sides_are_not_named_for_a_list(tmp_path):
