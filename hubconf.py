@@ -33,8 +33,12 @@ def deblurring_net(
         device: where to put the network.
         modulation: reading of module 0: "auto", "aligned" or "released".
         deform_op: back end: "auto", "fused", "mmcv" or "torchvision".
+
+    Raises:
+        RuntimeError: the device is not available.
     """
     models = _models()
+    _check(device)
     return models.load_deblurring_net(weights or models.checkpoint.BUNDLED, device, modulation, deform_op)
 
 
@@ -47,10 +51,23 @@ def reblurring_net(
         weights: a checkpoint, ours or the authors'; None for the bundled `final_model/ReBlurringNet.pth`.
         device: where to put the network.
         deform_op: back end, see `deblurring_net`.
+
+    Raises:
+        RuntimeError: the device is not available.
     """
     models = _models()
+    _check(device)
     bundled = models.checkpoint.BUNDLED.with_name(models.checkpoint.STAGE_FILES["reblur"])
     return models.load_reblurring_net(weights or bundled, device, deform_op)
+
+
+def _check(device: torch.device | str) -> None:
+    """Raise a RuntimeError with what to do for a device that is not available."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RuntimeError(f'device="{device}" is not available ({reason}); try device="cpu"') from error
 
 
 def _models() -> types.ModuleType:

@@ -245,5 +245,6 @@ def _unknown(base: Path, files: list[Path], kind: str | None, skipped: list[str]
     layouts = "\n".join(f"  {layout:46} {what}" for layout, what in _LAYOUTS)
     return DatasetError(
         f"{base} holds no {f'{kind} ' if kind else ''}images in a layout that is known. Found: "
-        f"{some(entries) or 'nothing'}; {images} ({', '.join(SUFFIXES)}). {''.join(f'{note}. ' for note in skipped)}Looked for:\n{layouts}"
+        f"{some(entries) or 'nothing'}; {images} ({', '.join(SUFFIXES)}). {''.join(f'{note}. ' for note in skipped)}"
+        f"Looked for:\n{layouts}"
     )

@@ -1,8 +1,10 @@
 """A data set given as a text file with two paths a line, as RealBlur, RSBlur and BSD come with."""
 
+import codecs
 import re
 from collections import Counter
 from pathlib import Path
+from typing import TextIO
 
 from datasets.discovery.kinds import kind_named
 from datasets.discovery.layout_table import SPLITS, names_the_sharp_side
@@ -12,6 +14,7 @@ from utils.common.errors import counted, some
 from utils.images.codecs import SUFFIXES as IMAGES
 
 SUFFIXES = (".txt", ".lst", ".list", ".tsv")
+_SHOWN = 100  # characters of a line in a message
 
 
 def is_list(path: Path) -> bool:
@@ -60,25 +63,34 @@ def list_in(folder: Path, split: str, kind: str | None, below: str = "") -> Path
 
 def _lists_pairs(file: Path, below: str) -> bool:
     try:
-        with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+        with _opened(file) as lines:
             first = _two_paths(file, 1, next(line for line in lines if line.strip()))
     except (OSError, StopIteration, DatasetError):
         return False
     return all(Path(each).suffix.lower() in IMAGES and below in ("", *Path(each).parts[:1]) for each in first)
 
 
+def _opened(file: Path) -> TextIO:
+    """Open a list in UTF-8, or in UTF-16 with its mark in front, as PowerShell writes it."""
+    with file.open("rb") as start:
+        utf_16 = start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding, errors = ("utf-16", "replace") if utf_16 else ("utf-8-sig", "surrogateescape")
+    return file.open(encoding=encoding, errors=errors)
+
+
 def match_list(file: Path) -> Match:
     """Return the pairs of a list: relative paths start where the list lies, or in a folder above it.
 
-    A line has two paths, with a tab between them, or a space where the paths have none. Which is the sharp one, its
-    folders say, as in these data sets, whose lists name it first; else it is the second. Files that are missing are
-    the match's problems.
+    A line has two paths, with a tab between them, or a space where the paths have none. Which is the sharp one, a
+    folder says that the other does not have, as in these data sets, whose lists name it first; else it is the second.
+    Backslashes in a line without / are taken for /. Files that are missing are the match's problems.
 
     Raises:
         DatasetError: the list cannot be read, has no lines, or a line that has no two paths.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        with _opened(file) as stream:
+            lines = stream.read().splitlines()
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
     pairs = [_two_paths(file, number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -108,12 +120,14 @@ def match_list(file: Path) -> Match:
 
 def _two_paths(file: Path, number: int, line: str) -> tuple[str, str]:
     """Return the paths of the blurry and the sharp image of a line."""
+    line = line if "/" in line else line.replace("\\", "/")
     paths = [part for each in line.split("\t") if (part := each.strip())] if "\t" in line else line.split()
     if len(paths) != 2:
         raise DatasetError(
             f"{file}, line {number}: expected two paths with a tab between them, or a space where they have none, "
-            f"found {counted(len(paths), 'part')}"
+            f"found {counted(len(paths), 'part')}: {line.strip()[:_SHOWN]}"
         )
     first, second = paths
-    first_is_sharp, second_is_sharp = (any(map(names_the_sharp_side, Path(each).parts[:-1])) for each in paths)
+    own = {*Path(first).parts[:-1]} ^ {*Path(second).parts[:-1]}
+    first_is_sharp, second_is_sharp = (any(map(names_the_sharp_side, own & {*Path(each).parts[:-1]})) for each in paths)
     return (second, first) if first_is_sharp and not second_is_sharp else (first, second)

@@ -101,3 +101,9 @@ def test_the_code_in_the_docs_runs(tmp_path, monkeypatch):
     assert len(examples) == 2
     assert np.abs(results[0].astype(int) - results[1]).max() <= 1  # of another back end
     assert (results[0] != blurry).any()
+
+
+@pytest.mark.parametrize("network", [hubconf.deblurring_net, hubconf.reblurring_net])
+def test_a_device_that_is_not_there_is_refused_with_advice(network):
+    with pytest.raises(RuntimeError, match=r'device="cuda:99" is not available \(.*\); try device="cpu"'):
+        network(device="cuda:99")

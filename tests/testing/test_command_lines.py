@@ -242,6 +242,14 @@ def test_a_set_is_named_once_and_without_a_kind(tmp_path):
         find_named_sets(Path(f"gopro={tmp_path}"), ["GoPro"])
 
 
+@pytest.mark.parametrize(
+    ("name", "why"), [("nosuch.jpg", ";"), ("*.gif", ", or the shell found no file of that pattern;")]
+)
+def test_what_does_not_exist_could_have_been_a_picture(tmp_path, name, why):
+    with pytest.raises(UserError, match=f"does not exist{why} expected a picture, a video, the folder of .* a list"):
+        find_inputs([str(tmp_path / name)], SIDES, tmp_path / "out", None)
+
+
 def test_sets_lie_in_a_folder():
     with pytest.raises(UserError, match="does not exist; with --sets, expected the folder in which the sets lie"):
         find_named_sets(Path("nowhere"), ["GoPro"])

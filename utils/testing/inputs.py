@@ -10,10 +10,13 @@ from pathlib import Path
 from datasets import SPLITS, DatasetError, ImageSet, Sides, list_files, parse_source, pictures, scan_dataset
 from datasets.discovery.header_checks import combine_problems
 from datasets.discovery.listing import images_among
+from datasets.discovery.pair_list import SUFFIXES as LISTS
 from datasets.discovery.pair_list import is_list
 from utils.common.errors import UserError, some
 from utils.images.saving import PNG, SaveSettings
 from utils.video import is_video, output_name
+
+_UNMATCHED = ", or the shell found no file of that pattern"
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ def _find_sets(sources: Sequence[str], sides: Sides) -> list[ImageSet]:
     files = [path for _, path in parsed if is_single(path) and not is_video(path)]
     image_sets = [pictures(list(dict.fromkeys(files)))] if files else []
     for kind, path in parsed:
+        if not path.exists():
+            raise UserError(
+                f"{path} does not exist{_UNMATCHED * ('*' in path.name)}; expected a picture, a video, the folder of a "
+                f"data set or of pictures, or a list of pairs ({', '.join(LISTS)})"
+            )
         if not is_single(path):
             image_sets.append(_find_set(path, kind, sides))
     return image_sets
@@ -125,7 +133,7 @@ def _find_set(folder: Path, kind: str | None, sides: Sides) -> ImageSet:
         problems = []
     if problems:
         way_out = f"To restore all pictures of it, whatever the folders are called: unpaired={folder}"
-        raise UserError(combine_problems(problems, way_out if kind is None else ""))
+        raise UserError(combine_problems(problems, way_out if kind is None and folder.is_dir() else ""))
     videos = len(_videos_in(image_set))
     note = f"{videos:,} video{'s are' if videos > 1 else ' is'} also restored"
     return replace(image_set, notes=(*image_set.notes, note)) if videos and len(image_set) else image_set

@@ -7,6 +7,7 @@ import pytest
 from datasets import SIDES, DatasetError, find_images
 from tests.support.layouts import relative
 from tests.support.samples import save_all
+from utils.common.errors import UserError
 from utils.testing.inputs import find_inputs
 
 REALBLUR = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref"
@@ -76,6 +77,37 @@ def test_a_list_is_tested_like_a_folder(tmp_path):
     (inputs,), videos = find_inputs([f"paired={path}"], ("blur", "sharp"), tmp_path / "out", None)
     assert (inputs.name, inputs.count, videos) == ("pairs", 2, {})
     assert inputs.outputs == [Path("pairs/a/1.png"), Path("pairs/a/2.png")]
+
+
+def test_each_line_is_turned_by_the_folders_that_its_paths_do_not_share(tmp_path):
+    save_all(tmp_path, "GT/{blur,sharp}/{a1,a2,a3}.png")
+    lines = ["GT/blur/a1.png GT/sharp/a1.png", "GT/sharp/a2.png GT/blur/a2.png", "GT/blur/a3.png GT/sharp/a3.png"]
+    _, pairs = found_in(write(tmp_path / "list.txt", *lines), tmp_path)
+    assert pairs == [(f"GT/blur/a{i}.png", f"GT/sharp/a{i}.png") for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_lists_from_windows(tmp_path, encoding):
+    save_all(tmp_path, "é/{gt,blur}/1.png")
+    text = "é\\gt\\1.png é\\blur\\1.png\r\n"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "my_test_list.txt").write_bytes((mark + text).encode(encoding))
+    for path in (tmp_path / "my_test_list.txt", tmp_path):  # by itself, and found in its folder
+        assert found_in(path, tmp_path)[1] == [("é/blur/1.png", "é/gt/1.png")]
+
+
+def test_a_line_without_two_paths_is_shown(tmp_path):
+    save_all(tmp_path, "a/1.png")
+    with pytest.raises(DatasetError, match=r"list.txt, line 1: .*found 3 parts: a/1.png b 1.png$"):
+        find_images(write(tmp_path / "list.txt", "a/1.png b 1.png "), "test")
+
+
+def test_problems_of_a_list_have_no_way_out_that_is_refused(tmp_path):
+    save_all(tmp_path, "{blur,sharp}/1.png")
+    path = write(tmp_path / "list.txt", "blur/1.png sharp/1.png", "blur/1.png sharp/1.png")
+    with pytest.raises(UserError, match="more than once") as refused:
+        find_inputs([str(path)], SIDES, tmp_path / "out", None)
+    assert "unpaired=" not in str(refused.value)
 
 
 def realblur(folder):
