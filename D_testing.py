@@ -173,9 +173,10 @@ def restore_set(
     Raises:
         UserError: something cannot be written, or there is not enough memory for the network.
     """
-    name, images = source.set_name(inputs), SetImages(inputs, source, scorer, results, run.saving)
+    name, title = source.set_name(inputs), source.set_title(inputs)
+    images = SetImages(inputs, source, scorer, results, run.saving)
     share = results.share(name, inputs.images.names[: inputs.count])
-    bar = tqdm(total=len(share), desc=name, unit="image", dynamic_ncols=True, disable=not distributed.is_main)
+    bar = tqdm(total=len(share), desc=title, unit="image", dynamic_ncols=True, disable=not distributed.is_main)
     with results.set_written(name, inputs) as problems, images.pipeline(run.num_workers) as pipeline, bar:
 
         def add_written(everything: bool = False) -> None:
@@ -196,10 +197,10 @@ def restore_set(
             add_written()
         add_written(everything=True)
     if distributed.any(stop.requested is not None):
-        print(f"{name}: {len(results.of(name)):,} of {inputs.count:,} images are done; continue with --resume")
+        print(f"{title}: {len(results.of(name)):,} of {inputs.count:,} images are done; continue with --resume")
         stop.end()
     if name in results.sets:
-        print_summary(name, results.sets[name])
+        print_summary(title, results.sets[name])
 
 
 def main(args: argparse.Namespace) -> None:
@@ -257,7 +258,7 @@ def main(args: argparse.Namespace) -> None:
                 if distributed.is_main:
                     restore_videos(source, videos, run, results, stop)
 
-        print_table({each.name: {s.label: results.sets.get(s.set_name(each), {}) for s in sources} for each in inputs})
+        print_table({each.title: {s.label: results.sets.get(s.set_name(each), {}) for s in sources} for each in inputs})
         print_published(results.sets.values())
         for each in inputs:
             if distributed.is_main and args.figures:

@@ -18,6 +18,7 @@ from datasets.discovery.benchmarks import BENCHMARKS, published_count
 from utils.common.files import atomic_write
 from utils.metrics.published import IMAGES
 from utils.metrics.scorer import KNOWN
+from utils.report.names import LABELS, set_titles
 from utils.report.page_pictures import make_files, preview, thumbnail
 from utils.report.rows import PAGE, Row
 
@@ -28,19 +29,6 @@ _PLAIN = ("set", "image", "saved_as", "height", "width", "seconds", "crop_border
 # Digits after the point and unit of a metric, by the first part of its name.
 _FORMS = {"psnr": (2, "dB"), "niqe": (2, "")}
 _OTHER_FORM = (4, "")
-LABELS = {  # metrics as people write them; names that are not here stay as they are
-    "psnr": "PSNR",
-    "psnr_float": "PSNR-float",
-    "psnr_y": "PSNR-Y",
-    "psnr_aligned": "PSNR-aligned",
-    "ssim": "SSIM",
-    "ssim_released": "SSIM-released",
-    "ssim_matlab": "SSIM-MATLAB",
-    "ssim_y": "SSIM-Y",
-    "ssim_aligned": "SSIM-aligned",
-    "lpips": "LPIPS",
-    "niqe": "NIQE",
-}
 
 
 @dataclass(frozen=True)
@@ -96,6 +84,7 @@ def write_report(
             "pictures": {side: _url(made.get((preview, path), path), folder) for side, path in each.items()},
         }
 
+    titles = set_titles({name: str(summary["kind"]) for name, summary in sets.items()})
     content = {
         "home": f"{folder.as_uri()}/",
         "settings": settings,
@@ -103,7 +92,7 @@ def write_report(
         "titles": {kind: row.title for kind, row in BENCHMARKS.items()},
         "comparable_with": {name: metric.comparable_with for name, metric in KNOWN.items()},
         "sets": {
-            name: {
+            titles[name]: {
                 **summary,
                 "published_images": _published_images(summary["kind"]),
                 **_files(folder, name, summary),
@@ -113,7 +102,10 @@ def write_report(
         },
         "problems": [text for text in problems if not any(text in each.get("problems", ()) for each in sets.values())],
         "columns": _columns(rows),
-        "rows": [{"values": row, **shown(each)} for row, each in zip(rows, pictures, strict=True)],
+        "rows": [
+            {"values": {**row, "set": titles.get(str(row["set"]), row["set"])}, **shown(each)}
+            for row, each in zip(rows, pictures, strict=True)
+        ],
     }
     # Neither a tag nor a comment can begin inside the script element that holds it.
     data = json.dumps(_plain(content), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

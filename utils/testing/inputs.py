@@ -14,6 +14,7 @@ from datasets.discovery.pair_list import SUFFIXES as LISTS
 from datasets.discovery.pair_list import is_list
 from utils.common.errors import UserError, some
 from utils.images.saving import PNG, SaveSettings
+from utils.report.names import set_titles
 from utils.video import is_video, output_name
 
 _UNMATCHED = ", or the shell found no file of that pattern"
@@ -29,6 +30,7 @@ class InputSet:
         folder: of its restored images in the folder of all results.
         count: how many are restored, the first ones.
         ending: of the restored images' names.
+        title: what tables and messages call it, see `utils.report.names.set_titles`.
     """
 
     images: ImageSet
@@ -36,6 +38,7 @@ class InputSet:
     folder: Path
     count: int
     ending: str = ".png"
+    title: str = ""
 
     @property
     def stems(self) -> list[str]:
@@ -89,6 +92,8 @@ def find_inputs(
             taken, folder = {*taken, name}, Path(name)
         count = min(len(image_set), limit or len(image_set))
         found.append(InputSet(image_set, name, folder, count, saving.ending))
+    titles = set_titles({each.name: each.images.kind for each in found})
+    found = [replace(each, title=titles[each.name]) for each in found]
     return found, _find_videos(sources, found, saving.suffix)
 
 

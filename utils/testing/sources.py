@@ -52,6 +52,10 @@ class ResultSource:
         """Return what a set is called in the results."""
         return f"{self.name}/{inputs.name}" if self.name else inputs.name
 
+    def set_title(self, inputs: InputSet) -> str:
+        """Return what a set is called in tables and messages."""
+        return f"{self.name}/{inputs.title}" if self.name else inputs.title
+
     def outputs(self, inputs: InputSet) -> list[Path]:
         """Return where the restored pictures of a set's images are or will be.
 

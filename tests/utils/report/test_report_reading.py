@@ -14,7 +14,8 @@ from tests.support.reports import (
 from tests.support.samples import save
 from utils.metrics.published import published_on
 from utils.metrics.scorer import KNOWN
-from utils.report.page import LABELS, Source, write_report
+from utils.report.names import LABELS
+from utils.report.page import Source, write_report
 
 BOXES = "return [...document.querySelectorAll(arguments[0])].map((each) => each.getBoundingClientRect().toJSON())"
 
@@ -63,6 +64,8 @@ def test_what_was_skipped_is_counted_above_the_fold(browser, tmp_path, count, is
 @pytest.mark.slow
 def test_published_numbers_stand_folded_below_the_pictures(browser, write_scored):
     browser.open(write_scored())
+    assert browser.texts("#sets h2") == ["GoPro"]  # whatever the folder is called
+    assert browser[".card .muted"].text.startswith("3 images · ")
     (pictures,), (published,) = browser.run(BOXES, "#images"), browser.run(BOXES, "#published")
     assert pictures["bottom"] <= published["top"]
     mark = "not comparable: 3 images scored, the published results are of 1,111"

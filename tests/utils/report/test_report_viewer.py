@@ -213,7 +213,7 @@ def test_networks_are_compared_on_an_image(browser, tmp_path):
     open_viewer(browser, write_report(tmp_path, rows, sets, SETTINGS, sources))
     assert len(browser.all("#sets h2")) == 3  # the comparison and each of the two
     shown, other = ("NF", "FT") if browser["#name"].text.startswith("NF") else ("FT", "NF")
-    assert browser.texts("#right option") == ["blurry", "restored", "sharp", f"restored, {other}/GOPRO_test"]
+    assert browser.texts("#right option") == ["blurry", "restored", "sharp", f"restored, {other}/GoPro"]
     browser["#left"].send_keys("restored, ")
     browser.wait(SHOWN)
     browser["#exact"].click()

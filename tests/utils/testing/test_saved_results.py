@@ -211,6 +211,8 @@ def test_each_set_is_scored_by_its_own_protocol_which_its_results_name(tmp_path,
     line = f"{night / 'blur' / 'b.png'}: ECC could not align the result, scored unaligned (aligned: 0)"
     assert dark["notes"] == ["a part of the realblur_j test set: 2 of 980 images", line]
     assert all(each in printed for each in (line, f"scored: {dark['protocol']}", f"scored: {bright['protocol']}"))
+    assert re.search(r"\nRealBlur-J: 2 images\n(.*\n)+day: 2 images\n", printed)
+    assert re.search(r"\nRealBlur-J +restored .*\nday +input ", printed)
     assert re.search(r"Restormer +28\.96 dB / 0\.879 +aligned, as RealBlur's authors", printed)
     assert re.search(r"Restormer +26\.63 dB / 0\.8274 +not aligned", printed)
     with (out / "results.csv").open() as file:

@@ -116,7 +116,7 @@ function overviewTable(names) {
 
 function setCard(name, summary, tables) {
   const card = el("section", { class: "card" }, el("h2", {}, ...breakable(name)));
-  const facts = summary.kind === "video" ? videoFacts(summary) : setFacts(summary);
+  const facts = summary.kind === "video" ? videoFacts(summary) : setFacts(name, summary);
   card.append(el("p", { class: "muted" }, facts.filter(Boolean).join(" · ")));
   if (summary.thumbnails?.restored) card.append(stillButton(name, summary));
   const all = [[summary.original, "Open the original"], [summary.file, "Open the restored video"]];
@@ -172,10 +172,11 @@ function stillButton(name, { width, height, pictures, thumbnails }) {
   return row.button;
 }
 
-function setFacts({ kind, images, images_in_set: whole, seconds_per_image: seconds, protocol, root }) {
+function setFacts(name, { kind, images, images_in_set: whole, seconds_per_image: seconds, protocol, root }) {
   const size = whole > images ? `${count(images)} of ${counted(whole, "image")}` : counted(images, "image");
   const scored = protocol && `scored: ${labelled(protocol)}`;
-  return [data.titles[kind] ?? kind, size, seconds > 0 && `${duration(seconds)} an image (median)`, scored, root];
+  const title = data.titles[kind] ?? kind; // which the name of a whole data set is
+  return [title === name ? "" : title, size, seconds > 0 && `${duration(seconds)} an image (median)`, scored, root];
 }
 
 function foldedList(title, lines, open = lines.length <= SHORT) {

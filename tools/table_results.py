@@ -1,0 +1,126 @@
+"""The results of runs of D_testing.py, read from their summaries: what methods have on sets, and what is comparable."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.table_forms import in_words
+from utils.common.errors import UserError, counted
+from utils.metrics.scorer import protocol
+from utils.report.names import set_titles
+from utils.testing.result_files import SUMMARY
+
+# What a summary says of the method, the machine and the files. Its other settings are the protocol, new ones too.
+_NO_PROTOCOL = (
+    *("version", "networks", "from_results", "precision", "self_ensemble", "tile", "tile_overlap", "device", "torch"),
+    *("testset_dir", "set_names", "metrics", "output_format", "quality", "suffix", "strip_metadata"),
+    *("comparable_with", "problems", "sets"),
+)
+_SAME_INPUT = 1e-4  # of a score of the blurry images: by the CPU and by a GPU they differ by less
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a method has on a set.
+
+    Attributes:
+        images: that were scored.
+        images_in_set: that there are.
+        output: means by metric, infinite ones as such.
+        input: the same of the blurry images.
+        protocol: settings that scores depend on, whatever the method.
+        how: the set was scored, in words.
+    """
+
+    images: int
+    images_in_set: int
+    output: dict[str, float]
+    input: dict[str, float]
+    protocol: dict[str, Any]
+    how: str
+
+    @property
+    def count(self) -> str:
+        """How many images were scored, as text."""
+        return ("" if self.images == self.images_in_set else f"{self.images:,} of ") + counted(
+            self.images_in_set, "image"
+        )
+
+    def differences(self, other: "Scored") -> list[str]:
+        """Return how this was scored otherwise than another result on the set."""
+        found = [] if self.images == other.images else [f"{self.count}, not {other.count}"]
+        for name in dict.fromkeys((*other.protocol, *self.protocol)):
+            here, there = self.protocol.get(name), other.protocol.get(name)
+            if here != there:
+                found.append(f"{in_words(name, here)}, not {in_words(name, there)}")
+        if not found:
+            for name in (each for each in other.input if each in self.input):
+                if not math.isclose(self.input[name], other.input[name], rel_tol=_SAME_INPUT):
+                    return [f"other images: {name} of the input {self.input[name]:.4f}, not {other.input[name]:.4f}"]
+        return found
+
+
+class Runs:
+    """The results of runs, and what stands in their summaries besides.
+
+    Attributes:
+        scored: by set and method; a data set that is known by the name of papers, whatever its folder is called.
+        comparable_with: published numbers that a metric is comparable with.
+        unscored: sets and videos without scores.
+    """
+
+    def __init__(self) -> None:
+        self.scored: dict[str, dict[str, Scored]] = {}
+        self.comparable_with: dict[str, str] = {}
+        self.unscored: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Add a run, given as [NAME=]PATH.
+
+        Raises:
+            UserError: it is none, or a method of its name has results on one of its sets.
+        """
+        name, separator, path = text.partition("=")
+        if not separator or os.sep in name:
+            name, path = "", text
+        file = Path(path) / SUMMARY if Path(path).is_dir() else Path(path)
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            self._add(name, file, content)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{file} is no summary of a run ({error!r}); expected the --save_dir of D_testing.py, or the "
+                f"{SUMMARY} in it"
+            ) from error
+
+    def _add(self, name: str, file: Path, content: dict[str, Any]) -> None:
+        networks = content.get("networks", {})
+        label = name or file.resolve().parent.name
+        notes = [content["precision"]] if content.get("precision", "fp32") != "fp32" else []
+        notes += ["self-ensemble"] if content.get("self_ensemble") else []
+        settings = {key: value for key, value in content.items() if key not in _NO_PROTOCOL and value is not None}
+        self.comparable_with = {**content["comparable_with"], **self.comparable_with}
+        if not content["sets"]:
+            self.unscored.append(f"{label}: a run without finished sets")
+        titles = set_titles({key: summary.get("kind", "") for key, summary in content["sets"].items()})
+        for key, summary in content["sets"].items():
+            network, _, set_name = titles[key].partition("/") if len(networks) > 1 else ("", "", titles[key])
+            method = f"{name} {network}".strip() if network else label
+            method += f" ({', '.join(notes)})" if notes else ""
+            if "output" not in summary:
+                self.unscored.append(f"{method}: {set_name}")
+                continue
+            of_set = self.scored.setdefault(set_name, {})
+            if method in of_set:
+                raise UserError(f"{method} has two results on {set_name}; call one of the runs NAME={file.parent}")
+            output, inputs = _means(summary["output"]), _means(summary["input"])
+            how = summary.get("protocol", protocol((), 0))  # earlier versions, which had no other, wrote none
+            of_set[method] = Scored(summary["images"], summary["images_in_set"], output, inputs, settings, how)
+
+
+def _means(summary: dict[str, float | None]) -> dict[str, float]:
+    """Return means with those that are infinite, which JSON has no number for."""
+    return {metric: math.inf if value is None else value for metric, value in summary.items()}
