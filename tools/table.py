@@ -10,18 +10,19 @@ by another protocol, is marked and not compared.
 
 import argparse
 from collections.abc import Sequence
-from string import ascii_lowercase
 
 from tools.table_forms import Cell, Column, Table, in_words, latex, markdown
 from tools.table_results import Runs, Scored
 from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError, some
-from utils.metrics.scorer import KNOWN
+from utils.metrics.aligned_metrics import ALIGNED
+from utils.metrics.scorer import KNOWN, OF_FLOATS, PRINTED, printed_metrics
 from utils.report.names import LABELS
 from utils.report.page import form_of
 from utils.runtime.program_end import user_errors_end_the_program
 
 _INPUT = "blurry input"  # its row
+_SHARE = "aligned"  # no score: the share of images that could be aligned
 
 
 def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
@@ -29,7 +30,7 @@ def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
 
     Args:
         runs: all of them.
-        metrics: their names; none for all that there are.
+        metrics: their names; none for those of each set that papers print.
 
     Raises:
         UserError: nothing was scored, or a metric is in no run.
@@ -41,34 +42,64 @@ def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
         raise UserError("none of these runs scored images: expected sets with ground truth")
     methods = list(dict.fromkeys(method for of_set in runs.scored.values() for method in of_set))
     table = Table([_INPUT, *methods])
-    captions, used, protocols = [], {}, {}
+    captions, shares, used, protocols = [], [], {}, {}
     for set_name, of_set in runs.scored.items():
-        if not any(metric in each.output for metric in metrics or known for each in of_set.values()):
-            continue
         compared, *others = _groups(of_set)
         best = of_set[compared[0]]
+        shown = _metrics_of(of_set, best.kind, metrics)
+        if not shown:
+            continue
         marks = {}
         for group in others:
-            number, letter = divmod(len(table.notes), len(ascii_lowercase))
-            mark = ascii_lowercase[letter] * (number + 1)
-            marks |= dict.fromkeys(group, mark)
-            table.notes[mark] = f"{set_name}: {'; '.join(of_set[group[0]].differences(best))}"
+            note = f"{set_name}: {'; '.join(of_set[group[0]].differences(best))}"
+            marks |= dict.fromkeys(group, table.mark(note))
         captions.append(f"{set_name} ({best.count}; {best.how})")
         protocols |= best.protocol
-        for metric in metrics or known:
+        shares += _unaligned(set_name, of_set, best) if ALIGNED.keys() & shown else []
+        of_floats = marks
+        if rounded := _rounded(of_set, compared, shown):
+            names = ", ".join(LABELS[metric] for metric in shown if metric in OF_FLOATS)
+            note = f"{set_name}: {names} of images that were read from files, rounded to 8 bits"
+            of_floats = marks | dict.fromkeys(rounded, table.mark(note))
+        for metric in shown:
             values = {method: each.output[metric] for method, each in of_set.items() if metric in each.output}
-            if values:
-                used[metric] = runs.comparable_with.get(metric, "nothing that is known")
-                inputs = [each[metric] for each in (of_set[method].input for method in compared) if metric in each]
-                values.update((_INPUT, value) for value in inputs[:1])
-                table.columns.append(_column(set_name, metric, values, compared, marks))
+            used[metric] = runs.comparable_with.get(metric, "nothing that is known")
+            inputs = [each[metric] for each in (of_set[method].input for method in compared) if metric in each]
+            values.update((_INPUT, value) for value in inputs[:1])
+            apart = of_floats if metric in OF_FLOATS else marks
+            rivals = [method for method in compared if method not in apart]
+            table.columns.append(_column(set_name, metric, values, rivals, apart))
+    used.pop(_SHARE, None)
+    table.omitted = [] if metrics else [metric for metric in known if metric not in (*used, _SHARE)]
     table.caption = [
         f"Means over the images of {', '.join(captions)}.",
         *(f"{LABELS.get(metric, metric)} is comparable with {what}." for metric, what in used.items()),
+        *shares,
         f"Settings: {', '.join(in_words(*each) for each in protocols.items())}." if protocols else "",
         "Marked results were scored otherwise and are not compared." if table.notes else "",
     ]
     return table
+
+
+def _metrics_of(of_set: dict[str, Scored], kind: str, asked: Sequence[str]) -> list[str]:
+    """Return the metrics of a set's columns: those asked for, else those that papers print, else all."""
+    found = dict.fromkeys(name for each in of_set.values() for name in each.output)
+    wanted = (asked,) if asked else (printed_metrics(kind), PRINTED, [name for name in found if name != _SHARE])
+    return next(filter(None, ([name for name in each if name in found] for each in wanted)), [])
+
+
+def _rounded(of_set: dict[str, Scored], compared: Sequence[str], shown: Sequence[str]) -> list[str]:
+    """Return the compared methods whose metrics of floats are those of 8 bits, where others have them of floats."""
+    having = [method for method in compared if of_set[method].output.keys() & OF_FLOATS & set(shown)]
+    rounded = [method for method in having if of_set[method].rounded]
+    return rounded if len(rounded) < len(having) else []
+
+
+def _unaligned(set_name: str, of_set: dict[str, Scored], best: Scored) -> list[str]:
+    """Return a sentence on the images of a set that could not be aligned; none where all were."""
+    all_shares = {_INPUT: best.input, **{method: each.output for method, each in of_set.items()}}
+    shares = [f"{name} {each[_SHARE]:.2%}" for name, each in all_shares.items() if each.get(_SHARE, 1) < 1]
+    return [f"Of {set_name} could be aligned: {', '.join(shares)}; the rest is scored unaligned."] if shares else []
 
 
 def _groups(of_set: dict[str, Scored]) -> list[list[str]]:
@@ -89,7 +120,7 @@ def _column(
     lower, (digits, _) = metric in KNOWN and KNOWN[metric].lower_is_better, form_of(metric)
     rounded = {method: round(value, digits) for method, value in values.items()}
     rivals = [rounded[method] for method in compared if method in rounded]
-    best = (min(rivals) if lower else max(rivals)) if len(rivals) > 1 else None
+    best = (min(rivals) if lower else max(rivals)) if len(rivals) > 1 and metric != _SHARE else None
     cells = {
         method: Cell(f"{value:.{digits}f}", value == best and method in compared, marks.get(method, ""))
         for method, value in rounded.items()
@@ -108,7 +139,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=lambda text: tuple(filter(None, (part.strip() for part in text.split(",")))),
         default=(),
         metavar="NAMES",
-        help="columns, separated by commas, in this order (default: all metrics of the runs)",
+        help="columns, separated by commas, in this order (default: PSNR and SSIM, of RealBlur the aligned ones)",
     )
     return parser.parse_args(argv)
 
@@ -120,6 +151,8 @@ def main(args: argparse.Namespace) -> None:
         runs.add(text)
     table = make_table(runs, args.metrics)
     print(f"{markdown(table)}\n\n{latex(table)}")
+    if table.omitted:
+        print(f"\nnot in the table, for --metrics: {', '.join(table.omitted)}")
     if runs.unscored:
         print(f"\nnot in the table, without scores: {some(runs.unscored)}")
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from itertools import groupby
+from string import ascii_lowercase
 from typing import Any
 
 _SETTINGS = {  # one that is not given, and one that is; others stand as they are
@@ -46,12 +47,21 @@ class Table:
         columns: those of one set follow each other.
         notes: by the marks in cells.
         caption: sentences, some of them empty.
+        omitted: metrics that no column is of.
     """
 
     methods: list[str]
     columns: list[Column] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     caption: list[str] = field(default_factory=list)
+    omitted: list[str] = field(default_factory=list)
+
+    def mark(self, note: str) -> str:
+        """Add a note; return its mark."""
+        number, letter = divmod(len(self.notes), len(ascii_lowercase))
+        mark = ascii_lowercase[letter] * (number + 1)
+        self.notes[mark] = note
+        return mark
 
 
 def in_words(setting: str, value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from tools.table_forms import in_words
 from utils.common.errors import UserError, counted
 from utils.metrics.scorer import protocol
-from utils.report.names import set_titles
+from utils.report.names import LABELS, labelled, set_titles
 from utils.testing.result_files import SUMMARY
 
 # What a summary says of the method, the machine and the files. Its other settings are the protocol, new ones too.
@@ -33,6 +33,8 @@ class Scored:
         input: the same of the blurry images.
         protocol: settings that scores depend on, whatever the method.
         how: the set was scored, in words.
+        kind: of the set.
+        rounded: whether the images were read from files, and so have 8 bits.
     """
 
     images: int
@@ -41,6 +43,8 @@ class Scored:
     input: dict[str, float]
     protocol: dict[str, Any]
     how: str
+    kind: str = ""
+    rounded: bool = False
 
     @property
     def count(self) -> str:
@@ -59,7 +63,8 @@ class Scored:
         if not found:
             for name in (each for each in other.input if each in self.input):
                 if not math.isclose(self.input[name], other.input[name], rel_tol=_SAME_INPUT):
-                    return [f"other images: {name} of the input {self.input[name]:.4f}, not {other.input[name]:.4f}"]
+                    values = f"{self.input[name]:.4f}, not {other.input[name]:.4f}"
+                    return [f"other images: {LABELS.get(name, name)} of the input {values}"]
         return found
 
 
@@ -117,8 +122,11 @@ class Runs:
             if method in of_set:
                 raise UserError(f"{method} has two results on {set_name}; call one of the runs NAME={file.parent}")
             output, inputs = _means(summary["output"]), _means(summary["input"])
-            how = summary.get("protocol", protocol((), 0))  # earlier versions, which had no other, wrote none
-            of_set[method] = Scored(summary["images"], summary["images_in_set"], output, inputs, settings, how)
+            how = labelled(summary.get("protocol", protocol((), 0)))  # earlier versions, which had no other, wrote none
+            kind, rounded = summary.get("kind", ""), bool(content.get("from_results"))
+            of_set[method] = Scored(
+                summary["images"], summary["images_in_set"], output, inputs, settings, how, kind, rounded
+            )
 
 
 def _means(summary: dict[str, float | None]) -> dict[str, float]:

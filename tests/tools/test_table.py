@@ -62,9 +62,14 @@ def test_methods_stand_side_by_side_with_the_best_in_bold(run):
     assert "ssim_matlab" not in caption
 
 
-def test_metrics_are_those_of_the_summaries(run):
-    rows, *_ = table(run("a", 30.0))
-    assert [head.split()[1] for head in rows[0][1:]] == ["PSNR", "SSIM", r"new\_metric\_of\_others"]
+def test_metrics_are_those_that_papers_print_or_any_of_the_summaries(run):
+    rows, _, _, rest = table(run("a", 30.0))
+    assert [head.split()[1] for head in rows[0][1:]] == ["PSNR", "SSIM"]
+    assert rest.endswith("\n\nnot in the table, for --metrics: new_metric_of_others\n")
+    rows, _, caption, rest = table(run("all", 30.0), "--metrics", "new_metric_of_others,psnr")
+    assert [head.split()[1] for head in rows[0][1:]] == [r"new\_metric\_of\_others", "PSNR"]
+    assert "others is comparable with nothing that is known." in caption
+    assert "not in the table" not in rest
     ended = run_command("tools.table", [run("b", 30.0), "--metrics", "psnr,lpips"])
     assert (ended.status, "no run has the metric lpips; there are psnr, ssim, new_metric" in ended.stderr) == (2, True)
 
@@ -84,7 +89,7 @@ def test_a_set_without_these_metrics_is_not_in_the_caption(run, tmp_path):
     ("more", "settings", "note"),
     [
         ({"images": 100}, {}, "GoPro: 100 of 1,111 images, not 1,111 images"),
-        ({"input": {"psnr": 25.7}}, {}, "GoPro: other images: psnr of the input 25.7000, not 25.6400"),
+        ({"input": {"psnr": 25.7}}, {}, "GoPro: other images: PSNR of the input 25.7000, not 25.6400"),
         ({}, {"blur_dir": "blur_gamma"}, r"GoPro: blurry images of blur\_gamma/, not blurry images of blur/"),
         ({}, {"new_setting": 7}, r"GoPro: new\_setting 7, not no new\_setting"),
         ({}, {"crop_border": 4}, "GoPro: images without 4 px at each border, not whole images"),
@@ -155,6 +160,40 @@ def test_parts_of_a_data_set_keep_their_names(run):
     assert rows[0][1:] == [f"{head} PSNR ↑" for head in heads]
 
 
+SCORES = {"psnr": 30.0, "ssim": 0.9, "psnr_aligned": 32.0, "ssim_aligned": 0.92}
+ALIGNED = {"kind": "realblur_j", "output": SCORES | {"aligned": 0.984}, "input": SCORES | {"aligned": 1.0}}
+
+
+def test_realblur_is_shown_aligned_with_the_share_in_the_caption(run):
+    how = "whole images; psnr_aligned, ssim_aligned: aligned to the sharp ones as by RealBlur's authors"
+    one = run("a", 30.0, more=(ALIGNED | {"protocol": how}).items())
+    other = run("b", 30.0, more=(ALIGNED | {"protocol": how, "output": SCORES | {"aligned": 1.0}}).items())
+    rows, _, caption, _ = table(one, other)
+    assert rows[0][1:] == ["RealBlur-J PSNR-aligned ↑", "RealBlur-J SSIM-aligned ↑"]
+    assert "Of RealBlur-J could be aligned: a 98.40%; the rest is scored unaligned." in caption
+    assert "whole images; PSNR-aligned, SSIM-aligned: aligned to" in caption
+    assert " aligned is comparable" not in caption
+    assert "could be aligned" not in table(one, other, "--metrics", "psnr")[2]
+    rows, *_ = table(one, other, "--metrics", "aligned")
+    assert [row[1] for row in rows[2:]] == ["1.0000", "0.9840", "1.0000"]  # no score, so none is the best
+
+
+@pytest.mark.parametrize("metric", ["psnr_float", "ssim_released"])
+def test_floats_are_not_compared_with_images_read_from_files(run, metric):
+    def scores(value):
+        return {"output": {metric: value, "psnr": 30.0}, "input": {metric: 0.5, "psnr": 20.0}}.items()
+
+    runs = [run(name, 0.0, more=scores(value)) for name, value in (("a", 0.6), ("b", 0.7))]
+    runs += [run("files", 0.0, more=scores(0.8), from_results="/pngs")]
+    rows, _, caption, _ = table(*runs, "--metrics", f"psnr,{metric}")
+    values = [re.sub(r"(0\.\d)0+", r"\1", row[2]) for row in rows[2:]]
+    assert values == ["0.5", "0.6", "**0.7**", "0.8 [a]"]
+    assert [row[1] for row in rows[3:]] == ["**30.00**"] * 3
+    assert re.search(r"\[a\] GoPro: (PSNR|SSIM)-\w+ of images that were read from files, rounded to 8 bits\.", caption)
+    _, _, caption, _ = table(f"x={runs[2]}", f"y={runs[2]}", "--metrics", metric)
+    assert "rounded" not in caption  # both are
+
+
 def test_infinite_means_and_what_has_no_scores(run, tmp_path):
     equal = json.loads((tmp_path / run("a", 30.0) / "summary.json").read_text())
     equal["sets"]["GoPro"]["output"]["psnr"] = None
@@ -168,7 +207,7 @@ def test_infinite_means_and_what_has_no_scores(run, tmp_path):
 def test_every_row_of_latex_has_every_column(run):
     _, latex, _, rest = table(run("a_b", 30.0))
     (columns,) = re.findall(r"\\begin\{tabular\}\{(l.*)\}", rest)
-    assert {len(row) for row in latex[1:]} == {len(columns)} == {4}
+    assert {len(row) for row in latex[1:]} == {len(columns)} == {3}
     assert latex[-1][0] == r"a\_b"
     assert rest.count("{") == rest.count("}")
 

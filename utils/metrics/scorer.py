@@ -38,6 +38,9 @@ KNOWN = {name: Metric(text) for name, text in (COMPARABLE_WITH | ALIGNED).items(
 DEFAULT = ("psnr", "psnr_float", "ssim", "ssim_released", "ssim_matlab")  # columns of results that others resume
 DEFAULT_OF = {"realblur_j": tuple(ALIGNED), "realblur_r": tuple(ALIGNED)}  # by kind of set: as its authors score it
 
+PRINTED = ("psnr", "ssim", "psnr_aligned", "ssim_aligned")  # of the default ones, those of which papers print tables
+OF_FLOATS = ("psnr_float", "ssim_released")  # all others round the image to 8 bits first
+
 
 def parse_metrics(text: str) -> tuple[str, ...]:
     """Return the metrics that a comma-separated list names, each once; "default" stays, see `metrics_of`.
@@ -62,6 +65,11 @@ def metrics_of(names: Iterable[str], kind: str = "") -> tuple[str, ...]:
     """
     asked = [each for name in names for each in (DEFAULT_OF.get(kind, DEFAULT) if name == "default" else [name])]
     return tuple(dict.fromkeys([*asked, "aligned"] if ALIGNED.keys() & asked else asked))
+
+
+def printed_metrics(kind: str) -> tuple[str, ...]:
+    """Return the default metrics of a kind of set that papers print, the main one first."""
+    return tuple(name for name in DEFAULT_OF.get(kind, DEFAULT) if name in PRINTED)
 
 
 def protocol(names: Collection[str], crop_border: int) -> str:

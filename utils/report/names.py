@@ -22,6 +22,11 @@ LABELS = {  # metrics as people write them; names that are not here stay as they
 _EXPOSURES = re.compile(r"(\d+)ms[-_ ]?(\d+)ms")  # of BSD's three sets
 
 
+def labelled(text: str) -> str:
+    """Return a text with its metrics as people write them."""
+    return re.sub(r"\b[a-z]+(_[a-z]+)?\b", lambda found: LABELS.get(found[0], found[0]), text)
+
+
 def set_titles(kinds: Mapping[str, str]) -> dict[str, str]:
     """Return what the sets of a run are called: a data set as papers do, whatever its folder is called.
 
