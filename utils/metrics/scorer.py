@@ -38,7 +38,7 @@ KNOWN = {name: Metric(text) for name, text in (COMPARABLE_WITH | ALIGNED).items(
 DEFAULT = ("psnr", "psnr_float", "ssim", "ssim_released", "ssim_matlab")  # columns of results that others resume
 DEFAULT_OF = {"realblur_j": tuple(ALIGNED), "realblur_r": tuple(ALIGNED)}  # by kind of set: as its authors score it
 
-PRINTED = ("psnr", "ssim", "psnr_aligned", "ssim_aligned")  # of the default ones, those of which papers print tables
+PRINTED = ("psnr", "psnr_aligned", "ssim", "ssim_aligned")  # of the default ones, those of which papers print tables
 OF_FLOATS = ("psnr_float", "ssim_released")  # all others round the image to 8 bits first
 
 

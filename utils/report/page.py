@@ -17,7 +17,7 @@ from urllib.parse import quote
 from datasets.discovery.benchmarks import BENCHMARKS, published_count
 from utils.common.files import atomic_write
 from utils.metrics.published import IMAGES
-from utils.metrics.scorer import KNOWN
+from utils.metrics.scorer import KNOWN, PRINTED, printed_metrics
 from utils.report.names import LABELS, set_titles
 from utils.report.page_pictures import make_files, preview, thumbnail
 from utils.report.rows import PAGE, Row
@@ -91,9 +91,11 @@ def write_report(
         "labels": LABELS,
         "titles": {kind: row.title for kind, row in BENCHMARKS.items()},
         "comparable_with": {name: metric.comparable_with for name, metric in KNOWN.items()},
+        "printed": PRINTED,
         "sets": {
             titles[name]: {
                 **summary,
+                "main": _main_metric(summary),
                 "published_images": _published_images(summary["kind"]),
                 **_files(folder, name, summary),
                 **shown(stills[name]),
@@ -153,6 +155,11 @@ def _stills(folder: Path, summary: dict[str, Any]) -> dict[str, Path]:
     """Return the pictures of a frame of a video, before and after."""
     paths = {side: folder / name for side, name in summary.get("stills", {}).items()}
     return {side: path for side, path in paths.items() if path.is_file()}
+
+
+def _main_metric(summary: dict[str, Any]) -> str | None:
+    """Return the metric that a set is judged by, of those that papers print; None where it has none of these."""
+    return next((name for name in printed_metrics(summary["kind"]) if name in summary.get("output", ())), None)
 
 
 def _published_images(kind: str) -> int | None:

@@ -18,6 +18,7 @@ from utils.report.names import LABELS
 from utils.report.page import Source, write_report
 
 BOXES = "return [...document.querySelectorAll(arguments[0])].map((each) => each.getBoundingClientRect().toJSON())"
+UNUSED = "not used: 1,008 images in other folders (a.png, b.png and 1,006 more)"
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +45,21 @@ def test_every_metric_has_a_name_as_people_write_it():
 def test_what_was_skipped_is_counted_above_the_fold(browser, tmp_path, count, is_open):
     sets = photographs(["one.jpg"])
     skipped = [f"photos/{i}.jpg cannot be read as an image" for i in range(count - 1)]
-    sets["photos"] |= {"complete": False, "problems": skipped, "notes": ["WARNING: skipped: 3 .dng", "a note"]}
+    sets["photos"] |= {"complete": False, "problems": skipped, "notes": ["WARNING: skipped: 3 .dng", UNUSED, "a note"]}
     sets = {"a/photos": sets["photos"], "b/photos": sets["photos"]}  # two networks lack the same files
     problems = [*skipped, "clip.mp4 cannot be restored"]
     page = write_report(tmp_path, photograph_rows(["one.jpg"]), sets, SETTINGS, {}, problems)
     for size in (PHONE, (1280, 900)):
         browser.open(page, size)
-        first, second = browser.all("#lacks details")
+        first, unused, second = browser.all("#lacks details")
         assert first.find_element("css selector", "summary").text == f"{count} files skipped"
         assert (first.get_attribute("open") is not None) == is_open
         assert "clip.mp4" in first.get_property("textContent")
         assert len(first.find_elements("css selector", "li")) == count
+        assert unused.text == f"1,008 images not used\nb/photos: {UNUSED}"
         assert second.text.startswith("1 warning\n")
         assert second.text.endswith("photos: skipped: 3 .dng")
-        assert all(box["bottom"] < size[1] for box in browser.run(BOXES, "#lacks summary, #sets h2:first-of-type")[:3])
+        assert all(box["bottom"] < size[1] for box in browser.run(BOXES, "#lacks summary, #sets h2:first-of-type")[:4])
     assert browser.messages() == []
 
 

@@ -1,6 +1,7 @@
 // The header, for each set its means and a histogram of gains, and the published results.
 
 const WARNING = "WARNING: "; // before notes that are no mere notes
+const NOT_USED = /^not used: ([\d,]+) /; // a note on images that were found, and are no part of the set
 const SHORT = 3; // lines of a list that is shown without being unfolded
 
 function showHeader() {
@@ -18,17 +19,22 @@ function showHeader() {
   $("settings").append(settingsList(data.settings));
 }
 
-/** What the run lacks: files that were skipped, warnings, videos that were restored in part. */
+/** What the run lacks: files that were skipped or not used, warnings, videos that were restored in part. */
 function lacks() {
   const sets = Object.entries(data.sets), [videos, images] = [true, false].map((video) =>
     sets.filter(([, { kind }]) => (kind === "video") === video));
   const skipped = new Set([...data.problems, ...images.flatMap(([, { problems }]) => problems ?? [])]);
-  const warnings = new Map(images.flatMap(([name, { notes }]) => (notes ?? []).map((note) => [note, name])));
-  const warned = [...warnings].filter(([note]) => note.startsWith(WARNING)).map(([note, name]) =>
-    (images.length > 1 ? `${name}: ` : "") + note.slice(WARNING.length));
+  const notes = new Map(images.flatMap(([name, { notes: all }]) => (all ?? []).map((note) => [note, name])));
+  const ofSet = (name, note) => (images.length > 1 ? `${name}: ${note}` : note);
+  const warned = [...notes].filter(([note]) => note.startsWith(WARNING)).map(([note, name]) =>
+    ofSet(name, note.slice(WARNING.length)));
+  const unused = [...notes].filter(([note]) => NOT_USED.test(note));
+  const left = unused.reduce((sum, [note]) => sum + Number(NOT_USED.exec(note)[1].replaceAll(",", "")), 0);
+  const unusedLines = unused.map(([note, name]) => ofSet(name, note));
   const partial = videos.filter(([, { problems }]) => problems?.length).length;
   return [
     skipped.size ? foldedList(`${counted(skipped.size, "file")} skipped`, [...skipped]) : null,
+    unused.length ? foldedList(`${counted(left, "image")} not used`, unusedLines) : null,
     warned.length ? foldedList(counted(warned.length, "warning"), warned) : null,
     partial ? el("p", {}, `${counted(partial, "video")} restored in part`) : null,
   ].filter(Boolean);
@@ -36,8 +42,10 @@ function lacks() {
 
 function settingsList(settings) {
   const shown = (value) => (value && typeof value === "object" ? settingsList(value) : String(value));
-  return el("dl", {}, ...Object.entries(settings).flatMap(([name, value]) => {
-    const lines = [value].flat().map((each) => el("div", {}, shown(each)));
+  const given = Object.entries(settings).filter(([, value]) => !absent(value));
+  return el("dl", {}, ...given.flatMap(([name, value]) => {
+    const values = [value].flat(), named = name === "metrics" ? values.map(metricName) : values;
+    const lines = named.map((each) => el("div", {}, shown(each)));
     return [el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, ...lines)];
   }));
 }
@@ -47,7 +55,7 @@ function tableOf(names, rows) {
   return el("table", { class: "plain" }, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
 }
 
-const known = (name) => metrics.find((metric) => metric.name === name) ?? { name, better: null, digits: 4, unit: "" };
+const known = (name) => metricOf(name) ?? { name, better: null, digits: 4, unit: "" };
 
 function gainCell(metric, before, after) {
   const gain = gainOf(metric, before, after);
@@ -99,19 +107,29 @@ function publishedLink(summary, table) {
 }
 
 function overviewTable(names) {
-  const columns = [...new Set(names.flatMap((name) => Object.keys(data.sets[name].output)))].map(known);
+  const found = new Set(names.flatMap((name) => Object.keys(data.sets[name].output)));
+  const columns = [...new Set([...data.printed.filter((name) => found.has(name)), ...found])].map(known);
   const body = names.map((name) => {
     const { input, output } = data.sets[name];
     const cells = columns.map((metric) => {
+      const role = "cell", label = metricName(metric.name);
+      if (!(metric.name in output)) return el("td", { role, class: "without" }, NONE);
       const gain = gainOf(metric, input?.[metric.name], output[metric.name]);
       const small = el("small", { class: gainClass(metric, gain) }, format(gain, metric.digits, true));
-      return el("td", {}, format(number(output[metric.name]), metric.digits), small);
+      const value = format(number(output[metric.name]), metric.digits);
+      return el("td", { role, "data-label": label }, value, small);
     });
-    return el("tr", {}, el("th", { scope: "row" }, ...breakable(name)), ...cells);
+    return el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, ...breakable(name)), ...cells);
   });
-  const table = tableOf(["means: output, change", ...columns.map(({ name }) => metricName(name))], body);
-  const attributes = { class: "scroll", tabindex: 0, role: "region", "aria-label": "Means of all sets" };
-  return el("section", { class: "card" }, el("h2", {}, "All sets"), el("div", attributes, table));
+  const table = tableOf(["set", ...columns.map(({ name }) => metricName(name))], body);
+  table.setAttribute("role", "table"); // stays one where the style makes blocks of its rows
+  const box = el("div", { class: "overview" }, table);
+  new ResizeObserver(() => { // a window that is too narrow has each set's own metrics below its name
+    box.classList.remove("stacked");
+    box.classList.toggle("stacked", box.scrollWidth > box.clientWidth);
+  }).observe(document.querySelector("main"));
+  const what = el("p", { class: "muted" }, "means: output, change");
+  return el("section", { class: "card" }, el("h2", {}, "All sets"), what, box);
 }
 
 function setCard(name, summary, tables) {
@@ -130,8 +148,9 @@ function setCard(name, summary, tables) {
   }
   const rows = data.rows.filter((row) => row.values.set === name);
   if (summary.output) {
-    const scored = metrics.filter((metric) => metric.name in summary.output); // RealBlur's are of aligned images
-    const main = scored.includes(primary) ? primary : scored[0], gains = rows.map((row) => rowGain(row, main));
+    const scored = metrics.filter((metric) => metric.name in summary.output);
+    const main = scored.find((metric) => metric === mainOf(name)) ?? scored[0];
+    const gains = rows.map((row) => rowGain(row, main));
     const drawn = gains.some((gain) => !Number.isNaN(gain)) ? histogram(gains, main) : "";
     card.append(el("div", { class: "halves" }, metricsTable(summary), drawn));
     if (tables.has(summary.kind)) card.append(publishedLink(summary, tables.get(summary.kind)));
@@ -199,8 +218,10 @@ function binned(values) {
 }
 
 function drawHistogram(svg, { step, bins }, metric) {
-  const width = svg.clientWidth || 400, height = 190, base = height - 34, top = 18, bar = width / (bins.length + 1);
-  const most = Math.max(...bins.map(([, size]) => size)), x = (bin) => (bin - bins[0][0] + .5) * bar;
+  const width = svg.clientWidth || 400, height = 190, base = height - 34, top = 18, label = 46; // px: a label is as wide
+  const bar = Math.min(width / (bins.length + 1), (width - label) / bins.length);
+  const left = (width - bar * bins.length) / 2;
+  const most = Math.max(...bins.map(([, size]) => size)), x = (bin) => left + (bin - bins[0][0]) * bar;
   const shape = (tag, attributes, text) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -220,7 +241,7 @@ function drawHistogram(svg, { step, bins }, metric) {
     const fits = size && bar >= 8 * count(size).length;
     if (fits) svg.append(shape("text", { x: x(bin + .5), y: base - tall - 4 }, count(size)));
   }
-  const every = Math.ceil(46 / bar), last = bins.at(-1)[0] + 1;
+  const every = Math.ceil(label / bar), last = bins.at(-1)[0] + 1;
   for (let bin = bins[0][0]; bin <= last; bin++) {
     if (bin % every === 0 || bins.length < 3) svg.append(shape("text", { x: x(bin), y: base + 15 }, edge(bin)));
   }

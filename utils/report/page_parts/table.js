@@ -17,15 +17,22 @@ addKey("image", "name", (row) => row.values.image, textOrders);
 for (const { name } of texts) addKey(name, name, (row) => row.values[name] ?? "", textOrders);
 const compared = metrics.filter(hasGain), ofInput = ({ name }) => `input_${name}`, nameOf = ({ name }) => name;
 const shownName = ({ name }) => metricName(name);
-addMetricKeys(compared, gainKey, (metric) => `${gainWord(metric)} in ${shownName(metric)}`, rowGain);
+const gainLabel = (metrics) => `${gainWord(metrics[0])} in ${metrics.map(shownName).join(" or ")}`;
+addMetricKeys(compared, gainKey, (metric) => gainLabel([metric]), rowGain);
 addMetricKeys(metrics, nameOf, shownName, (row, { name }) => number(row.values[name]));
 const inputName = (metric) => `input ${shownName(metric)}`;
 addMetricKeys(compared, ofInput, inputName, (row, metric) => number(row.values[ofInput(metric)]));
 addKey("size", "size in px", (row) => number(row.values.height) * number(row.values.width));
 addKey("seconds", "seconds", (row) => number(row.values.seconds));
 
+// The gain by which rows are sorted first: each row's by the metric that its set is judged by.
+const mains = [...new Set(setNames.map(mainOf))].filter((metric) => metric && hasGain(metric));
+const mainKey = mains.length > 1 ? "gain" : mains.map(gainKey)[0];
+const mainGain = (row) => rowGain(row, mainOf(row.values.set));
+if (mains.length > 1) addMetricKeys([mains[0]], () => mainKey, () => gainLabel(mains), mainGain);
+
 const columns = [
-  ...(primary && hasGain(primary) ? [{ key: gainKey(primary), kind: "gain" }] : []),
+  ...(mainKey ? [{ key: mainKey, kind: "gain" }] : []),
   ...metrics.map((metric) => ({ key: metric.name, kind: "value", metric })),
   { key: "size", kind: "extra" }, { key: "seconds", kind: "extra" },
 ];
@@ -37,9 +44,9 @@ function cell({ key, kind, metric }, row) {
   const { values } = row;
   const attributes = { role: "cell", class: kind, "data-label": keys.get(key).label };
   if (kind === "gain") {
-    const gain = rowGain(row, primary);
-    const colour = Number.isNaN(gain) ? "without" : gainClass(primary, gain);
-    return el("td", { ...attributes, class: `gain ${colour}` }, format(gain, primary.digits, true));
+    const main = mainOf(values.set), gain = rowGain(row, main), label = gainLabel([main]);
+    const colour = Number.isNaN(gain) ? "without" : gainClass(main, gain);
+    return el("td", { ...attributes, "data-label": label, class: `gain ${colour}` }, format(gain, main.digits, true));
   }
   if (key === "size") return el("td", attributes, `${values.width}×${values.height}`);
   if (key === "seconds") return el("td", attributes, duration(number(values.seconds)));

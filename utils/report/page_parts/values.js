@@ -32,7 +32,11 @@ function format(value, digits, signed = false) {
 const duration = (seconds) => (seconds > 0 ? `${Number(seconds.toPrecision(3))} s` : NONE);
 const metrics = data.columns.filter((column) => !column.text);
 const texts = data.columns.filter((column) => column.text);
-const primary = metrics.find((metric) => metric.name === "psnr") ?? metrics[0];
+const metricOf = (name) => metrics.find((metric) => metric.name === name);
+const ofSets = Object.values(data.sets).map(({ main }) => metricOf(main));
+const primary = ofSets.find(Boolean) ?? metricOf("psnr") ?? metrics[0];
+/** The metric that a set is judged by: RealBlur's is of aligned images. */
+const mainOf = (set) => metricOf(data.sets[set]?.main) ?? primary;
 const improves = (metric, gain) => (metric.better === "lower" ? gain < 0 : metric.better === "higher" && gain > 0);
 const metricName = (name) => data.labels[name] ?? name;
 /** A text with its metrics as people write them. */

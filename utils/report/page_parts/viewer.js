@@ -56,8 +56,8 @@ function show(row) {
 }
 
 function scoreLines(row) {
-  const scored = metrics.filter(({ name }) => !absent(row.values[name]));
-  return scored.sort((a, b) => (b === primary) - (a === primary)).map((metric) => {
+  const main = mainOf(row.values.set), scored = metrics.filter(({ name }) => !absent(row.values[name]));
+  return scored.sort((a, b) => (b === main) - (a === main)).map((metric) => {
     const [before, after] = [row.values[`input_${metric.name}`], row.values[metric.name]].map(number);
     const from = Number.isNaN(before) ? "" : `${format(before, metric.digits)} → `;
     const gain = el("span", { class: gainClass(metric, after - before) }, format(after - before, metric.digits, true));
