@@ -58,8 +58,12 @@ PUBLISHED = (
     Published("MIMO-UNet+", _realblur((35.54, 0.947), (27.63, 0.837)), _ALIGNED, "PromptRestorer, table 2"),
     Published("MPRNet", _realblur((35.99, 0.952), (28.70, 0.873)), _ALIGNED, "PromptRestorer, table 2"),
     Published("Restormer", _realblur((36.19, 0.957), (28.96, 0.879)), _ALIGNED, "PromptRestorer, table 2"),
-    Published("MPRNet", _realblur((33.914, 0.9425), (26.515, 0.8240)), _NOT_ALIGNED, "EnsIR (NeurIPS 2024)"),
-    Published("Restormer", _realblur((33.984, 0.9463), (26.626, 0.8274)), _NOT_ALIGNED, "EnsIR (NeurIPS 2024)"),
+    Published(
+        "MPRNet, not aligned", _realblur((33.914, 0.9425), (26.515, 0.8240)), _NOT_ALIGNED, "EnsIR (NeurIPS 2024)"
+    ),
+    Published(
+        "Restormer, not aligned", _realblur((33.984, 0.9463), (26.626, 0.8274)), _NOT_ALIGNED, "EnsIR (NeurIPS 2024)"
+    ),
     Published("MPRNet", {"reds_jpeg": (28.79, 0.811)}, _REDS, "arXiv:2204.04676, table 9"),
     Published("HINet", {"reds_jpeg": (28.83, 0.862)}, _REDS, "arXiv:2204.04676, table 9"),
     Published("MAXIM", {"reds_jpeg": (28.93, 0.865)}, _REDS, "arXiv:2204.04676, table 9"),

@@ -96,7 +96,7 @@ def write_report(
             titles[name]: {
                 **summary,
                 "main": _main_metric(summary),
-                "published_images": _published_images(summary["kind"]),
+                "published_images": published_images(summary["kind"]),
                 **_files(folder, name, summary),
                 **shown(stills[name]),
             }
@@ -162,7 +162,7 @@ def _main_metric(summary: dict[str, Any]) -> str | None:
     return next((name for name in printed_metrics(summary["kind"]) if name in summary.get("output", ())), None)
 
 
-def _published_images(kind: str) -> int | None:
+def published_images(kind: str) -> int | None:
     """Return of how many images published results on a kind of set are; None where that is not known."""
     return IMAGES.get(kind, published_count(kind, "test"))
 

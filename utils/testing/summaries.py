@@ -6,10 +6,12 @@ from statistics import fmean, median
 from typing import Any
 
 from datasets import ImageSet
+from datasets.discovery.benchmarks import BENCHMARKS
 from utils.common.errors import counted
 from utils.metrics.published import published_on
 from utils.metrics.scorer import KNOWN, protocol
-from utils.report.rows import Row
+from utils.report.page import published_images
+from utils.report.rows import PAGE, Row
 
 _GOPRO_INPUT = " (GoPro's whole test set has about 25.6: another value means a wrong or swapped folder)"
 _INPUT = "input_"  # before a metric's name: of the blurry image
@@ -75,11 +77,22 @@ def print_summary(name: str, summary: dict[str, Any]) -> None:
 
 
 def print_published(summaries: Iterable[Mapping[str, Any]]) -> None:
-    """Print the published results that sets may be compared with, those on a kind of set once."""
-    shown = {summary["kind"]: summary["published"] for summary in summaries if summary.get("published")}
-    for kind, rows in shown.items():
-        print(f"published on {kind}'s test set (sources: summary.json):")
-        for row in rows:
+    """Print the published results that sets may be compared with, those on a kind of set once; of others a line."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for summary in summaries:
+        if summary.get("published"):
+            found.setdefault(summary["kind"], []).append(summary)
+    for kind, of_kind in found.items():
+        title, whole = BENCHMARKS[kind].title, published_images(kind)
+        counts = dict.fromkeys(summary["images"] for summary in of_kind)
+        if whole not in counts:
+            scored = " and ".join(f"{count:,}" for count in counts)
+            print(
+                f"published results on {title} are of {whole:,} images, not comparable with these of {scored}: {PAGE}"
+            )
+            continue
+        print(f"published on {title}'s test set (sources: summary.json):")
+        for row in of_kind[0]["published"]:
             scores = f"{row['psnr']:.2f} dB" + ("" if row["ssim"] is None else f" / {row['ssim']:g}")
             print(f"  {row['method']:26} {scores:18} {row['protocol']}")
 
