@@ -16,7 +16,9 @@ at any position. That holds for these two alone: for threads Triton computes a s
 sums a thread has, 2t, 2t + 1, 8 + 2t, ..., are eight channels that follow each other: it stores 16 bytes at a time.
 
 **Partitions.** A producer, one warp, copies boxes into a ring of slots. Three consumers of four warps multiply and
-store every third tile each; what is added to its sums is on its way during the products.
+store every third tile each; what is added to its sums is on its way during the products. A slot is always the same
+consumer's: one that came to a slot before its last box, another consumer's, has arrived would take that box's phase for
+its own.
 """
 
 from triton.experimental import gluon
@@ -34,7 +36,7 @@ from .gluon_conv import new_barriers
 CONSUMERS = gl.constexpr(3)
 ROWS = gl.constexpr(8)  # of a tile
 COLUMNS = gl.constexpr(30)
-SLOTS = gl.constexpr(8)  # of features; with the weights 178 of the 227 KB that a program can have
+SLOTS = gl.constexpr(9)  # of features, a multiple of CONSUMERS; with the weights 198 of the 227 KB of a program
 POSITIONS = gl.constexpr(10 * 32)  # of a slot
 FLAT = gl.constexpr(gl.NVMMASharedLayout(64, 16, 2))
 BOX = gl.constexpr(gl.NVMMASharedLayout(64, 16, 4))
