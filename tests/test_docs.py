@@ -159,6 +159,21 @@ def test_links_lead_to_files_and_headings(page):
             assert not anchor or anchor in anchors(target), link
 
 
+def test_names_in_the_guide_for_contributors_exist():
+    examples = {"lambda_C", "lambda_c", "loss_edges", "mae"}  # of what is added there
+    page = ROOT / "docs" / "contributing.md"
+    text = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+    named = set(re.findall(r"`([A-Za-z_][\w.]*)`", text))
+    folders = ("datasets", "losses", "models", "tests", "tools", "utils")
+    files = [*ROOT.glob("*.*"), *(file for folder in folders for file in (ROOT / folder).rglob("*.*"))]
+    code = [text_of(file) for file in files if file.suffix in (".py", ".js", ".toml") and file != Path(__file__)]
+    words = set(re.findall(r"\w+", "\n".join(code))) | {file.name for file in files}
+    assert len(named) > 50
+    assert {name for name in named if not {name, name.split(".")[-1]} & words} <= examples
+    endings = (".py", ".md", ".txt", ".html", ".csv", ".json")
+    assert {name for name in named if name.endswith(endings) and name not in words} <= {"log.csv"}
+
+
 def known_flags(capsys):
     """Return the flags of the scripts and tools, by their help."""
     modules = [*SCRIPTS.values(), *(importlib.import_module(f"tools.{name}") for name in TOOLS)]

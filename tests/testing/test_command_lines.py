@@ -142,6 +142,9 @@ def test_a_suffix_is_of_the_names_of_videos_too(tmp_path):
         (("--quality", "90"), "--quality is of JPEG and WebP"),
         (("--output_format", "jpeg", "--quality", "101"), "should be from 1 to 100"),
         (("--output_format", "webp", "--figures"), "--figures shows the saved images: omit it"),
+        (("--suffix", "-sharp"), "expected one argument; a value that begins with a dash is written --suffix=-sharp\n"),
+        (("--weights", "--x-y"), "at least one argument; a value that begins with a dash is written --weights=--x-y\n"),
+        (("--suffix", "--over"), "--suffix: expected one argument\n"),  # which is short for a flag
         (("--suffix", "a/b"), "expected a part of a file's name, without folders"),
         (("--from_results", "theirs", "--suffix", "_x"), "without a network: omit --suffix"),
         (("more", "--sets", "GoPro"), "--sets are found in one --testset_dir, not in 2"),

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Settings = TypeVar("Settings")
 
@@ -16,6 +16,7 @@ MOST_WORKERS = 256  # processes, of which each takes memory, or threads
 MAX_SIDE = 16384  # px, of a network's input
 LARGEST = 1e30  # of other numbers: fp32 holds up to 3e38
 _SHOWN = 40  # characters of a value in a message
+_LACKS_VALUE = re.compile(r"argument (\S+): expected (one|at least one) argument")  # argparse's words
 _CONTROL = re.compile(r"[\0-\x08\n-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -40,13 +41,14 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def __init__(self, description: str | None, prog: str | None = None) -> None:
         super().__init__(prog=prog, description=description, formatter_class=HelpFormatter)
+        self._words: Sequence[str] = ()  # of the command line, for messages
 
     # argparse has overloads of it; its last one is this.
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """Refuse values that are empty, have control characters, or give empty lists in Python 3.11; then parse."""
-        args = sys.argv[1:] if args is None else args
+        self._words = args = sys.argv[1:] if args is None else args
         for before, text in zip(("", *args), args, strict=False):
             if not text or (text.startswith("--") and text.endswith("=")):  # as a path it would be the working folder
                 self.error(f"{text[:-1] or before}: an argument is empty, perhaps by a shell variable that is not set")
@@ -55,6 +57,15 @@ class ArgumentParser(argparse.ArgumentParser):
             if _CONTROL.search(text):
                 self.error(f"expected arguments without line breaks and other control characters, got {text!r}")
         return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """End the program; where a value was taken for a flag by its dash, say how to write it."""
+        if lacking := _LACKS_VALUE.match(message):
+            for flag, text in zip(self._words, self._words[1:], strict=False):
+                known = any(each.startswith(text.partition("=")[0]) for each in self._option_string_actions)
+                if flag in lacking[1].split("/") and text.startswith("-") and not known:
+                    message += f"; a value that begins with a dash is written {flag}={text}"
+        super().error(message)
 
 
 def folder_name(text: str) -> str:
