@@ -113,8 +113,8 @@ def test_several_networks_are_compared(photos, capsys):
     assert [(row["set"], row["weights"]) for row in table] == [("a/GOPRO", "a"), ("b/GOPRO", "b")]
     summary = json.loads((photos / "out" / "summary.json").read_text())
     assert summary["networks"]["a"]["weights_sha256"] != summary["networks"]["b"]["weights_sha256"]
-    lines = [line.split() for line in out.splitlines() if line.startswith("GOPRO ")]
-    assert [line[:2] for line in lines] == [["GOPRO", row] for row in ("input", "a", "b")]
+    lines = [line.split() for line in out.splitlines() if line.startswith("GoPro ")]
+    assert [line[:2] for line in lines] == [["GoPro", row] for row in ("input", "a", "b")]
     for row, line in zip(table, lines[1:], strict=True):
         assert (photos / "out" / row["saved_as"]).exists()
         assert float(line[2]) == pytest.approx(float(row["psnr"]), abs=1e-4)
