@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
@@ -43,6 +44,7 @@ class LoadingGPU(AbsentGPU):
         self.log, self.utils = log, self
 
     def launcher_cls(self, src: object, metadata: object) -> str:
+        write(self.log, "launcher", threading.current_thread() is threading.main_thread())
         return "launcher"
 
     def get_device_properties(self, device: int) -> dict[str, int]:

@@ -6,12 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import torch
 
-from models.ops.common.launch import CollectedKernel, on_disk, only_collecting
+from models.ops.common.launch import CollectedKernel, compile_launcher, on_disk, only_collecting
 from utils.common.signals import STOP_SIGNALS
 from utils.runtime.distributed import DistributedContext
 
@@ -40,7 +39,7 @@ def compile_kernels(run: Callable[[], object], distributed: DistributedContext, 
             log("compiling kernels for this GPU, which later runs find in Triton's cache")
         with suppress(OSError):  # no memory for another process
             _compile_in_processes(missing, min((os.cpu_count() or 1) // processes, _MOST_PROCESSES))
-        _load(kernel for _, kernel in share)  # compiles launchers, too, and what is still missing
+        _load(kernel for _, kernel in share)  # compiles what is still missing
         first = distributed.rank - distributed.local_rank
         if count := sum(distributed.gather(len(missing))[first : first + processes]):
             log(f"compiled {count} kernels in {time.perf_counter() - start:.1f} s")
@@ -48,10 +47,13 @@ def compile_kernels(run: Callable[[], object], distributed: DistributedContext, 
 
 
 def _load(kernels: Iterable[CollectedKernel]) -> None:
-    """Load kernels on the current device, and compile those that are not on the disk."""
-    threads = min(os.cpu_count() or 1, _MOST_PROCESSES)
-    with ThreadPoolExecutor(threads, "", torch.cuda.set_device, (torch.cuda.current_device(),)) as pool:
-        list(pool.map(lambda kernel: kernel.result().run, kernels))
+    """Load kernels on the current device, and compile those that are not on the disk.
+
+    One after another: all launchers of Triton 3.6 are modules of one name, and of two that threads import at the same
+    time one can get the other's function, which then refuses its kernel's arguments.
+    """
+    for kernel in kernels:
+        _ = kernel.result().run
 
 
 def _compile_in_processes(kernels: Sequence[CollectedKernel], processes: int) -> None:
@@ -77,7 +79,7 @@ def _compile_in_processes(kernels: Sequence[CollectedKernel], processes: int) ->
             if position >= len(kernels):
                 return
             with suppress(Exception):
-                kernels[position].result()
+                compile_launcher(kernels[position].result())
 
     children = [context.Process(target=work, daemon=True) for _ in range(min(processes, len(kernels)))]
     deadline = time.monotonic() + _PATIENCE

@@ -61,9 +61,11 @@ def launcher(kernel: Callable[..., object], grid: tuple[object, ...]) -> Callabl
     return partial(launched.warmup, grid=grid) if _only_compiles else launched[grid]
 
 
-class LoadedKernel(Protocol):
-    """A compiled kernel; `run` loads it on the current device, with a launcher where Triton compiles one for each."""
+class CompiledKernel(Protocol):
+    """A compiled kernel; `run` loads it on the current device, and makes its launcher."""
 
+    src: object
+    metadata: object
     run: object
 
 
@@ -73,7 +75,7 @@ class CollectedKernel(Protocol):
     It has to be called before a launch that is not collected.
     """
 
-    result: Callable[[], LoadedKernel]
+    result: Callable[[], CompiledKernel]
 
 
 @contextlib.contextmanager
@@ -102,6 +104,13 @@ def only_collecting() -> Iterator[dict[str, CollectedKernel]]:
             yield cast(dict[str, CollectedKernel], mode.future_kernels)
     finally:
         _only_compiles = False
+
+
+def compile_launcher(kernel: CompiledKernel) -> None:
+    """Have Triton's cache on disk hold a kernel's launcher: up to 3.6 Triton compiles one for each. Uses no GPU."""
+    from triton.runtime import driver  # pyright: ignore[reportMissingImports] (optional)
+
+    cast(Any, driver.active).launcher_cls(kernel.src, kernel.metadata)
 
 
 def on_disk(key: str) -> bool:

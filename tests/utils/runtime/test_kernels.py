@@ -47,10 +47,14 @@ def run(log: Path, *args, **options):
 
 
 def lines(log: Path):
-    """Return what was compiled, what was loaded, and what each rank logged; the file is deleted."""
+    """Return what was compiled, what was loaded, and what each rank logged; the file is deleted.
+
+    Whatever was compiled, no two threads of a process made launchers.
+    """
     found = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
     log.unlink(missing_ok=True)
     kinds = {kind: [each[1:] for each in found if each[0] == kind] for kind in {each[0] for each in found}}
+    assert {main for main, _ in kinds.pop("launcher", ())} <= {"True"}
     logged = {kind: [" ".join(words[:-1]) for words in kinds.pop(kind)] for kind in [*kinds] if kind[:4] == "log-"}
     return kinds.get("compiled", []), kinds.get("loaded", []), logged
 
@@ -68,6 +72,15 @@ def test_processes_are_forked_that_compile_and_only_for_what_is_missing(tmp_path
     assert sorted(number for number, _ in compiled) == ["7", "8"]
     assert len(loaded) == 9
     assert "compiled 2 kernels" in logged["log-0"][1]
+
+
+def test_forked_processes_compile_launchers_too(tmp_path):
+    ended = run_script("-c", command(tmp_path / "log"))
+    assert ended.returncode == 0, ended.stderr
+    found = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    compiled, made = ([each[-1] for each in found if each[0] == kind] for kind in ("compiled", "launcher"))
+    assert len(made) == 14
+    assert sorted(compiled) == sorted(process for process in made if process in compiled)
 
 
 def test_with_one_processor_no_process_is_forked(tmp_path):
