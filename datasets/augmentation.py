@@ -133,9 +133,9 @@ class WarpedCrop(A.DualTransform):
             warp = _enlarged(warp, self.py_random.uniform(1.0, self.enlargement))
         rows = _window(warp.height, self.patch_size, self.py_random)
         columns = _window(warp.width, self.patch_size, self.py_random)
-        x, y = np.meshgrid(columns.astype(np.float64), rows.astype(np.float64))
-        map_x, map_y = warp.source(x, y)
-        return {"map_x": map_x.astype(np.float32), "map_y": map_y.astype(np.float32)}
+        x, y = np.meshgrid(columns.astype(np.float64), rows.astype(np.float64), sparse=True)
+        map_x, map_y = (np.float32(each) for each in np.broadcast_arrays(*warp.source(x, y)))
+        return {"map_x": map_x, "map_y": map_y}
 
     def apply(self, img: np.ndarray, map_x: np.ndarray, map_y: np.ndarray, **params: Any) -> np.ndarray:
         """Return the P×P×C crop of an H×W×C frame."""
