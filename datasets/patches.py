@@ -6,11 +6,11 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datasets.augmentation import PairAugmentation
@@ -27,8 +27,8 @@ from utils.images.codecs import read_image
 ENLARGEMENT = 1.5
 PREFETCHED = 2  # batches of each worker
 
-Item = dict[str, Tensor | str | int]  # see `TrainingPatches`
-LoadedBatch = dict[str, Tensor | list[str] | BlurPlan]  # see `collate`
+Item = dict[str, Any]  # see `TrainingPatches`
+LoadedBatch = dict[str, Any]  # see `collate`
 DrawBlur = Callable[[list[int], int, int], BlurPlan]  # see `BlurSynthesis.draw`
 
 
@@ -92,23 +92,30 @@ class TrainingPatches(Dataset):
         return {
             "blurry": torch.from_numpy(blurry),
             "sharp": torch.from_numpy(np.zeros_like(blurry) if sharp is None else sharp),
-            "has_sharp": torch.tensor(float(sharp_path is not None)),
+            "has_sharp": float(sharp_path is not None),
         }
 
 
 def collate(items: Sequence[Item], draw_blur: DrawBlur | None = None) -> LoadedBatch:
     """Return items as a batch: first those with pairs or blurry images, then the photographs to be blurred.
 
-    Either kind's entries are missing where the batch has none of it; `name` and `broken` list all. With `draw_blur` the
-    photographs' blur is drawn here: a `plan` replaces their seeds.
+    `pairs`, (2, N, P, P, 3), are all blurry images, then their sharp partners: a worker hands each tensor over by a
+    connection of its own, so the fewer the faster. `has_sharp`, `name` and `broken` are lists. Entries of a kind are
+    missing where the batch has none of it. With `draw_blur` the photographs' blur is drawn here: a `plan` replaces
+    their seeds.
     """
     photographs = [item for item in items if "photograph" in item]
     others = [item for item in items if "photograph" not in item]
-    batches = [default_collate(each) for each in (others, photographs) if each]
-    merged = {name: value for batch in batches for name, value in batch.items()}
-    if draw_blur and photographs:
-        merged["plan"] = draw_blur(merged.pop("seed").tolist(), *merged["photograph"].shape[1:3])
-    return merged | {name: [text for batch in batches for text in batch[name]] for name in ("name", "broken")}
+    batch: LoadedBatch = {name: [item[name] for item in (*others, *photographs)] for name in ("name", "broken")}
+    if others:
+        images = default_collate([item["blurry"] for item in others] + [item["sharp"] for item in others])
+        batch |= {"pairs": images.unflatten(0, (2, -1)), "has_sharp": [item["has_sharp"] for item in others]}
+    if photographs:
+        batch["photograph"] = default_collate([item["photograph"] for item in photographs])
+        seeds = [item["seed"] for item in photographs]
+        size = batch["photograph"].shape[1:3]
+        batch |= {"plan": draw_blur(seeds, *size)} if draw_blur else {"seed": torch.tensor(seeds)}
+    return batch
 
 
 def training_loader(

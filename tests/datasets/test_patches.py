@@ -40,7 +40,9 @@ def batches(sets, workers: int = 0, seed: int = 3, epochs=(0,), batch_size: int 
     loader = training_loader(patches, order, workers, pin_memory=False)
     result = []
     for order.epoch in epochs:
-        result += list(loader)
+        for batch in loader:
+            blurry, sharp = batch.pop("pairs")
+            result.append(batch | {"blurry": blurry, "sharp": sharp, "has_sharp": torch.tensor(batch["has_sharp"])})
     return result
 
 
@@ -72,7 +74,7 @@ def test_batches_have_the_documented_shapes(sets):
 
 def test_paired_and_unpaired_mixed(sets):
     patches = TrainingPatches(sets, PATCH)
-    assert [patches[i, 0]["has_sharp"].item() for i in range(len(patches))] == [1] * 7 + [0] * 3
+    assert [patches[i, 0]["has_sharp"] for i in range(len(patches))] == [1] * 7 + [0] * 3
     paired = torch.cat([batch["has_sharp"] for batch in batches(sets)])
     assert sorted(paired.tolist()) == [0] * 3 + [1] * 7
     for batch in batches(sets):

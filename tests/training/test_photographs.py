@@ -35,7 +35,7 @@ def test_a_photographs_patch_has_the_margin_of_its_blur(photographs):
     assert item["photograph"].shape == (64, 64, 3)
     assert torch.equal(item["photograph"], patches[3, 5]["photograph"])
     (batch,) = training_loader(patches, SharedBatches(5, 5, seed=0), 0, pin_memory=False)
-    assert (batch["blurry"].shape, batch["photograph"].shape) == ((2, 32, 32, 3), (3, 64, 64, 3))
+    assert (batch["pairs"].shape, batch["photograph"].shape) == ((2, 2, 32, 32, 3), (3, 64, 64, 3))
     assert len(set(batch["seed"].tolist())) == 3
     assert ["photos" in name for name in batch["name"]] == [False, False, True, True, True]
 

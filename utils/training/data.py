@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
 from datasets.patches import LoadedBatch, TrainingPatches, batches_of, training_loader
 from datasets.sampler import SharedBatches
-from datasets.synthesis.blur import BlurPlan
 from utils.images.conversion import to_network_range
 from utils.runtime.device import Batch
 from utils.runtime.distributed import DistributedContext
@@ -125,9 +123,6 @@ class TrainingData:
         return upcoming
 
     def _on_device(self, loaded: LoadedBatch) -> TrainingBatch:
-        names, broken = loaded["name"], loaded["broken"]
-        assert isinstance(names, list)
-        assert isinstance(broken, list)
         if self._stream is None:
             images = self._images(loaded)
         else:  # while the step before computes
@@ -137,22 +132,18 @@ class TrainingData:
             current.wait_stream(self._stream)
             for image in images.values():
                 image.record_stream(current)  # until then its memory is not taken for the next batch
-        return TrainingBatch(images, names, [text for text in broken if text])
+        return TrainingBatch(images, loaded["name"], [text for text in loaded["broken"] if text])
 
     def _images(self, loaded: LoadedBatch) -> Batch:
-        moved = {
-            name: each.to(self._device, non_blocking=True)
-            for name, each in loaded.items()
-            if isinstance(each, Tensor) and name != "seed"
-        }
         images: Batch = {}
-        if "blurry" in moved:
-            has_sharp = moved["has_sharp"]
-            sharp = to_network_range(moved["sharp"]) * has_sharp.view(-1, 1, 1, 1)
-            images = {"blurry": to_network_range(moved["blurry"]), "sharp": sharp, "has_sharp": has_sharp}
-        seeds = loaded.get("plan", loaded.get("seed"))
-        if isinstance(seeds, Tensor | BlurPlan):
-            blurry, sharp = self._synthesis(to_network_range(moved["photograph"]).contiguous(), seeds)
+        if "pairs" in loaded:
+            blurry, sharp = to_network_range(loaded["pairs"].to(self._device, non_blocking=True))
+            pinned = torch.tensor(loaded["has_sharp"], pin_memory=blurry.is_cuda)  # so that its copy waits for nothing
+            has_sharp = pinned.to(self._device, non_blocking=True)
+            images = {"blurry": blurry, "sharp": sharp * has_sharp.view(-1, 1, 1, 1), "has_sharp": has_sharp}
+        if "photograph" in loaded:
+            photograph = to_network_range(loaded["photograph"].to(self._device, non_blocking=True)).contiguous()
+            blurry, sharp = self._synthesis(photograph, loaded["plan"] if "plan" in loaded else loaded["seed"])
             pairs = {"blurry": blurry, "sharp": sharp, "has_sharp": blurry.new_ones(len(blurry))}
             images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
         layout = torch.channels_last
