@@ -54,34 +54,40 @@ def test_reblurring_a_sharp_image_equals_the_published_network(golden, make_netw
 
 
 @pytest.fixture
-def two_threads():
-    """Sum in the order the vectors were made with: another one moves an activation across LReLU's or bilinear
-    sampling's kink here and there, and the gradients jump (float64 differs from the vectors by 3e-4)."""
+def set_threads():
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
+    yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
 @pytest.mark.slow
-def test_gradients_equal_the_published_networks(golden, make_networks, released_weights, aspdc_op, two_threads):
+def test_gradients_equal_the_published_networks(golden, make_networks, released_weights, aspdc_op, set_threads):
+    """To the fused operation's bound in one of three orders of its sums, which the number of threads and the processor
+    choose: in another one an activation is beyond LReLU's or bilinear sampling's kink here and there, and the gradients
+    jump by 3e-4, as those in float64 do."""
     arrays, seed = golden
-    deblurring, reblurring = make_networks(seed, "aligned", aspdc_op)
-    deblurred = deblurring(arrays["blurry"])
-    loss = NormalizedMSELoss()(deblurred, arrays["sharp"])
-    loss = loss + 0.1 * ReblurringConsistencyLoss(reblurring)(arrays["blurry"], deblurred)
-    loss.backward()
-    parameters = dict(deblurring.named_parameters())
     names = list(from_released(released_weights("deblurring", seed), DEBLURRING_KEY))
-    norms = torch.stack([parameters[name].grad.norm() for name in names])
-    tolerance = FUSED_TOLERANCE if aspdc_op == "fused" else TOLERANCE
-    torch.testing.assert_close(norms, arrays["grad_norms"], atol=tolerance, rtol=0)
-    offsets = parameters["aspdcs.1.deformable.2.offset_conv.weight"].grad  # 2nd ASPDC, module 2
-    kernels = parameters["aspdcs.5.deformable.0.deform_conv.weight"].grad[:8]  # last ASPDC, module 0
-    for ours, theirs in ((offsets, arrays["grad_p_conv"]), (kernels, arrays["grad_dconv"])):
-        # The kinks again: with sums in another order single entries of the fused gradients jump.
-        relative = 1e-3 if aspdc_op == "fused" else TOLERANCE
-        torch.testing.assert_close(ours, theirs, atol=relative * theirs.abs().max().item(), rtol=0)
+    fused = aspdc_op == "fused"
+    tolerance, relative = (FUSED_TOLERANCE, 1e-3) if fused else (TOLERANCE, TOLERANCE)  # single entries jump, too
+    differences = []
+    for threads in (2, 1, 3) if fused else (2,):
+        set_threads(threads)
+        deblurring, reblurring = make_networks(seed, "aligned", aspdc_op)
+        deblurred = deblurring(arrays["blurry"])
+        loss = NormalizedMSELoss()(deblurred, arrays["sharp"])
+        loss = loss + 0.1 * ReblurringConsistencyLoss(reblurring)(arrays["blurry"], deblurred)
+        loss.backward()
+        gradients = {name: each.grad for name, each in deblurring.named_parameters()}
+        norms = torch.stack([gradients[name].norm() for name in names])
+        offsets = gradients["aspdcs.1.deformable.2.offset_conv.weight"]  # 2nd ASPDC, module 2
+        kernels = gradients["aspdcs.5.deformable.0.deform_conv.weight"][:8]  # last ASPDC, module 0
+        expected = arrays["grad_norms"], arrays["grad_p_conv"], arrays["grad_dconv"]
+        bounds = tolerance, *(relative * each.abs().max().item() for each in expected[1:])
+        found = zip((norms, offsets, kernels), expected, bounds, strict=True)
+        differences.append([(ours - theirs).abs().max().item() / bound for ours, theirs, bound in found])
+        if max(differences[-1]) <= 1:
+            return
+    pytest.fail(f"largest differences in units of their bounds, for each number of threads: {differences}")
 
 
 def test_released_reading_is_the_specs_formula():
