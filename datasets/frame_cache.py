@@ -9,7 +9,6 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from utils.common.files import atomic_write, check_writable, remove_stale
 from utils.images.codecs import inspect_image, read_image
 
 _SUFFIX = ".npy"
-_MAPPED = 16_384  # frames that a process keeps mapped, a quarter of what Linux lets it map
 
 
 class FrameCache:
@@ -81,7 +79,7 @@ class FrameCache:
         """
         path = self._path(source)
         try:
-            return _mapped(path)
+            return np.load(path, mmap_mode="r")
         except FileNotFoundError as error:
             read_image(source)  # raises the reason for which it was not decoded
             raise UserError(
@@ -123,12 +121,6 @@ class FrameCache:
         except UserError as error:
             tqdm.write(f"skipped: {error}")
             return None
-
-
-@lru_cache(_MAPPED)
-def _mapped(path: Path) -> np.ndarray:
-    """Return a frame, which stays mapped: each of its pages would have to be found again for the next patch."""
-    return np.load(path, mmap_mode="r")
 
 
 def _key(path: Path) -> str:
