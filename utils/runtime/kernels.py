@@ -47,7 +47,7 @@ def compile_kernels(run: Callable[[], object], distributed: DistributedContext, 
 
 
 def _load(kernels: Iterable[CollectedKernel]) -> None:
-    """Load kernels on the current device, and compile those that are not on the disk.
+    """Load kernels on the current device, and compile those that are not on the disk, or their launchers.
 
     One after another: all launchers of Triton 3.6 are modules of one name, and of two that threads import at the same
     time one can get the other's function, which then refuses its kernel's arguments.

@@ -136,13 +136,14 @@ class TrainingData:
 
     def _images(self, loaded: LoadedBatch) -> Batch:
         images: Batch = {}
+        pinned = self._stream is not None  # elsewhere a copy that does not wait could come after its source's end
         if "pairs" in loaded:
-            blurry, sharp = to_network_range(loaded["pairs"].to(self._device, non_blocking=True))
-            pinned = torch.tensor(loaded["has_sharp"], pin_memory=blurry.is_cuda)  # so that its copy waits for nothing
-            has_sharp = pinned.to(self._device, non_blocking=True)
+            blurry, sharp = to_network_range(loaded["pairs"].to(self._device, non_blocking=pinned))
+            known = torch.tensor(loaded["has_sharp"], pin_memory=pinned)  # so that its copy waits for nothing
+            has_sharp = known.to(self._device, non_blocking=pinned)
             images = {"blurry": blurry, "sharp": sharp * has_sharp.view(-1, 1, 1, 1), "has_sharp": has_sharp}
         if "photograph" in loaded:
-            photograph = to_network_range(loaded["photograph"].to(self._device, non_blocking=True)).contiguous()
+            photograph = to_network_range(loaded["photograph"].to(self._device, non_blocking=pinned)).contiguous()
             blurry, sharp = self._synthesis(photograph, loaded["plan"] if "plan" in loaded else loaded["seed"])
             pairs = {"blurry": blurry, "sharp": sharp, "has_sharp": blurry.new_ones(len(blurry))}
             images = {name: torch.cat([images[name], new]) if images else new for name, new in pairs.items()}
