@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from utils.common.errors import UserError, counted, format_bytes
+from utils.common.errors import UserError, blame_system, counted, format_bytes
 from utils.common.files import atomic_write, check_writable, remove_stale
 from utils.images.codecs import inspect_image, read_image
 
@@ -86,6 +86,7 @@ class FrameCache:
                 f"{source} changed after it was decoded into {self.folder}; start again to decode it again"
             ) from error
         except (OSError, ValueError, EOFError) as error:
+            blame_system(error, path)
             raise UserError(
                 f"{path}, decoded from {source}, is damaged ({error}); delete it and start again"
             ) from error
@@ -95,6 +96,7 @@ class FrameCache:
         try:
             status = source.stat()
         except OSError as error:
+            blame_system(error, source)
             raise UserError(f"{source} cannot be read: {error.strerror}") from error
         key = _digest(str(source.absolute()))
         return self.folder / f"{key}-{_digest(f'{status.st_size} {status.st_mtime_ns}')}{_SUFFIX}"

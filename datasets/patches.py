@@ -18,7 +18,7 @@ from datasets.discovery.layouts import ImageSet
 from datasets.frame_cache import FrameCache
 from datasets.sampler import Draw, SharedBatches
 from datasets.synthesis.blur import BlurPlan
-from utils.common.errors import UserError
+from utils.common.errors import SystemLacksError, UserError
 from utils.common.signals import STOP_SIGNALS
 from utils.images.codecs import read_image
 
@@ -77,6 +77,8 @@ class TrainingPatches(Dataset):
             try:
                 patch = self._photograph(frame[0], seed) if frame[2] else self._patch(*frame[:2], seed)
                 return patch | {"name": str(frame[0]), "broken": "; ".join(broken)}
+            except SystemLacksError:
+                raise
             except UserError as error:
                 if not self.skip_broken or len(broken) + 1 == len(self):
                     raise

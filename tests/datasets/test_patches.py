@@ -1,5 +1,7 @@
 """Training patches: the same whatever the workers, other ones every epoch, flagged as paired or not."""
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -10,10 +12,11 @@ import torch
 
 from datasets import find_images
 from datasets.augmentation import PairAugmentation
+from datasets.frame_cache import FrameCache
 from datasets.patches import TrainingPatches, batches_of, training_loader
 from datasets.sampler import SharedBatches
 from tests.support.samples import ROOT, SAMPLES, load, save
-from utils.common.errors import UserError
+from utils.common.errors import SystemLacksError, UserError
 from utils.runtime.distributed import DistributedContext
 from utils.training.data import DataSettings, TrainingData
 
@@ -209,6 +212,29 @@ def test_a_broken_frame_can_be_skipped(sets, tmp_path):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="cannot be read as an image"):
         patches[3, 5]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_frame_is_not_skipped_for_what_the_system_lacks(sets, tmp_path, cached):
+    """--skip_bad_images had trained on the few frames that could still be opened."""
+    resource = pytest.importorskip("resource")
+    cache = FrameCache(tmp_path) if cached else None
+    if cache:
+        cache.build([*sets[0].blurry, *sets[0].sharp], threads=1)
+    patches = TrainingPatches(sets[:1], PATCH, cache, skip_broken=True)
+    limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(SystemLacksError, match=r"Too many open files\. The file is not to blame"):
+            patches[0, 0]
+    finally:
+        for each in held:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not patches[0, 0]["broken"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Errors for the user rather than defects of the program, exit statuses, and parts of messages."""
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,25 @@ TERMINATED_STATUS = 143  # and after SIGTERM
 
 class UserError(Exception):
     """An error that the user can fix: the message contains what was expected, what was found, and what to do."""
+
+
+class SystemLacksError(UserError):
+    """A file could not be opened or read for a reason that is the system's, not the file's."""
+
+
+_SYSTEM_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
+
+
+def blame_system(error: Exception, path: Path) -> None:
+    """Raise a `SystemLacksError` for an error in reading a file if the file is not to blame for it.
+
+    Such as too many open files, or a network's disk that does not answer: whoever skips files that are damaged should
+    not skip them.
+    """
+    if isinstance(error, OSError) and error.errno in _SYSTEM_LACKS:
+        raise SystemLacksError(
+            f"{path} cannot be read: {error.strerror}. The file is not to blame; start again when the system can"
+        ) from error
 
 
 class Terminated(BaseException):

@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from utils.common.errors import UserError
+from utils.common.errors import SystemLacksError, UserError, blame_system
 from utils.common.files import atomic_write
 from utils.images.decoding import (
     TIFF_SIGNATURES,
@@ -227,16 +227,21 @@ def _check_kind(path: Path) -> os.stat_result:
 
 @contextmanager
 def readable(path: Path, found: str = "is damaged or incomplete") -> Iterator[None]:
-    """Turn what decoders raise for a file that cannot be used into an `UnreadableError` that names it."""
+    """Turn what decoders raise for a file that cannot be used into an `UnreadableError` that names it.
+
+    Raises:
+        SystemLacksError: see `blame_system`.
+    """
     try:
         yield
-    except UnreadableError:
+    except (UnreadableError, SystemLacksError):
         raise
     except MemoryError as error:
         raise UnreadableError(f"{path} does not fit into memory; free some, or cut it into parts") from error
     except UnidentifiedImageError as error:  # its text names a Python object
         raise UnreadableError(f"{path} {found} (no known kind of image); replace or remove it") from error
     except Exception as error:  # decoders raise anything, and it is this file's problem
+        blame_system(error, path)
         raise UnreadableError(f"{path} {found} ({error}); replace or remove it") from error
 
 
