@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from models.checkpoint import CheckpointError, check_finite
-from utils.common.errors import UserError, some
+from utils.common.errors import UserError, blame_system, some
 from utils.common.files import atomic_write, file_digest, save_tensors
 from utils.common.version import __version__
 from utils.training.optimization import TrainingState
@@ -152,7 +152,8 @@ class CheckpointManager:
             use: gets the state; if that raises `CheckpointError`, too, the one before is taken.
 
         Raises:
-            UserError: there are states, all of them damaged.
+            UserError: there are states, all of them damaged; or one cannot be read for a reason that may pass. Then
+                the one before is not taken: a run that continues from it deletes the newer ones.
         """
         problems: list[str] = []
         for path in self.files():
@@ -161,6 +162,10 @@ class CheckpointManager:
                 use(path, state)
                 return path, state, problems
             except CheckpointError as error:
+                if isinstance(error.__cause__, OSError):
+                    blame_system(error.__cause__, path)
+                if isinstance(error.__cause__, PermissionError):
+                    raise
                 problems.append(str(error))
         if problems:
             raise UserError(f"no state of the run can be read: {'; '.join(problems)}; --resume none starts a new run")

@@ -1,5 +1,7 @@
 """States on disk: killed while they are written, with any bytes as SHA-256, with keys that are not ours."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 from models.checkpoint import CheckpointError, load_file
-from utils.common.errors import UserError
+from utils.common.errors import SystemLacksError, UserError
 from utils.common.files import file_digest, save_tensors
 from utils.training.checkpointing import CheckpointManager
 from utils.training.optimization import OptimizationSettings, TrainingState
@@ -126,3 +128,21 @@ def test_a_kill_while_a_state_is_written_again_leaves_a_whole_one(tmp_path, monk
         manager.save(Progress(), state, again=True)
     path, _, problems = CheckpointManager(tmp_path, 1).newest()
     assert (path.name, problems) == ("step-000000000.pth", [])
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ESTALE, SystemLacksError), (errno.EMFILE, SystemLacksError), (errno.EACCES, CheckpointError)],
+)
+def test_a_state_that_cannot_be_read_now_is_not_passed_over(tmp_path, monkeypatch, number, kind):
+    """The run that continued from the one before would delete it."""
+    manager = save(tmp_path, 3, 4)
+
+    def load(path, **_):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(kind, match=r"step-0*4\.pth"):
+        manager.newest()
+    monkeypatch.undo()
+    assert manager.newest()[0] == manager.files()[0]
