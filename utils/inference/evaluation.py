@@ -91,6 +91,16 @@ def start_restoring(
     return (lambda: restored()[0]) if single else restored
 
 
+def check_result(output: np.ndarray, name: str) -> None:
+    """Refuse a network's output for a file with NaN, which would be black.
+
+    Raises:
+        UnreadableError: it has some.
+    """
+    if np.isnan(output.sum()):
+        raise UnreadableError(f"the network's result for {name} is not finite; give --precision fp32, or other weights")
+
+
 def score_both(
     scorer: Scorer, image: Decoded, output: np.ndarray, name: str, reblurs: bool = False
 ) -> tuple[Scores, Scores]:

@@ -16,7 +16,7 @@ from utils.common.pipeline import Pipeline
 from utils.images.codecs import UnreadableError, inspect_image
 from utils.images.photographs import write_picture
 from utils.images.saving import SaveSettings
-from utils.inference.evaluation import Decoded, decode, score_both
+from utils.inference.evaluation import Decoded, check_result, decode, score_both
 from utils.inference.restorer import Restorer
 from utils.metrics.scorer import Scorer
 from utils.report.rows import Row
@@ -173,6 +173,7 @@ class SetImages:
         for note in blurry.metadata.notes:
             self._results.note(f"{path}: {note}")
         try:
+            check_result(restored, str(path))
             before, after = score_both(self._scorer, image.pair, restored, str(path))
             if self._source.saves:
                 self._results.begin(output)

@@ -17,7 +17,7 @@ from utils.common.pipeline import Pipeline
 from utils.common.signals import Interruption
 from utils.images.codecs import UnreadableError, write_png
 from utils.images.conversion import to_uint8
-from utils.inference.evaluation import check_min_size
+from utils.inference.evaluation import check_min_size, check_result
 from utils.report.page import FILES
 from utils.testing.results import Results
 from utils.testing.saved_results import SavedResults
@@ -123,7 +123,9 @@ def _restore(
                 break
             if i == 0:
                 check_min_size(path, frame.pixels)
-            restored = to_uint8(restorer(frame.pixels))
+            values = restorer(frame.pixels)
+            check_result(values, f"frame {i} of {path}")
+            restored = to_uint8(values)
             if i in (0, video.count // 2):
                 write_png(stills.with_name(f"{stills.name}-blurry.png"), frame.pixels)
                 write_png(stills.with_name(f"{stills.name}-restored.png"), restored)

@@ -11,7 +11,7 @@ from models import DeblurringNet, ReblurringNet
 from utils.common.memory import out_of_memory
 from utils.common.signals import Interruption
 from utils.images.conversion import side_by_side, to_uint8
-from utils.inference.evaluation import Decoded, JoinedInputs, decode, score_both
+from utils.inference.evaluation import Decoded, JoinedInputs, check_result, decode, score_both
 from utils.inference.restorer import Restorer
 from utils.metrics.scorer import Scorer
 from utils.runtime.distributed import DistributedContext
@@ -86,6 +86,7 @@ def validate(
             try:
                 image = decode(image_set, i)
                 output = restorer(image.both if reblurs else image.blurry.pixels)
+                check_result(output, path)
                 before, after = score_both(scorer, image, output, path, reblurs)
                 own.append((position, {**after, INPUT: before["psnr"]}))
             except Exception as error:
