@@ -56,7 +56,10 @@ def read_scores(table: Path, metric: str, sets: list[str]) -> tuple[dict[str, di
                 scores = runs.setdefault(match[1], {}).setdefault(int(match[2]), {})
             else:
                 scores = others.setdefault(network, {})
-            scores[f"{name}/{row['image']}"] = float(row[metric])
+            key = f"{name}/{row['image']}"
+            if key in scores:
+                raise UserError(f"{table} has several networks of {network}'s run; score one of each")
+            scores[key] = float(row[metric])
     except (OSError, LookupError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(
             f"{table} is no table of scores with {metric} ({error!r}); give a --save_dir of D_testing.py"

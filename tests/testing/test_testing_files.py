@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+import torch
 
 import D_testing
 from datasets import parse_source
@@ -145,3 +146,44 @@ def test_missing_results_of_others_are_listed_before_anything_is_written(tmp_pat
     with pytest.raises(UserError, match="1 of 1 pictures are missing"):
         D_testing.main(D_testing.parse_args([*where, str(tmp_path / "theirs")]))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_result_that_is_not_finite_is_no_picture(tmp_path, small_networks, photos):
+    """It had been saved as a black one, and the set had been complete."""
+    content = torch.load(small_networks / "DeblurringNet_FT.pth", weights_only=True)
+    for tensor in content["deblurring_state_dict"].values():
+        tensor *= 1e30 if tensor.dim() == 4 else 1
+    torch.save(content, tmp_path / "DeblurringNet_FT.pth")
+    with pytest.raises(UserError, match=r"the network's result for .*a\.png is not finite; give --precision fp32"):
+        run(photos, tmp_path / "out", tmp_path)
+    assert not list((tmp_path / "out").rglob("a.png"))
+
+
+def test_a_set_of_which_no_image_is_left_has_no_scores_any_more(tmp_path, small_networks, photos):
+    out = tmp_path / "out"
+    run(photos, out, small_networks)
+    (restored,) = out.rglob("a.png")
+    restored.unlink()
+    (photos / "a.png").write_bytes(b"")
+    with pytest.raises(UserError, match="1 of the files were skipped"):
+        run(photos, out, small_networks, "--resume")
+    assert json.loads((out / "summary.json").read_text())["sets"] == {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda text: text[:-3], "its last line has no end"),
+        (lambda text: text.replace(",24,", ","), "other columns"),
+        (lambda text: text.replace(",40,", ",nan,").replace(",24,", ",24,"), "could not convert|invalid literal"),
+        (lambda text: text.rstrip().rpartition(",")[0] + ",nan\n", "is no number"),
+    ],
+)
+def test_a_damaged_table_is_no_table(tmp_path, small_networks, photos, damage, what):
+    run(photos, tmp_path / "out", small_networks)
+    table = tmp_path / "out" / "results.csv"
+    table.write_text(damage(table.read_text()))
+    with pytest.raises(ValueError, match=what):
+        read_table(table)
+    with pytest.raises(UserError, match="damaged"):
+        run(photos, tmp_path / "out", small_networks, "--resume")

@@ -70,3 +70,9 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path):
         compare(tmp_path, "--control", "lambda5")
     with pytest.raises(UserError, match="no table of scores with ssim"):
         compare(tmp_path, "--metric", "ssim")
+
+
+def test_two_networks_of_a_run_are_not_one(tmp_path):
+    write(tmp_path, {f"lambda{x}-seed1_DeblurringNet_{name}": [30, 20] for x in ("0", "0.1") for name in ("NF", "FT")})
+    with pytest.raises(UserError, match="has several networks of lambda0-seed1_DeblurringNet_FT's run"):
+        compare(tmp_path)

@@ -55,9 +55,17 @@ def read_table(path: Path) -> list[Row]:
     """
     # A name that is no UTF-8 is written as the bytes it has on the disk.
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = [_typed(row) for row in csv.DictReader(file)]
+        lines = file.readlines()
+    if lines and not lines[-1].endswith("\n"):
+        raise ValueError("its last line has no end")
+    found = list(csv.DictReader(lines))
+    if any(None in row or None in row.values() for row in found):
+        raise ValueError("a line has other columns than the first")
+    rows = [_typed(row) for row in found]
     for row in rows:
         _ = row["set"], row["image"], row["saved_as"]
+        if any(value != value for value in row.values()):
+            raise ValueError(f"a score of {row['image']} is no number")
     return rows
 
 

@@ -75,7 +75,8 @@ class Results:
         """
         self.rows = [row for row in previous.rows if is_whole(self.folder / str(row["saved_as"]))]
         # Whether a set is complete shows at its end: this run may have been asked for more of it.
-        self.sets = previous.sets
+        with_rows = {row["set"] for row in self.rows}
+        self.sets = {name: each for name, each in previous.sets.items() if "complete" not in each or name in with_rows}
         for each in self.sets.values():
             if "complete" in each:  # not of videos
                 each["complete"] = False
@@ -171,6 +172,8 @@ class Results:
             before = self.sets.get(name, {}).get("notes", ())  # on images that need no second look
             self.rows = [row for row in self.rows if row["set"] != name] + rows
             self.sets[name] = summarise(inputs.images, rows, complete, problems, dict.fromkeys((*before, *notes)))
+        else:
+            self.sets.pop(name, None)  # of a run before, whose images cannot be read any more
         self.write()
 
     def end(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from datasets import ImageSet
 from datasets.discovery.benchmarks import BENCHMARKS
+from datasets.discovery.layout_table import GAMMA_DIR
 from utils.common.errors import counted
 from utils.metrics.published import published_on
 from utils.metrics.scorer import KNOWN, protocol
@@ -45,7 +46,8 @@ def summarise(
         summary["input"] = {name: fmean(_number(row, f"{_INPUT}{name}") for row in rows) for name in names}
         summary["output"] = {name: fmean(_number(row, name) for row in rows) for name in names}
     if image_set.paired:
-        comparable = not (image_set.other_split or (names and "crop_border" in rows[0]))
+        other = image_set.other_split or GAMMA_DIR in image_set.layout
+        comparable = not (other or (names and "crop_border" in rows[0]))
         summary["published"] = published_on(image_set.kind) if comparable else []
     return summary
 
@@ -67,7 +69,10 @@ def print_summary(name: str, summary: dict[str, Any]) -> None:
         return
     print(f"scored: {summary['protocol']}")
     if "psnr" in summary["input"]:
-        print(f"input PSNR {summary['input']['psnr']:.2f} dB" + _GOPRO_INPUT * (summary["kind"] == "gopro"))
+        print(
+            f"input PSNR {summary['input']['psnr']:.2f} dB"
+            + _GOPRO_INPUT * (summary["kind"] == "gopro" and bool(summary["published"]))
+        )
     print(f"{'':14}{'input':>9}{'output':>9}   comparable with")
     for metric in summary["output"]:
         values = "".join(f"{summary[side][metric]:9.4f}" for side in ("input", "output"))
