@@ -6,6 +6,7 @@ share a folder.
 """
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from utils.common.errors import UserError, blame_system, counted, format_bytes
 from utils.common.files import atomic_write, check_writable, remove_stale
-from utils.images.codecs import inspect_image, read_image
+from utils.images.codecs import UnreadableError, inspect_image, read_image
 
 _SUFFIX = ".npy"
 
@@ -120,7 +121,7 @@ class FrameCache:
     def _decode_or_log(self, source: Path) -> Path | None:
         try:
             return self._decode(source)
-        except UserError as error:
+        except UnreadableError as error:
             tqdm.write(f"skipped: {error}")
             return None
 
@@ -130,4 +131,4 @@ def _key(path: Path) -> str:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:24]

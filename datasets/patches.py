@@ -19,6 +19,7 @@ from datasets.frame_cache import FrameCache
 from datasets.sampler import Draw, SharedBatches
 from datasets.synthesis.blur import BlurPlan
 from utils.common.errors import SystemLacksError, UserError
+from utils.common.memory import out_of_memory
 from utils.common.signals import STOP_SIGNALS
 from utils.images.codecs import read_image
 
@@ -77,10 +78,9 @@ class TrainingPatches(Dataset):
             try:
                 patch = self._photograph(frame[0], seed) if frame[2] else self._patch(*frame[:2], seed)
                 return patch | {"name": str(frame[0]), "broken": "; ".join(broken)}
-            except SystemLacksError:
-                raise
             except UserError as error:
-                if not self.skip_broken or len(broken) + 1 == len(self):
+                to_blame = not isinstance(error, SystemLacksError) and not out_of_memory(error)
+                if not (self.skip_broken and to_blame) or len(broken) + 1 == len(self):
                     raise
                 broken.append(str(error))
 

@@ -1,5 +1,6 @@
 """The cache of decoded frames: the same patches as without it, resumed, rebuilt, refused."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -135,3 +136,12 @@ def test_a_file_in_place_of_the_folder(tmp_path, sources):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--cache_dir .*file cannot be written in: File exists"):
         FrameCache(tmp_path / "file").build(sources, threads=1)
+
+
+def test_a_frame_that_cannot_be_written_is_not_skipped(sources, cache, monkeypatch):
+    def full(file, array):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(UserError, match="cannot be written"):
+        cache.build(sources, threads=1, skip_broken=True)

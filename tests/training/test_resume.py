@@ -245,3 +245,19 @@ def test_nothing_is_written_among_images_that_are_read(tmp_path):
     small = arguments(tmp_path, "--stage", "finetune", "--log_dir", str(photos / "log"), trainset=(str(photos),))
     with pytest.raises(UserError, match=r"--log_dir .*log is inside .*photos, whose images are read at any depth"):
         DR_training.main(DR_training.parse_args(small))
+
+
+@pytest.mark.slow
+def test_a_run_that_replaces_all_stages_leaves_no_state_of_later_ones(tmp_path, monkeypatch):
+    """Stopped in its first stage and resumed, it had taken the others' old networks for its own."""
+    small = ("--stage", "all", "--max_steps", "1")
+    train(tmp_path, *small)
+    assert all(states(tmp_path, stage) for stage in ("reblur", "deblur", "finetune"))
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DR_training, "train_stage", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, *small, "--overwrite", "--seed", "7")
+    assert not any(states(tmp_path, stage) for stage in ("reblur", "deblur", "finetune"))

@@ -9,7 +9,7 @@ from utils.training.progress import Progress, SaveEvery
 from utils.training.provenance import describe_run, frame_list, list_digest, provenance, resume_settings
 from utils.training.run_log import open_log
 from utils.training.stage import Stage, StepOutput
-from utils.training.stage_files import StageFiles, check_no_overwrite, run_folders
+from utils.training.stage_files import StageFiles, check_no_overwrite, clear_states, run_folders
 from utils.training.step_numbers import Step, StepReader
 from utils.training.validation import validate
 
@@ -29,6 +29,7 @@ __all__ = [
     "check_no_overwrite",
     "check_outputs_outside_inputs",
     "check_same_data",
+    "clear_states",
     "describe_run",
     "find_data",
     "frame_list",

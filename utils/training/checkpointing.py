@@ -10,6 +10,7 @@ from typing import Any
 from models.checkpoint import CheckpointError, check_finite
 from utils.common.errors import UserError, blame_system, some
 from utils.common.files import atomic_write, file_digest, save_tensors
+from utils.common.memory import out_of_memory
 from utils.common.version import __version__
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
@@ -164,7 +165,7 @@ class CheckpointManager:
             except CheckpointError as error:
                 if isinstance(error.__cause__, OSError):
                     blame_system(error.__cause__, path)
-                if isinstance(error.__cause__, PermissionError):
+                if isinstance(error.__cause__, PermissionError) or out_of_memory(error):
                     raise
                 problems.append(str(error))
         if problems:

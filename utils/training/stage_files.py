@@ -180,6 +180,12 @@ def run_folders(output_dir: Path, log_dir: Path) -> Iterator[None]:
                     log_dir.rmdir()
 
 
+def clear_states(output_dir: Path, stages: Sequence[str]) -> None:
+    """Remove the states that a new run replaces: stopped in an early stage, it would resume later ones from them."""
+    for stage in stages:
+        CheckpointManager(states_folder(output_dir, stage), 1).clear(-1)
+
+
 def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, overwrite: bool) -> None:
     """Refuse to start if a stage would replace the network or states of another run.
 
