@@ -392,11 +392,11 @@ def main(args: argparse.Namespace) -> None:
         prepare_data(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)), distributed)
         if args.stage == "all" and args.resume == "auto":
             check_same_data(args.output_dir, {name: frame_list(sets_of(name, image_sets)) for name in stages})
-        if args.resume == "none" and distributed.is_main:
-            clear_states(args.output_dir, stages)
         for name in stages:
             torch.manual_seed(args.seed)
             stage = make_stage(name, args, distributed.device)
+            if name == stages[0] and args.resume == "none" and distributed.is_main:
+                clear_states(args.output_dir, stages[1:])
             train_stage(stage, args, sets_of(name, image_sets), validation_sets, distributed)
 
 

@@ -79,8 +79,8 @@ class TrainingPatches(Dataset):
                 patch = self._photograph(frame[0], seed) if frame[2] else self._patch(*frame[:2], seed)
                 return patch | {"name": str(frame[0]), "broken": "; ".join(broken)}
             except UserError as error:
-                to_blame = not isinstance(error, SystemLacksError) and not out_of_memory(error)
-                if not (self.skip_broken and to_blame) or len(broken) + 1 == len(self):
+                frame_to_blame = not isinstance(error, SystemLacksError) and not out_of_memory(error)
+                if not (self.skip_broken and frame_to_blame) or len(broken) + 1 == len(self):
                     raise
                 broken.append(str(error))
 

@@ -254,10 +254,19 @@ def test_a_run_that_replaces_all_stages_leaves_no_state_of_later_ones(tmp_path, 
     train(tmp_path, *small)
     assert all(states(tmp_path, stage) for stage in ("reblur", "deblur", "finetune"))
 
-    def stopped(*_):
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as changed:
+        changed.setattr(DR_training, "make_stage", no_memory)
+        with pytest.raises(MemoryError):
+            train(tmp_path, *small, "--overwrite", "--seed", "7")
+    assert all(states(tmp_path, stage) for stage in ("reblur", "deblur", "finetune"))  # it replaced nothing yet
+
+    def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(DR_training, "train_stage", stopped)
+    monkeypatch.setattr(DR_training, "training_step", stopped)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, *small, "--overwrite", "--seed", "7")
     assert not any(states(tmp_path, stage) for stage in ("reblur", "deblur", "finetune"))

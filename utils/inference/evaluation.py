@@ -92,7 +92,11 @@ def start_restoring(
 
 
 def check_result(output: np.ndarray, name: str) -> None:
-    """Refuse a network's output for a file with NaN, which would be black.
+    """Refuse a network's output with NaN, which would be black; infinite values are 0 or 1 by now.
+
+    Args:
+        output: H×W×3 float32 in [0, 1].
+        name: of the blurry file, for the error.
 
     Raises:
         UnreadableError: it has some.

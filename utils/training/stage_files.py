@@ -181,7 +181,7 @@ def run_folders(output_dir: Path, log_dir: Path) -> Iterator[None]:
 
 
 def clear_states(output_dir: Path, stages: Sequence[str]) -> None:
-    """Remove the states that a new run replaces: stopped in an early stage, it would resume later ones from them."""
+    """Remove states of the later stages of a new run: stopped in its first one, it would resume these from them."""
     for stage in stages:
         CheckpointManager(states_folder(output_dir, stage), 1).clear(-1)
 
