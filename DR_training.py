@@ -371,8 +371,8 @@ def train_stage(
                 if keep and args.save_every.due(progress):
                     files.save_state(progress, log)
         files.finish(progress, first_step, last_step, stopping, log)
-        if stopping:
-            stop.end()
+    if distributed.any(stopping or bool(stop.requested)):  # a signal may have come since the last step
+        stop.end()
 
 
 def main(args: argparse.Namespace) -> None:
