@@ -192,6 +192,13 @@ def test_existing_networks_are_kept_without_overwrite(tmp_path, small_networks):
     assert (small_networks / "DeblurringNet_NF.pth").read_bytes() != before
 
 
+def test_the_best_network_of_another_run_is_kept_too(tmp_path, small_networks):
+    best = (small_networks / "DeblurringNet_NF.pth").rename(small_networks / "DeblurringNet_NF_best.pth")
+    with pytest.raises(UserError, match=r"NF_best.pth exists already; give --overwrite to replace it, or another"):
+        train(tmp_path, "--stage", "deblur", "--max_steps", "1", "--deblurring_weights", str(best))
+    assert best.exists()
+
+
 @pytest.mark.slow
 def test_a_small_network_overfits_a_real_pair():
     torch.manual_seed(0)

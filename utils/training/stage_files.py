@@ -187,7 +187,7 @@ def clear_states(output_dir: Path, stages: Sequence[str]) -> None:
 
 
 def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, overwrite: bool) -> None:
-    """Refuse to start if a stage would replace the network or states of another run.
+    """Refuse to start if a stage would replace a network or states of another run.
 
     Args:
         output_dir: folder of the networks.
@@ -200,11 +200,12 @@ def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, ove
     """
     for stage in stages:
         output, states = output_dir / STAGE_FILES[stage], CheckpointManager(states_folder(output_dir, stage), 1).files()
+        networks = [path for path in (output, best_file(output)) if path.exists()]
         newest = {str(each.resolve()) for each in states[:1] for each in (each, each.parent)}
         resumes = states and (resume == "auto" or str(Path(resume).resolve()) in newest)
         begun = [path for path in states if path.name != state_name(0)]  # with a step that would be lost
-        if overwrite or resumes or not (output.exists() or begun):
+        if overwrite or resumes or not (networks or begun):
             continue
-        what = f"{output} exists already" if output.exists() else f"{states[0]} is the state of a stopped run"
+        what = f"{networks[0]} exists already" if networks else f"{states[0]} is the state of a stopped run"
         how = ["--resume auto to continue it"] if states else []
         raise UserError(f"{what}; give {', '.join([*how, '--overwrite to replace it', 'or another --output_dir'])}")
