@@ -13,7 +13,6 @@ Defaults are the paper's unless the help states otherwise. Each stage writes one
 import argparse
 import math
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
@@ -48,9 +47,9 @@ from utils.training import (
     StepReader,
     TrainingData,
     TrainingState,
+    check_all_stages,
     check_no_overwrite,
     check_outputs_outside_inputs,
-    check_same_data,
     clear_states,
     describe_run,
     find_data,
@@ -311,7 +310,7 @@ def train_stage(
     weights = weight_files(stage.name, args)
     resumed = files.resume(args.resume, *resume_settings(stage, vars(args), weights, image_sets, distributed))
     progress, first_step = resumed.progress, resumed.progress.step
-    last_step = min(progress.last_step(data.frames, args.batch_size, args.n_epochs), args.max_steps or sys.maxsize)
+    last_step = progress.last_step(data.frames, args.batch_size, args.n_epochs, args.max_steps)
 
     step = partial(training_step, stage, training)
     recorded = distributed.device.type == "cuda" and stage.network.deform_op == "fused" and not args.eager
@@ -391,7 +390,8 @@ def main(args: argparse.Namespace) -> None:
         check_outputs_outside_inputs(image_sets, args.output_dir, args.log_dir, args.cache_dir)
         prepare_data(sets_of(stages[-1], image_sets), settings_of(DataSettings, vars(args)), distributed)
         if args.stage == "all" and args.resume == "auto":
-            check_same_data(args.output_dir, {name: frame_list(sets_of(name, image_sets)) for name in stages})
+            frames = {name: frame_list(sets_of(name, image_sets)) for name in stages}
+            check_all_stages(args.output_dir, frames, args.batch_size, args.n_epochs, args.max_steps)
         for name in stages:
             torch.manual_seed(args.seed)
             stage = make_stage(name, args, distributed.device)

@@ -226,6 +226,15 @@ def test_other_data_of_a_later_stage_is_refused_before_the_first_is_trained(tmp_
     assert not (tmp_path / "nets" / "states" / "reblur").exists()
 
 
+def test_more_epochs_of_all_stages_are_refused_before_the_first_is_trained(tmp_path):
+    """Finetune would have failed after them, or with the same R continued from the old D."""
+    train(tmp_path, "--stage", "all", "--n_epochs", "1", "--width", "4")
+    with pytest.raises(UserError, match="step-.*: finetune has begun, from networks that reblur and deblur would now"):
+        train(tmp_path, "--stage", "all", "--n_epochs", "2", "--width", "4", "--resume", "auto")
+    assert [path.name for path in states(tmp_path, "reblur")] == ["step-000000001.pth"]
+    train(tmp_path, "--stage", "all", "--n_epochs", "1", "--width", "4", "--resume", "auto")
+
+
 def test_the_means_of_an_interrupted_epoch_are_of_all_its_steps(tmp_path, whole_run):
     part(tmp_path, "--max_steps", "3")
     part(tmp_path, "--resume", "auto")

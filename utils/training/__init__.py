@@ -1,6 +1,6 @@
 """Training around the algorithm: data, states, logging, guards, validation; the algorithm itself is DR_training.py."""
 
-from utils.training.checkpointing import check_same_data
+from utils.training.checkpointing import check_all_stages
 from utils.training.data import DataSettings, TrainingData, prepare_data
 from utils.training.datasets import check_outputs_outside_inputs, find_data, sets_of
 from utils.training.nonfinite_guard import NonFiniteGuard
@@ -26,9 +26,9 @@ __all__ = [
     "StepReader",
     "TrainingData",
     "TrainingState",
+    "check_all_stages",
     "check_no_overwrite",
     "check_outputs_outside_inputs",
-    "check_same_data",
     "clear_states",
     "describe_run",
     "find_data",

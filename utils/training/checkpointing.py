@@ -173,20 +173,36 @@ class CheckpointManager:
         return None
 
 
-def check_same_data(output_dir: Path, frames: Mapping[str, list[str]]) -> None:
-    """Refuse to resume a stage whose newest state is of other frames, before earlier stages are trained.
+def check_all_stages(
+    output_dir: Path, frames: Mapping[str, list[str]], batch_size: int, epochs: int, max_steps: int | None
+) -> None:
+    """Refuse to resume all stages if a later one's state does not fit, before earlier ones are trained.
 
     Args:
         output_dir: the folder of networks and states.
-        frames: the frames of each stage.
+        frames: the frames of each stage, in the order of training.
+        batch_size: frames of a step.
+        epochs: of each stage.
+        max_steps: of each stage, or None.
 
     Raises:
-        UserError: the frames of a stage differ.
+        UserError: the frames of a stage differ, or finetune has begun and an earlier stage has steps left to train.
     """
+    unfinished: list[str] = []
     for stage, wanted in frames.items():
+        progress = Progress()
         if found := CheckpointManager(states_folder(output_dir, stage), keep=1).newest():
             path, state, _ = found
             _check_must_match(path, state["fixed"], {"data": wanted})
+            progress = Progress.from_file(state["progress"])
+            if stage == "finetune" and progress.step and unfinished:
+                raise UserError(
+                    f"{path}: finetune has begun, from networks that {' and '.join(unfinished)} would now train on. "
+                    "Give each --stage by itself: those with --resume auto, then finetune with --overwrite, which "
+                    "begins it again; or finetune alone, with --resume auto"
+                )
+        if progress.step < progress.last_step(len(wanted), batch_size, epochs, max_steps):
+            unfinished.append(stage)
 
 
 def states_folder(output_dir: Path, stage: str) -> Path:
