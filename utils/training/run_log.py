@@ -62,7 +62,7 @@ class NoLog:
     def step(self, step: int, losses: dict[str, float], norm: float, lr: float) -> None:
         """Record a step that changed the weights."""
 
-    def skipped(self, text: str) -> None:
+    def skipped(self, text: str, lr: float) -> None:
         """Record a step that did not change the weights."""
 
     def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, left_out: int) -> None:
@@ -117,7 +117,7 @@ class RunLog(NoLog):
             path.write_text(json.dumps(record, indent=2, default=str))
         self._stage = stage
         self._text = (folder / "log.txt").open("a", encoding="utf-8", errors="surrogateescape")
-        self._board = SummaryWriter(str(folder), purge_step=done_steps + 1 if done_steps else None)
+        self._board = SummaryWriter(str(folder), purge_step=done_steps + 1)
         data = [Path(text).name or text for text in record.get("arguments", {}).get("trainset_dir", ())]
         title = f"{folder.name}{': ' if data else ''}{some(data, 3)}"
         self._curves = Curves(folder, done_steps, title.encode(errors="backslashreplace").decode())
@@ -164,9 +164,10 @@ class RunLog(NoLog):
         self._bar.set_postfix(loss=f"{losses['total']:.4f}", lr=f"{lr:.1e}", refresh=False)  # not at every step
         self._bar.update()
 
-    def skipped(self, text: str) -> None:
+    def skipped(self, text: str, lr: float) -> None:
         """Record a step that did not change the weights."""
         self._times.popleft()
+        self._lr = lr
         self._bar.update()
         self._skipped += 1
         self.line(text)

@@ -124,7 +124,7 @@ class StepReader:
     def _log_step(self, step: Step, losses: dict[str, float], norm: float, log: NoLog) -> None:
         if self._guard.is_bad(losses, norm):
             files = [name for each in self._distributed.gather(step.names) for name in each]
-            log.skipped(self._guard.report(step.number, losses, norm, files))
+            log.skipped(self._guard.report(step.number, losses, norm, files), step.lr)
         else:
             log.step(step.number, losses, norm, step.lr)
 

@@ -5,7 +5,10 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
+from tests.support.training import values
+from utils.training.progress import Progress
 from utils.training.run_log import RunLog, new_run_folder
 
 
@@ -21,3 +24,19 @@ def test_names_that_are_no_utf_8_are_logged(tmp_path, monkeypatch):
         log.validation(1, {"psnr": 20.0}, {name: np.zeros((8, 8, 3), np.uint8)}, best=True)
         log.line(f"skipped: {name}")
     assert b"skipped: q\xfe.png" in (tmp_path / "log" / "log.txt").read_bytes()
+
+
+def test_a_run_resumed_before_its_first_step_replaces_all_curves(tmp_path):
+    for psnr in (20.0, 21.0):  # the first was killed before a state with a step was saved
+        with RunLog(tmp_path / "deblur_1", "deblur", {}, 1) as log:
+            log.validation(1, {"psnr": psnr}, {}, best=True)
+    assert values(tmp_path, "deblur", "validation/psnr") == [21.0]
+
+
+def test_a_part_whose_steps_were_all_skipped_has_their_learning_rate(tmp_path):
+    black = torch.zeros(1, 3, 8, 8)
+    with RunLog(tmp_path / "log", "deblur", {}, 1) as log:
+        list(log.batches([None]))
+        log.skipped("skipped", lr=1e-4)
+        log.epoch(Progress(step=1, epoch=1), black, black, black, left_out=0)
+    assert "learning rate 0.0001" in (tmp_path / "log" / "log.txt").read_text()

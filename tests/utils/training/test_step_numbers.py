@@ -18,7 +18,7 @@ class Log(NoLog):
     def step(self, step, losses, norm, lr):
         self.lines.append((step, losses["total"], norm))
 
-    def skipped(self, text):
+    def skipped(self, text, lr):
         self.lines.append(text)
 
 
