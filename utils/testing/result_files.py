@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -170,8 +171,14 @@ def find_previous_run(folder: Path, resume: bool, overwrite: bool) -> PreviousRu
         for read in tables:  # the last one is named where it is damaged
             rows += tuple(read_table(read))
         texts = [path.read_text(encoding="utf-8") for path in folder.glob(BEGUN)]
-        # A kill may have cut the last line, before the file it names was begun.
-        begun = frozenset(json.loads(line) for text in texts for line in text.split("\n")[:-1])
+        begun = frozenset(name for text in texts for name in _names_in(text))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"--resume: {read}, or a list next to it, is damaged ({error!r}); give --overwrite") from error
     return PreviousRun(folder, settings, rows, sets, begun)
+
+
+def _names_in(text: str) -> Iterator[str]:
+    """Yield the names of a list, without lines that a kill or a full disk cut: the files they name were not begun."""
+    for line in text.split("\n")[:-1]:
+        with suppress(ValueError):
+            yield json.loads(line)

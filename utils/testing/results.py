@@ -114,9 +114,16 @@ class Results:
         Raises:
             UserError: the list cannot be written.
         """
+        lines = "".join(f"{json.dumps(self.name_of(path))}\n" for path in paths).encode()
         try:
-            with self._lock, self._begun.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{json.dumps(self.name_of(path))}\n" for path in paths))
+            with self._lock, self._begun.open("ab", buffering=0) as file:
+                end = file.tell()
+                try:
+                    while lines:
+                        lines = lines[file.write(lines) :]
+                except OSError:
+                    file.truncate(end)  # half a line, which the next one would be joined to
+                    raise
         except OSError as error:
             raise UserError(f"{self._begun} cannot be written: {write_problem(error, self.folder)}") from error
 
