@@ -81,12 +81,13 @@ class Runs:
         self.scored: dict[str, dict[str, Scored]] = {}
         self.comparable_with: dict[str, str] = {}
         self.unscored: list[str] = []
+        self._made: dict[str, tuple[Any, str, Path]] = {}  # by method: by what, the name that was given, the summary
 
     def add(self, text: str) -> None:
         """Add a run, given as [NAME=]PATH.
 
         Raises:
-            UserError: it is none, or a method of its name has results on one of its sets.
+            UserError: it is none, or a method of its name has results on one of its sets, or is another one.
         """
         name, separator, path = text.partition("=")
         if not separator or os.sep in name:
@@ -118,6 +119,7 @@ class Runs:
             if "output" not in summary:
                 self.unscored.append(f"{method}: {set_name}")
                 continue
+            self._check_same_method(method, name, file, _made_by(content, network))
             of_set = self.scored.setdefault(set_name, {})
             if method in of_set:
                 raise UserError(f"{method} has two results on {set_name}; call one of the runs NAME={file.parent}")
@@ -127,6 +129,22 @@ class Runs:
             of_set[method] = Scored(
                 summary["images"], summary["images_in_set"], output, inputs, settings, how, kind, rounded
             )
+
+    def _check_same_method(self, method: str, name: str, file: Path, made_by: Any) -> None:
+        """Raise `UserError` where a method that the user gave no name to is not the one that has its row."""
+        others, given, first = self._made.setdefault(method, (made_by, name, file))
+        if made_by != others and not (name and given):
+            raise UserError(
+                f"{method} is one method in {first}, and another one in {file}; give both runs names, as NAME={file}: "
+                "two names, or the same one if they belong in one row"
+            )
+
+
+def _made_by(content: dict[str, Any], network: str) -> Any:
+    """Return what tells a method from others: of a network its weights and how they are read, else a folder."""
+    networks = content.get("networks", {})
+    settings = networks[network] if network else next(iter(networks.values()), {})
+    return content.get("from_results") or (settings.get("weights_sha256"), settings.get("modulation"))
 
 
 def _means(summary: dict[str, float | None]) -> dict[str, float]:

@@ -136,6 +136,43 @@ def test_runs_of_one_name_share_a_row_and_networks_have_one_each(run, tmp_path):
     assert (ended.status, "ours has two results on GoPro; call one of the runs NAME=" in ended.stderr) == (2, True)
 
 
+def made_by(path, name, **networks):
+    """Rewrite a summary as one on a set of this name, by networks of these digests; return its path."""
+    content = json.loads((Path(path) / "summary.json").read_text())
+    content["networks"] = {network: {"weights_sha256": digest} for network, digest in networks.items()}
+    only = next(iter(content["sets"].values()))
+    content["sets"] = {f"{network}/{name}" if len(networks) > 1 else name: only for network in networks}
+    (Path(path) / "summary.json").write_text(json.dumps(content))
+    return path
+
+
+def refusal(*arguments):
+    ended = run_command("tools.table", list(arguments))
+    assert ended.status == 2, ended.stdout
+    return ended.stderr
+
+
+@pytest.mark.parametrize(("networks", "method"), [(("D",), "results"), (("NF", "FT"), "NF")])
+def test_two_methods_of_one_name_are_not_one_row(run, tmp_path, networks, method):
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+    first = made_by(run("a/results", 30.0), "GoPro", **dict.fromkeys(networks, "1"))
+    same = made_by(run("b/results", 30.0), "HIDE", **dict.fromkeys(networks, "1"))
+    other = made_by(run("c/results", 30.0), "HIDE", **dict.fromkeys(networks, "2"))
+    assert len(table(first, same)[0]) == 3 + len(networks)
+    message = f"{method} is one method in {first}/summary.json, and another one in {other}/summary.json; give both runs"
+    assert message in refusal(first, other)
+    assert len(table(f"x={first}", f"y={other}")[0]) == 3 + 2 * len(networks)
+    assert len(table(f"x={first}", f"x={other}")[0]) == 3 + len(networks)
+
+
+def test_a_name_that_was_given_is_not_that_of_a_folder(run, tmp_path):
+    (tmp_path / "a").mkdir()
+    network, pictures = made_by(run("x", 30.0), "HIDE", D="1"), run("a/x", 31.0, from_results="/pngs")
+    for arguments in ((network, pictures), (network, f"x={pictures}"), (f"x={network}", pictures)):
+        assert "x is one method in" in refusal(*arguments)
+
+
 def as_sets(path, **kinds):
     """Rewrite a summary on GoPro as one on sets of these names and kinds; return its path."""
     content = json.loads((Path(path) / "summary.json").read_text())
