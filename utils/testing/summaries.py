@@ -120,6 +120,21 @@ def print_table(sets: Mapping[str, Mapping[str, dict[str, Any]]]) -> None:
     print(f"\n{'':{first + second + 2}}" + "".join(f"{column:>15}" for column in columns))
     for name, label, values in rows:
         print(f"{name:{first}}  {label:{second}}" + "".join(f"{_shown(values, column):>15}" for column in columns))
+    if partial := [f"{name}: {found}" for name, summaries in sets.items() if (found := _uneven_counts(summaries))]:
+        print(f"some of these means are over fewer images than others, or than were asked for: {'; '.join(partial)}")
+
+
+def _uneven_counts(summaries: Mapping[str, dict[str, Any]]) -> str:
+    """Return how many images each mean of a set is over; nothing where all are over the same, all that were asked for.
+
+    Where a network failed on every image it has no summary, here an empty one.
+    """
+    scored = [summary for summary in summaries.values() if "output" in summary]
+    counts = {label: summary.get("images", 0) for label, summary in summaries.items()}
+    if not scored or (len(set(counts.values())) == 1 and all(each["complete"] for each in scored)):
+        return ""
+    each = ", ".join(f"{label} {count:,}" for label, count in counts.items())
+    return f"{each} of {counted(scored[0]['images_in_set'], 'image')}"
 
 
 def _shown(values: Mapping[str, float | None], metric: str) -> str:

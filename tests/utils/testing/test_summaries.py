@@ -1,4 +1,4 @@
-"""What is printed of the published results."""
+"""What is printed below the tables of sets: published results, and numbers of images."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from utils.metrics.published import published_on
 from utils.report.page import published_images
-from utils.testing.summaries import print_published
+from utils.testing.summaries import print_published, print_table
 
 
 def test_published_results_are_printed_where_all_images_were_scored(capsys):
@@ -28,3 +28,30 @@ def test_of_published_results_no_two_have_one_name_and_their_number_of_images_is
     names = [each["method"] for each in published_on(kind)]
     assert len(set(names)) == len(names)
     assert published_images(kind)
+
+
+def scored(images, complete=True):
+    means = {"psnr": 30.0}
+    return {"images": images, "images_in_set": 1111, "complete": complete, "input": means, "output": means}
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        ({"GoPro": {"NF": scored(1111), "FT": scored(1111)}, "photos": {"NF": {"images": 3}, "FT": {"images": 2}}}, ""),
+        ({"GoPro": {"NF": scored(10), "FT": scored(10)}}, ""),  # with --limit
+        ({"GoPro": {"NF": scored(1111), "FT": scored(1110, False)}}, "GoPro: NF 1,111, FT 1,110 of 1,111 images"),
+        ({"GoPro": {"NF": scored(20), "FT": scored(10)}}, "GoPro: NF 20, FT 10 of 1,111 images"),  # with two limits
+        ({"GoPro": {"NF": scored(9, False), "FT": scored(9, False)}}, "GoPro: NF 9, FT 9 of 1,111 images"),
+        ({"a": {"NF": scored(4), "FT": {}}, "b": {"NF": scored(4), "FT": scored(4)}}, "a: NF 4, FT 0 of 1,111 images"),
+        (
+            {name: {"restored": scored(count, count == 4)} for name, count in (("a", 4), ("b", 3), ("c", 2))},
+            "b: restored 3 of 1,111 images; c: restored 2 of 1,111 images",
+        ),
+    ],
+)
+def test_means_over_other_numbers_of_images_are_named_below_the_table(capsys, sets, expected):
+    print_table(sets)
+    found = [line for line in capsys.readouterr().out.splitlines() if "means are over fewer" in line]
+    line = "some of these means are over fewer images than others, or than were asked for: "
+    assert found == ([line + expected] if expected else [])
