@@ -47,5 +47,12 @@ def list_files(base: Path, unreadable_dirs: dict[Path, str] | None = None) -> li
         above = {here.resolve(), *here.resolve().parents}
         folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in above]
         relative = here.relative_to(base)
-        found += [relative / name for name in files if name[0] != "."]
+        for file in (relative / name for name in files if name[0] != "."):
+            try:
+                if file.suffix.lower() not in SUFFIXES:
+                    (base / file).stat()  # os.walk takes a link to a folder that it may not look at for a file
+            except PermissionError as error:
+                raise_unreadable(error)
+            else:
+                found.append(file)
     return sorted(found)

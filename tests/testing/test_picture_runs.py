@@ -123,6 +123,12 @@ for closed in (pairs / "locked", pairs / "sharp"):
     except Exception as error:
         print(type(error).__name__, error)
     closed.chmod(0o700)
+link = pairs / "blur" / "link"
+link.symlink_to({str(locked)!r} + "/folder")
+try:
+    find_inputs([str(pairs)], ("blur", "sharp"), pathlib.Path("out"), None)
+except Exception as error:
+    print(type(error).__name__, error)
 with user_errors_end_the_program():
     try:
         find_inputs([{str(locked / "a.png")!r}], ("blur", "sharp"), pathlib.Path("out"), None)
@@ -137,15 +143,19 @@ with user_errors_end_the_program():
     finally:
         locked.chmod(0o700)
     denied = "cannot be opened: Permission denied"
-    assert result.stdout.splitlines()[:3] == [
+    assert result.stdout.splitlines()[:4] == [
         f"DatasetError {pairs / 'locked'} {denied}",
         f"DatasetError {pairs / 'sharp'} {denied}",
+        f"DatasetError {pairs / 'blur' / 'link'} {denied}",
         f"PermissionError {locked / 'a.png'}",
     ]
     skipped = f"error: 1 of the files were skipped:\n  {locked} {denied}"
     assert (result.returncode, result.stderr.strip().endswith(skipped)) == (2, True), result.stderr
     assert rows(tmp_path) == ["a.png"]
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["problems"] == [f"{locked} {denied}"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    of_set = summary["sets"]["photos"]
+    assert summary["problems"] == of_set["problems"] == [f"{locked} {denied}"]
+    assert of_set["complete"] is False
 
 
 @pytest.mark.slow

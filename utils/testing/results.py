@@ -175,10 +175,13 @@ class Results:
             print(note)
         self.problems += problems
         if rows:
-            complete = all(image in by_image for image in inputs.images.names[: inputs.count])
+            closed = inputs.images.unreadable_dirs  # nobody knows how many images these hold
+            complete = not closed and all(image in by_image for image in inputs.images.names[: inputs.count])
             before = self.sets.get(name, {}).get("notes", ())  # on images that need no second look
             self.rows = [row for row in self.rows if row["set"] != name] + rows
-            self.sets[name] = summarise(inputs.images, rows, complete, problems, dict.fromkeys((*before, *notes)))
+            self.sets[name] = summarise(
+                inputs.images, rows, complete, (*closed, *problems), dict.fromkeys((*before, *notes))
+            )
         else:
             self.sets.pop(name, None)  # of a run before, whose images cannot be read any more
         self.write()
