@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.common.arguments import ArgumentParser
-from utils.common.errors import UserError
+from utils.common.errors import UserError, some
 from utils.runtime.program_end import user_errors_end_the_program
 from utils.testing.result_files import TABLE, read_table
 
@@ -42,13 +42,15 @@ def read_scores(table: Path, metric: str, sets: list[str]) -> tuple[dict[str, di
     """Return the scores of each weight's runs by seed, and of other networks, from a results.csv.
 
     Raises:
-        UserError: it cannot be read, or has no such metric.
+        UserError: it cannot be read, or has no such metric or set.
     """
     runs: dict[str, dict[int, Scores]] = {}
     others: dict[str, Scores] = {}
+    found: set[str] = set()
     try:
         for row in read_table(table):
             name = str(row["set"]).rpartition("/")[2]
+            found.add(name)
             if sets and name not in sets:
                 continue
             network = str(row["weights"])
@@ -64,6 +66,8 @@ def read_scores(table: Path, metric: str, sets: list[str]) -> tuple[dict[str, di
         raise UserError(
             f"{table} is no table of scores with {metric} ({error!r}); give a --save_dir of D_testing.py"
         ) from error
+    if unknown := [name for name in sets if name not in found]:
+        raise UserError(f"--sets: {table} has no set {some(unknown)}; expected {some(sorted(found), 20) or 'none'}")
     return runs, others
 
 

@@ -72,6 +72,15 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path):
         compare(tmp_path, "--metric", "ssim")
 
 
+def test_sets_that_no_result_has_are_refused(tmp_path, capsys):
+    write(tmp_path, {"lambda0-seed1_FT": [30, 20], "lambda1-seed1_FT": [31, 20]})
+    message = r"--sets: .*results\.csv has no set HIDE, gopro; expected GOPRO$"
+    with pytest.raises(UserError, match=message):
+        compare(tmp_path, "--sets", "HIDE", "GOPRO", "gopro")
+    compare(tmp_path, "--sets", "GOPRO")
+    assert "1 seeds, 2 images: +0.5000" in capsys.readouterr().out
+
+
 def test_two_networks_of_a_run_are_not_one(tmp_path):
     write(tmp_path, {f"lambda{x}-seed1_DeblurringNet_{name}": [30, 20] for x in ("0", "0.1") for name in ("NF", "FT")})
     with pytest.raises(UserError, match="has several networks of lambda0-seed1_DeblurringNet_FT's run"):
