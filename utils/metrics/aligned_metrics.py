@@ -37,7 +37,7 @@ def score_aligned(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Return the metrics of `ALIGNED` of an H×W×3 image against its reference, both uint8 or float in [0, 1].
 
     `aligned` is 1. Where ECC finds no homography, it is 0, and the image is scored where it is. Its brightness is not
-    fitted to a reference of one colour, which has nothing but brightness: any image is 0 times a black one.
+    fitted to a black reference: black is 0 times any image.
 
     Raises:
         ValueError: shapes or value ranges do not fit, or the image is too small for the SSIM.
@@ -47,7 +47,7 @@ def score_aligned(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     check_values(reference)
     check_window(_SSIM, *image.shape[:2])
     restored, sharp = (to_uint8(each).astype(np.float32) / 255 for each in (image, reference))
-    if restored.any() and (sharp != sharp[0, 0]).any():
+    if restored.any() and sharp.any():
         restored *= np.sum(sharp * restored) / np.sum(restored * restored)
     homography = _homography(restored, sharp)
     mask = np.ones_like(sharp)  # of one channel OpenCV 4.13 would warp it to another one

@@ -101,16 +101,15 @@ def test_what_cannot_be_aligned_is_scored_where_it_is(make, pair):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("value", [0, 100, 255])
 @pytest.mark.parametrize("make", [np.zeros_like, of_one_colour, of_another_picture])
-def test_against_one_colour_the_brightness_counts(make, value):
-    """Of a black reference any image is fitted by the factor 0, which made the worst one perfect."""
-    sharp = np.full((40, 50, 3), value, np.uint8)
+def test_against_black_the_brightness_counts(make):
+    """Fitted by the factor 0, the worst image would be perfect."""
+    sharp = np.zeros((40, 50, 3), np.uint8)
     image = make(sharp)
     scores = score_aligned(image, sharp)
     assert scores["psnr_aligned"] == pytest.approx(psnr(image, sharp), abs=1e-4)  # of black and black infinite, too
-    assert np.isfinite(scores["psnr_aligned"]) == (image != sharp).any()
-    assert (scores["ssim_aligned"] > 0.999, scores["aligned"]) == ((image == sharp).all(), 0.0)
+    assert np.isfinite(scores["psnr_aligned"]) == image.any()
+    assert (scores["ssim_aligned"] > 0.999, scores["aligned"]) == (not image.any(), 0.0)
 
 
 def test_a_homography_that_loses_the_picture_is_not_used(pair):
