@@ -17,10 +17,7 @@ from tests.support.processes import Script, finished
 from tests.support.samples import SAMPLE, SAMPLES, load, save
 from utils.common import files
 from utils.common.errors import UserError
-from utils.runtime.distributed import DistributedContext
 from utils.testing import set_images
-from utils.testing.result_files import find_previous_run
-from utils.testing.results import Results
 from utils.training.network_files import save_network
 
 FILES = ("results.csv", "summary.json", "report.html")
@@ -168,33 +165,6 @@ def test_what_a_stopped_run_was_to_replace_is_replaced_when_it_is_resumed(tmp_pa
     run(source, out, nets / "b.pth", "--resume")
     assert images(out) == ["a.png", "b.png"]
     assert (out / "photos" / "a.png").read_bytes() != before
-
-
-def test_a_list_cut_in_its_last_line_is_read_up_to_there(tmp_path):
-    (tmp_path / "summary.json").write_text("{}")
-    for cut in ('"photos/b', '"photos/b\n', '"photos/b"photos/c.png"\n'):
-        (tmp_path / "unfinished-rank1.jsonl").write_text(f'"photos/a.png"\n{cut}')
-        earlier = find_previous_run(tmp_path, resume=True, overwrite=False)
-        assert earlier.begun == {"photos/a.png"}
-        assert earlier.made(tmp_path / "photos" / "a.png")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="has no limit of a file's size")
-def test_a_full_disk_leaves_no_part_of_a_line_in_the_list(tmp_path):
-    import resource
-
-    results = Results(tmp_path, {}, DistributedContext(torch.device("cpu")))
-    results.write()
-    results.begin(tmp_path / "a.png")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len('"a.png"\n"b.'), limits[1]))
-        with pytest.raises(UserError, match=r"unfinished\.jsonl cannot be written: File too large"):
-            results.begin(tmp_path / "b.png")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    results.begin(tmp_path / "c.png")  # another thread's, once there is room again
-    assert find_previous_run(tmp_path, resume=True, overwrite=False).begun == {"a.png", "c.png"}
 
 
 def test_a_picture_whose_line_was_cut_is_restored_when_the_run_is_resumed(tmp_path, nets, monkeypatch):
