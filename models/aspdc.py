@@ -18,7 +18,9 @@ from .ops.conv.op import fused_conv, fused_predictions, fused_predictions_possib
 from .ops.conv.weights import conv_weights, predictor_layout, weight_and_bias
 from .ops.deform_conv import ModulatedDeformConv2d
 
-DILATIONS = (1, 2, 4)  # of the predictors of modules 1, 2 and 3; the deformable convolutions themselves have 1
+# Of the predictors of modules 1, 2 and 3; the deformable convolutions themselves have 1. Network files do not record
+# them; others are an ablation, see docs/contributing.md.
+DILATIONS = (1, 2, 4)
 MODULATIONS = ("aligned", "released")
 
 
@@ -94,6 +96,12 @@ class DeformableModule(Block):
         """The convolutions behind the offsets, where there are any, and the modulation."""
         return [layer for layer in (self.offset_conv, self.modulation_conv) if layer is not None]
 
+    @property
+    def fits_fused_sum(self) -> bool:
+        """Whether its deformable convolution is the one that `aspdc_sum` computes."""
+        layer = self.deform_conv
+        return layer.stride == layer.padding == layer.dilation == (1, 1)
+
     def predict_merged(self, x: Tensor) -> Tensor:
         """Return what `predict` does from one convolution: offsets in px, then the modulation before its sigmoid.
 
@@ -152,7 +160,7 @@ class ASPDC(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Return the refined features, (N, C, H, W) as x."""
         fused = resolve_deform_op(self.deform_op, x.device, x.shape[1]) == "fused"
-        if not fused or has_hooks(self.deformable):
+        if not fused or has_hooks(self.deformable) or not all(each.fits_fused_sum for each in self.deformable):
             f = self.feature(x)
             attention = self.afim(x)  # (N, 4, H, W)
             total = sum(attention[:, i : i + 1] * module(f) for i, module in enumerate(self.deformable))

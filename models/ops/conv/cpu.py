@@ -32,6 +32,7 @@ def winograd_possible(deform_op: str, x: Tensor, layer: nn.Conv2d) -> bool:
         and min(x.shape[2:]) >= LEAST_SIDE
         and min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS
         and (layer.kernel_size, layer.stride) == ((3, 3), (1, 1))
+        and (layer.padding, layer.dilation) == ((1, 1), (1, 1))
         and _nnpack_available()
     )
 

@@ -18,6 +18,7 @@ from .weights import ConvWeights, as_weight, convolved_size, kernel_layout, weig
 
 KERNEL_TYPES = (torch.bfloat16, torch.float16, torch.float32)
 LARGEST_IMAGE = 2**31  # values; the kernels number those of one image with 32 bits
+PREDICTED_DILATIONS = (1, 1, 1, 2, 2, 4, 4)  # of the predictors that `predict_launch` computes
 ALIGNED_CHANNELS = 8  # 16 bytes; cuDNN's 16-bit kernels for others are many times slower
 
 
@@ -93,9 +94,10 @@ def fused_chunked_conv(x: Sequence[Tensor], weights: Sequence[ConvWeights], laye
 
 
 def fused_predictions_possible(x: Tensor, layers: Sequence[nn.Conv2d]) -> bool:
-    """Return whether `fused_predictions` takes x, (N, C, H, W): without gradients, predictors that are all padded."""
-    padded = all(layer.padding == layer.dilation for layer in layers)
-    return padded and not torch.is_grad_enabled() and x.shape[1] % CHANNEL_MULTIPLE == 0
+    """Return whether `fused_predictions` takes x, (N, C, H, W): without gradients, predictors of its dilations."""
+    geometry = [(layer.dilation[0], layer.padding[0]) for layer in layers]
+    fits = geometry == [(dilation, dilation) for dilation in PREDICTED_DILATIONS]
+    return fits and not torch.is_grad_enabled() and x.shape[1] % CHANNEL_MULTIPLE == 0
 
 
 @operation("predict")
