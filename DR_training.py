@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datasets import BlurSettings, ImageSet
+from datasets import KINDS, BlurSettings, ImageSet
 from losses import NormalizedMSELoss, ReblurringConsistencyLoss
 from models import DEFORM_OPS, MIN_SIZE, DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
 from models.checkpoint import STAGE_FILES
@@ -29,12 +29,13 @@ from utils.common.arguments import MOST_WORKERS, ArgumentParser, folder_name, re
 from utils.common.errors import UserError
 from utils.common.signals import end_signals_as_exceptions, interruption
 from utils.runtime.cuda_graph import CudaGraph
-from utils.runtime.device import Batch, pick_deform_op
+from utils.runtime.device import pick_deform_op
 from utils.runtime.distributed import DistributedContext, init_distributed
 from utils.runtime.kernels import compile_kernels
 from utils.runtime.precision import PRECISIONS, autocast, set_deterministic, set_precision
 from utils.runtime.program_end import user_errors_end_the_program
 from utils.training import (
+    Batch,
     DataSettings,
     NonFiniteGuard,
     OptimizationSettings,
@@ -75,9 +76,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     # fmt: off
     add("--stage", choices=(*STAGE_FILES, "all"), default="all", help="stage to train; all trains the three in order")
     add("--trainset_dir", nargs="+", default=["data/GOPRO_Large"], metavar="[KIND=]PATH",
-        help="data sets: gopro=, hide=, rwbi=, paired= or unpaired=PATH, or a bare path, whose kind is detected; sets "
-             "without ground truth are used by finetune only, in the consistency term. sharp=PATH: sharp photographs, "
-             "blurred during training. 3*PATH: each frame three times per epoch")
+        help=f"data sets: KIND=PATH, of {', '.join(KINDS)}, or a bare path, whose kind is detected; sets without "
+             "ground truth are used by finetune only, in the consistency term. sharp=PATH: sharp photographs, blurred "
+             "during training. 3*PATH: each frame three times per epoch")
     add("--blur", nargs="+", default=[], metavar="NAME=VALUE",
         help="changes to the settings of the synthetic blur of sharp= photographs, such as share_still=0.2 extent=12 "
              "frames=7,13; datasets/synthesis/motion.py and sensor.py explain them (default: no changes)")
@@ -308,7 +309,8 @@ def train_stage(
     validated_on = f"{list_digest(validation_sets)} {bool(args.ema_decay)}"
     files = StageFiles(args.output_dir, stage.name, args.keep, training, validated_on, distributed)
     weights = weight_files(stage.name, args)
-    resumed = files.resume(args.resume, *resume_settings(stage, vars(args), weights, image_sets, distributed))
+    compared = resume_settings(stage, vars(args), vars(parse_args([])), weights, image_sets, distributed)
+    resumed = files.resume(args.resume, compared)
     progress, first_step = resumed.progress, resumed.progress.step
     last_step = progress.last_step(data.frames, args.batch_size, args.n_epochs, args.max_steps)
 

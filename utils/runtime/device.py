@@ -4,13 +4,10 @@ import os
 from functools import cache
 
 import torch
-from torch import Tensor
 
 from models.ops.back_ends import fused_problem, is_unmeasured_gpu, resolve_deform_op
 from utils.common.errors import UserError
 from utils.runtime.self_test import fused_kernels_fail
-
-Batch = dict[str, Tensor]
 
 
 def pick_device(name: str) -> torch.device:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from models.checkpoint import CheckpointError, check_finite
@@ -14,7 +13,7 @@ from utils.common.memory import out_of_memory
 from utils.common.version import __version__
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
-from utils.training.provenance import describe_changes, known_by_tensors
+from utils.training.provenance import ResumeSettings, describe_changes, known_by_tensors
 from utils.training.state_file import checksum_file, load_state, remove_state
 
 _NAME = re.compile(r"step-(\d{9})\.pth")
@@ -86,23 +85,14 @@ class CheckpointManager:
             return []
         return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
-    def resume(
-        self,
-        which: str,
-        training: TrainingState,
-        must_match: dict[str, Any],
-        may_change: dict[str, str],
-        defaults: Mapping[str, str] = MappingProxyType({}),
-    ) -> "Resumed":
+    def resume(self, which: str, training: TrainingState, settings: ResumeSettings) -> "Resumed":
         """Restore the training state of a stopped run.
 
         Args:
             which: "none" for a new run; "auto" for the newest valid state of this folder, if any; else the path of a
                 state or of a folder of states.
             training: into which the state is loaded.
-            must_match: what must be unchanged, by name.
-            may_change: what may have changed; changes are listed.
-            defaults: what a flag that was not given means, by name, for that list.
+            settings: what is compared with the stopped run.
 
         Raises:
             UserError: something that must match differs, or there is no valid state at the given path.
@@ -112,7 +102,7 @@ class CheckpointManager:
             return Resumed()
 
         def restore(path: Path, state: dict[str, Any]) -> None:
-            _check_must_match(path, known_by_tensors(state["fixed"], must_match, may_change), must_match)
+            _check_must_match(path, known_by_tensors(state["fixed"], settings), settings.must_match)
             try:
                 training.restore(state)
             except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -140,7 +130,7 @@ class CheckpointManager:
         notes = [
             *problems,
             f"resumed from {path}: step {progress.step:,}, epoch {progress.epoch + 1}",
-            *describe_changes(state["settings"], may_change, defaults),
+            *describe_changes(state["settings"], settings),
         ]
         return Resumed(progress, notes, Path(state["log"]), state["sums"], state["validated_on"])
 

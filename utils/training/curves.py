@@ -16,16 +16,16 @@ _VALIDATION = "val_"  # begins the columns of a validation
 class Curves:
     """`log.csv`, one row per epoch and per validation, and `curves.png` in a run's folder.
 
-    Existing rows up to `last_step` are kept: a resumed run continues them. The row of an epoch's part, at which a run
+    Existing rows up to `done_steps` are kept: a resumed run continues them. The row of an epoch's part, at which a run
     was stopped, gives way to that of the whole epoch; of a validation there, its columns stay.
 
     Args:
         folder: the run's.
-        last_step: the last step that is not repeated.
+        done_steps: the last step that is not repeated.
         title: of the figure.
     """
 
-    def __init__(self, folder: Path, last_step: int, title: str) -> None:
+    def __init__(self, folder: Path, done_steps: int, title: str) -> None:
         self._table, self._picture, self._title = folder / "log.csv", folder / "curves.png", title
         self._rows: dict[int, Row] = {}
         self._drawn_at = time.monotonic()
@@ -33,7 +33,7 @@ class Curves:
             with self._table.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     numbers = {name: _number(value) for name, value in row.items() if value}
-                    if numbers["step"] <= last_step:
+                    if numbers["step"] <= done_steps:
                         self._put(int(numbers["step"]), numbers)
 
     def add(self, step: int, values: Row) -> None:

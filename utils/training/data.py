@@ -11,11 +11,11 @@ from datasets import BlurSettings, BlurSynthesis, FrameCache, ImageSet
 from datasets.patches import LoadedBatch, TrainingPatches, batches_of, training_loader
 from datasets.sampler import SharedBatches
 from utils.images.conversion import to_network_range
-from utils.runtime.device import Batch
 from utils.runtime.distributed import DistributedContext
-from utils.training.datasets import warn_of_small_frames
+from utils.training.image_sets import warn_of_small_frames
 from utils.training.prefetch import Prefetch
 from utils.training.shared_memory import check_shared_memory
+from utils.training.stage import Batch
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,11 @@ class TrainingData:
         self._synthesis = BlurSynthesis(BlurSettings().changed(list(settings.blur)))
         cache = FrameCache(settings.cache_dir) if settings.cache_dir else None
         patches = TrainingPatches(
-            image_sets, settings.patch_size, cache, settings.skip_bad_images, self._synthesis.margin
+            image_sets,
+            settings.patch_size,
+            cache,
+            skip_broken=settings.skip_bad_images,
+            margin=self._synthesis.margin,
         )
         self.frames = len(patches)
         self.batches = SharedBatches(

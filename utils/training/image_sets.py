@@ -22,7 +22,7 @@ def find_training_sets(
     Args:
         sources: the flag's arguments.
         split: "train" or "test".
-        sides: names of the folders of blurry and of sharp images, tried first.
+        sides: names of the folders of blurry and of sharp images, see `layouts_for`.
         flag: for errors.
         most_times: the largest N.
 

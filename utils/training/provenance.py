@@ -7,7 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,18 +71,36 @@ def provenance(
     }
 
 
+class ResumeSettings(NamedTuple):
+    """What a resumed run compares with the stopped one, each by name.
+
+    Attributes:
+        must_match: what must be unchanged.
+        may_change: what may have changed; changes are listed.
+        usual: the flags' defaults, which are also what an earlier version that lacks a flag did.
+        defaults: what a flag whose default is None means, for that list.
+    """
+
+    must_match: dict[str, Any]
+    may_change: dict[str, str]
+    usual: Mapping[str, str] = MappingProxyType({})
+    defaults: Mapping[str, str] = MappingProxyType({})
+
+
 def resume_settings(
     stage: Stage,
     arguments: Mapping[str, Any],
+    usual: Mapping[str, Any],
     weights: Mapping[str, Path],
     image_sets: Sequence[ImageSet],
     distributed: DistributedContext,
-) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
-    """Return, by name, what must match the stopped run, what may differ, and what flags that are not given mean.
+) -> ResumeSettings:
+    """Return what a resumed run compares with the stopped one.
 
     Args:
         stage: what is trained.
         arguments: of the command line.
+        usual: their defaults.
         weights: files of the networks that the stage reads.
         image_sets: the training data.
         distributed: the processes that share the run.
@@ -96,23 +115,22 @@ def resume_settings(
     if distributed.device.type == "cpu":  # how sums are divided among them changes the last bits
         may_change["threads"] = str(torch.get_num_threads())
     may_change |= {f"{name}{_OF_FILE}": each for name, each in digests.items()}
-    return must_match, may_change, {"lr": str(stage.lr), "max_steps": "no limit", "clip_grad": "no limit"}
+    defaults = {"lr": str(stage.lr), "max_steps": "no limit", "clip_grad": "no limit"}
+    return ResumeSettings(must_match, may_change, {name: str(value) for name, value in usual.items()}, defaults)
 
 
-def known_by_tensors(
-    found: Mapping[str, Any], must_match: Mapping[str, Any], may_change: Mapping[str, str]
-) -> dict[str, Any]:
+def known_by_tensors(found: Mapping[str, Any], settings: ResumeSettings) -> dict[str, Any]:
     """Return what a state says must match, in today's terms.
 
     States of earlier versions know the frozen network by its file: where that is the file of today, by its tensors.
 
     Args:
         found: of the state.
-        must_match: of this run, see `resume_settings`.
-        may_change: the same.
+        settings: of this run.
     """
-    if _FROZEN in must_match and found.get(_FROZEN) == may_change[_FROZEN + _OF_FILE]:
-        return {**found, _FROZEN: must_match[_FROZEN]}
+    wanted = settings.must_match
+    if _FROZEN in wanted and found.get(_FROZEN) == settings.may_change[_FROZEN + _OF_FILE]:
+        return {**found, _FROZEN: wanted[_FROZEN]}
     return dict(found)
 
 
@@ -126,18 +144,17 @@ def tensors_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def describe_changes(before: Mapping[str, str], now: Mapping[str, str], defaults: Mapping[str, str]) -> list[str]:
+def describe_changes(before: Mapping[str, str], settings: ResumeSettings) -> list[str]:
     """Return a line on the settings that a resumed run changes, if any: first those that alter the result, paths last.
 
     Args:
         before: the settings of the stopped run, by name.
-        now: those of this run.
-        defaults: what a flag that was not given means, by name.
+        settings: those of this run.
     """
 
     def shown(name: str, value: str | None) -> str:
         if value in (None, "None"):
-            return f"{shown(name, defaults[name])} (default)" if name in defaults else "none"
+            return f"{shown(name, settings.defaults[name])} (default)" if name in settings.defaults else "none"
         if name == "lr":
             return np.format_float_scientific(float(value), trim="-", exp_digits=1)
         return value[:_DIGITS] if name.endswith(_OF_FILE) else value
@@ -148,9 +165,10 @@ def describe_changes(before: Mapping[str, str], now: Mapping[str, str], defaults
         return "paths: " if name in _PATHS else "without effect on the result: " if without_effect else ""
 
     groups: dict[str, list[str]] = {"": [], "without effect on the result: ": [], "paths: ": []}
-    for name, value in now.items():
-        if name in before and before[name] != value:  # earlier versions had fewer settings
-            groups[group_of(name)].append(f"{name} {shown(name, before[name])} -> {shown(name, value)}")
+    for name, value in settings.may_change.items():
+        earlier = before.get(name, settings.usual.get(name, value))  # earlier versions had fewer flags
+        if earlier != value:
+            groups[group_of(name)].append(f"{name} {shown(name, earlier)} -> {shown(name, value)}")
     listed = "; ".join(f"{group}{', '.join(changes)}" for group, changes in groups.items() if changes)
     return [f"changed since: {listed}"] if listed else []
 

@@ -7,12 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from models import DeblurringNet, ReblurringNet, cached_kernel_weights
-from utils.runtime.device import Batch
 from utils.runtime.precision import autocast
+
+Batch = dict[str, Tensor]  # see `Stage.forward`
 
 
 class StepOutput(NamedTuple):
-    """The output of a stage for a batch: the loss, its parts for the log, and the network's output, (N, 3, H, W)."""
+    """The output of a stage for a batch.
+
+    Attributes:
+        loss: what is minimised.
+        parts: of the loss, before their weights, for the log.
+        image: the network's output, (N, 3, H, W).
+    """
 
     loss: Tensor
     parts: dict[str, Tensor]

@@ -16,6 +16,7 @@ from utils.training.checkpointing import CheckpointManager, Resumed, state_name,
 from utils.training.network_files import best_file, save_network
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
+from utils.training.provenance import ResumeSettings
 from utils.training.run_log import NoLog
 from utils.training.step_numbers import StepReader
 from utils.training.validation import INPUT, Validation
@@ -47,16 +48,15 @@ class StageFiles:
         self._states = CheckpointManager(states_folder(output_dir, stage), keep)
         self._settings: dict[str, Any] = {}
 
-    def resume(
-        self, which: str, must_match: dict[str, Any], may_change: dict[str, str], defaults: dict[str, str]
-    ) -> Resumed:
+    def resume(self, which: str, settings: ResumeSettings) -> Resumed:
         """Restore the training state of a stopped run, see `CheckpointManager.resume`; later states are removed.
 
         Raises:
             UserError: it cannot be restored, or ranks found different states.
         """
-        self._settings = {"fixed": must_match, "settings": may_change, "validated_on": self._validated_on}
-        resumed = self._states.resume(which, self._training, must_match, may_change, defaults)
+        self._settings = {"fixed": settings.must_match, "settings": settings.may_change}
+        self._settings["validated_on"] = self._validated_on
+        resumed = self._states.resume(which, self._training, settings)
         if len(set(self._distributed.gather(resumed.progress.step))) > 1:
             raise UserError(
                 f"--resume: the nodes found different states in {self._states.folder}; give an --output_dir on a "

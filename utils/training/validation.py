@@ -16,7 +16,7 @@ from utils.inference.restorer import Restorer
 from utils.metrics.scorer import Scorer
 from utils.runtime.distributed import DistributedContext
 
-METRICS = ("psnr", "psnr_float", "ssim")
+VALIDATED = ("psnr", "psnr_float", "ssim")  # metrics
 INPUT = "psnr_input"  # PSNR of the blurry images against the sharp ones, which is that of the sharp against the blurry
 
 
@@ -63,7 +63,7 @@ def validate(
     Raises:
         UserError: an image cannot be read or scored.
     """
-    scorer, reblurs = Scorer(METRICS, distributed.device), isinstance(network, ReblurringNet)
+    scorer, reblurs = Scorer(VALIDATED, distributed.device), isinstance(network, ReblurringNet)
     images = [(image_set, i) for image_set in image_sets for i in range(len(image_set))]
     own: list[tuple[int, dict[str, float]]] = []
     strips: dict[str, np.ndarray] = {}
@@ -102,7 +102,7 @@ def validate(
     scores = dict(pair for scored, *_ in gathered for pair in scored)
     if len(scores) < len(images):
         return None
-    means = {name: fmean(scores[position][name] for position in sorted(scores)) for name in (*METRICS, INPUT)}
+    means = {name: fmean(scores[position][name] for position in sorted(scores)) for name in (*VALIDATED, INPUT)}
     return Validation(means, {name: strip for _, found, _ in gathered for name, strip in found.items()})
 
 

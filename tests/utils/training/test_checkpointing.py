@@ -15,6 +15,7 @@ from utils.common.files import file_digest, save_tensors
 from utils.training.checkpointing import CheckpointManager
 from utils.training.optimization import OptimizationSettings, TrainingState
 from utils.training.progress import Progress
+from utils.training.provenance import ResumeSettings
 
 MUST_MATCH = {"stage": "deblur", "architecture": {}, "data": ["a pair"]}
 
@@ -87,7 +88,7 @@ def test_a_state_that_is_none_of_ours_is_reported_and_the_one_before_used(tmp_pa
     before, newest = reversed(save(tmp_path, 3, 4).files())
     damage(newest, newest.with_name(f"{newest.name}.sha256"))
     training = TrainingState(nn.Linear(1, 1), 1e-4, OptimizationSettings(ema_decay=0.9))
-    resumed = CheckpointManager(tmp_path, 9).resume("auto", training, MUST_MATCH, {})
+    resumed = CheckpointManager(tmp_path, 9).resume("auto", training, ResumeSettings(MUST_MATCH, {}))
     assert resumed.progress.step == 3
     assert torch.equal(training.network.weight, load_file(before)["network"]["weight"])
     line, where = resumed.notes
@@ -105,7 +106,7 @@ def test_no_state_that_can_be_used_is_one_line(tmp_path, problem, damage):
     damage(state, state.with_name(f"{state.name}.sha256"))
     for which, error in (("auto", UserError), (str(tmp_path), UserError), (str(state), (UserError, CheckpointError))):
         with pytest.raises(error, match=problem if which != str(state) or state.is_file() else "no state") as found:
-            manager.resume(which, a_run(), MUST_MATCH, {})
+            manager.resume(which, a_run(), ResumeSettings(MUST_MATCH, {}))
         assert "\n" not in str(found.value)
 
 

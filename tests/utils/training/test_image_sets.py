@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.samples import save, save_all
-from utils.training.datasets import find_data, warn_of_small_frames
+from utils.training.image_sets import find_data, warn_of_small_frames
 
 
 def lines_of(capsys, *roots: str, patch_size: int = 8, stages: tuple[str, ...] = ("finetune",)) -> list[str]:

@@ -41,3 +41,13 @@ def test_another_number_of_threads_is_logged(tmp_path):
     CheckpointManager(state.parent, 1).save(Progress.from_file(content["progress"]), content, again=True)
     train(tmp_path, *STAGE, "--resume", "auto", "--max_steps", "3")
     assert log_lines(tmp_path).count("threads ") == 1
+
+
+def test_a_flag_that_an_earlier_version_did_not_have_is_logged_unless_it_is_at_its_default(tmp_path):
+    train(tmp_path, *STAGE, "--max_steps", "1")
+    (state,) = states(tmp_path)[:1]
+    content = load_file(state)
+    del content["settings"]["warmup_steps"], content["settings"]["accumulate"]
+    CheckpointManager(state.parent, 1).save(Progress.from_file(content["progress"]), content, again=True)
+    train(tmp_path, *STAGE, "--resume", "auto", "--max_steps", "2", "--warmup_steps", "2")
+    assert "changed since: max_steps 1 -> 2, warmup_steps 0 -> 2\n" in log_lines(tmp_path)
