@@ -44,9 +44,9 @@ class TrainingPatches(Dataset):
     Args:
         image_sets: whose frames are concatenated.
         patch_size: P in px.
-        margin: px around the patch of a photograph, into which the blur's motion may reach.
         cache: of decoded frames; without one they are decoded each time.
         skip_broken: replace a frame that cannot be read by the next one instead of raising.
+        margin: px around the patch of a photograph, into which the blur's motion may reach.
     """
 
     def __init__(

@@ -47,10 +47,10 @@ class ReblurringConsistencyLoss(nn.Module):
     collects none itself.
     """
 
-    def __init__(self, reblurring_net: ReblurringNet, reduction: str = "mean") -> None:
+    def __init__(self, reblurring_net: ReblurringNet) -> None:
         super().__init__()
         self.reblurring_net = reblurring_net.eval().requires_grad_(False)
-        self.criterion = NormalizedMSELoss(reduction)
+        self.criterion = NormalizedMSELoss()
 
     def forward(self, blurry: Tensor, deblurred: Tensor) -> Tensor:
         """Return the loss for two (N, 3, H, W) batches in [-1, 1]."""

@@ -175,11 +175,6 @@ def pad_to_stride(image: Tensor, stride: int, smallest: int) -> Tensor:
     return pad_to_stride(padded, stride, smallest)
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Return the number of values in all of a network's parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def crop_like(image: Tensor, reference: Tensor) -> Tensor:
     """Undo `pad_to_stride`: the top left part of `image` (N, C, ...) with the height and width of `reference`."""
     return image[..., : reference.shape[-2], : reference.shape[-1]]

@@ -126,7 +126,10 @@ def reblur(configuration: Configuration, batch: int, size: Size, device: torch.d
     return _forward(configuration, network, _images(configuration, 2, batch, size, device), device)
 
 
-def _training_step(configuration: Configuration, batch: int, size: Size, device: torch.device, name: str) -> Run:
+def _training_step(
+    name: str, configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path
+) -> Run:
+    """Train a stage for one step."""
     deblurring = DeblurringNet(deform_op=configuration.deform_op)
     reblurring = ReblurringNet(deform_op=configuration.deform_op)
     stages = {
@@ -164,21 +167,6 @@ def _training_step(configuration: Configuration, batch: int, size: Size, device:
         run_step(blurry=blurry, sharp=sharp, has_sharp=has_sharp)
 
     return run
-
-
-def reblur_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
-    """Train the reblurring network for one step."""
-    return _training_step(configuration, batch, size, device, "reblur")
-
-
-def deblur_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
-    """Train the deblurring network for one step."""
-    return _training_step(configuration, batch, size, device, "deblur")
-
-
-def finetune_step(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
-    """Fine-tune the deblurring network for one step with both losses."""
-    return _training_step(configuration, batch, size, device, "finetune")
 
 
 def data(configuration: Configuration, batch: int, size: Size, device: torch.device, frames: Path) -> Run:
@@ -223,5 +211,8 @@ def data(configuration: Configuration, batch: int, size: Size, device: torch.dev
 
 
 WORKS: dict[str, Callable[[Configuration, int, Size, torch.device, Path], Run]] = {
-    work.__name__: work for work in (deblur, reblur, finetune_step, deblur_step, reblur_step, data)
+    "deblur": deblur,
+    "reblur": reblur,
+    **{f"{stage}_step": partial(_training_step, stage) for stage in ("finetune", "deblur", "reblur")},
+    "data": data,
 }

@@ -117,7 +117,7 @@ def find_images(root: Path, split: str, kind: str | None = None, sides: Sides = 
         root: the folder that holds train/ and test/, one of these two, or a plain folder.
         split: "train" or "test": which of the two is used where the folder holds them.
         kind: one of `KINDS`, or None to recognise it.
-        sides: names of the folders of blurry and of sharp images, tried first; GoPro also has blur_gamma.
+        sides: names of the folders of blurry and of sharp images, see `layouts_for`; GoPro also has blur_gamma.
 
     Raises:
         DatasetError: no such folder, no images, another layout; or, all of them in one message: files without

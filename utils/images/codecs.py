@@ -1,7 +1,4 @@
-"""Images on disk, as arrays, and as the tensors the networks read: the only place that knows the conversions.
-
-An image is an H×W×3 uint8 RGB array; a network reads and writes (N, 3, H, W) float32 in [-1, 1].
-"""
+"""Image files as arrays of H×W×3, and back."""
 
 import io
 import os

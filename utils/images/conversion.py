@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _ROWS_AT_ONCE = 256
+_GAP = 4  # px
 
 
 def to_tensor(image: np.ndarray, device: torch.device | None = None) -> Tensor:
@@ -83,9 +84,9 @@ def _rounded(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return rounded
 
 
-def side_by_side(images: list[np.ndarray], gap: int = 4) -> np.ndarray:
-    """Return H×W×3 uint8 images of one size next to each other, with a white gap of `gap` px between them."""
-    white = np.full((images[0].shape[0], gap, 3), 255, dtype=np.uint8)
+def side_by_side(images: list[np.ndarray]) -> np.ndarray:
+    """Return H×W×3 uint8 images of one size next to each other, with a white gap between them."""
+    white = np.full((images[0].shape[0], _GAP, 3), 255, dtype=np.uint8)
     row = [images[0]]
     for image in images[1:]:
         row += [white, image]

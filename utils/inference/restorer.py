@@ -87,7 +87,7 @@ class Restorer:
             weights.close()
 
     def compile_kernels(self, distributed: DistributedContext, channels: int = 3) -> None:
-        """Compile the network's kernels, see `utils.runtime.kernels.compile_kernels`.
+        """Compile the network's kernels where they are recorded, see `utils.runtime.kernels.compile_kernels`.
 
         Args:
             distributed: the processes, which all have to call this.

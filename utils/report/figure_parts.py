@@ -25,6 +25,7 @@ STYLE = {
 COLOURS = ("#F0E442", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
 
 _DPI = 300
+_BOXES = 3  # fewer where an image has no room for them
 _GRID = 4  # px: boxes begin on the pixels of the network's features
 _STRIP = 256  # rows that are compared at once: a photograph of 100 megapixels in integers is many GB
 
@@ -84,9 +85,7 @@ def save_figure(path: Path, figure: Figure) -> None:
             figure.savefig(temporary, dpi=_DPI, metadata=undated)
 
 
-def choose_boxes(
-    blurry: np.ndarray, restored: Sequence[np.ndarray], sharp: np.ndarray | None, count: int = 3
-) -> list[Box]:
+def choose_boxes(blurry: np.ndarray, restored: Sequence[np.ndarray], sharp: np.ndarray | None) -> list[Box]:
     """Return the parts of an image where restoring gained most, the first the most, half a part's size between them.
 
     What a part gained is the fall of its squared error against the sharp image: that raises the image's PSNR, while the
@@ -98,7 +97,6 @@ def choose_boxes(
         blurry: H×W×3 uint8.
         restored: images of that size and type, one or more.
         sharp: another, or None.
-        count: how many; fewer where the image has no room for them.
 
     Returns:
         Boxes 3:2 a fifth as wide as the image, from 96 to 360 px and at most all of it, at multiples of 4 px.
@@ -119,7 +117,7 @@ def choose_boxes(
     scores = sums[box_height:, box_width:] - sums[:-box_height, box_width:]
     scores += sums[:-box_height, :-box_width] - sums[box_height:, :-box_width]
     boxes = []
-    while len(boxes) < count and np.isfinite(scores).any():
+    while len(boxes) < _BOXES and np.isfinite(scores).any():
         top, left = map(int, np.unravel_index(scores.argmax(), scores.shape))
         boxes.append(Box(*(_GRID * value for value in (top, left, box_height, box_width))))
         down, across = box_height * 3 // 2, box_width * 3 // 2

@@ -142,7 +142,7 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
     return out
 
 
-def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_columns, deterministic, config=None):
+def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_columns, deterministic):
     """Gradients of f, p0..p3, att, and the columns (empty where not needed). Holds two arrays of 36*C values a pixel:
     gcol, and with need_columns the columns.
     """
@@ -156,16 +156,16 @@ def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_column
         )
         gf, (gp, gatt, cols) = run_concurrently(
             lambda: gather_grad(gcol, samples, f, preds, att) if need_f else f.new_empty(0),
-            lambda: sample_grads(g, gcol, f, preds, att, bias, need_columns, config),
+            lambda: sample_grads(g, gcol, f, preds, att, bias, need_columns),
             f,
         )
     return (gf, *gp, gatt, cols)
 
 
-def sample_grads(g, gcol, f, preds, att, bias, need_columns, config=None):
+def sample_grads(g, gcol, f, preds, att, bias, need_columns):
     """(gradients of the maps, of the attention, the columns or nothing)."""
     n, c, h, w = f.shape
-    cfg = dict(BACKWARD, **(config or {}))
+    cfg = BACKWARD
     cols = torch.empty_like(gcol) if need_columns else gcol.new_empty(0)
     gp = [empty_nhwc(n, h, w, p.shape[1], p) for p in preds]
     gatt = empty_nhwc(n, h, w, MODULES, att)
