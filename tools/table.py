@@ -17,7 +17,7 @@ from utils.common.arguments import ArgumentParser
 from utils.common.errors import UserError, some
 from utils.metrics.aligned_metrics import ALIGNED
 from utils.metrics.scorer import KNOWN, OF_FLOATS, PRINTED, printed_metrics
-from utils.report.names import LABELS
+from utils.report.names import label_of
 from utils.report.page import form_of
 from utils.runtime.program_end import user_errors_end_the_program
 
@@ -55,10 +55,10 @@ def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
             marks |= dict.fromkeys(group, table.mark(note))
         captions.append(f"{set_name} ({best.count}; {best.how})")
         protocols |= best.protocol
-        shares += _unaligned(set_name, of_set, best) if ALIGNED.keys() & shown else []
+        shares += _unaligned(set_name, of_set, best) if set(ALIGNED) & set(shown) else []
         of_floats = marks
         if rounded := _rounded(of_set, compared, shown):
-            names = ", ".join(LABELS[metric] for metric in shown if metric in OF_FLOATS)
+            names = ", ".join(label_of(metric) for metric in shown if metric in OF_FLOATS)
             note = f"{set_name}: {names} of images that were read from files, rounded to 8 bits"
             of_floats = marks | dict.fromkeys(rounded, table.mark(note))
         for metric in shown:
@@ -73,7 +73,7 @@ def make_table(runs: Runs, metrics: Sequence[str] = ()) -> Table:
     table.omitted = [] if metrics else [metric for metric in known if metric not in (*used, _SHARE)]
     table.caption = [
         f"Means over the images of {', '.join(captions)}.",
-        *(f"{LABELS.get(metric, metric)} is comparable with {what}." for metric, what in used.items()),
+        *(f"{label_of(metric)} is comparable with {what}." for metric, what in used.items()),
         *shares,
         f"Settings: {', '.join(in_words(*each) for each in protocols.items())}." if protocols else "",
         "Marked results were scored otherwise and are not compared." if table.notes else "",
@@ -125,7 +125,7 @@ def _column(
         method: Cell(f"{value:.{digits}f}", value == best and method in compared, marks.get(method, ""))
         for method, value in rounded.items()
     }
-    return Column(set_name, LABELS.get(metric, metric), lower, cells)
+    return Column(set_name, label_of(metric), lower, cells)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -10,7 +10,7 @@ from typing import Any
 from tools.table_forms import in_words
 from utils.common.errors import UserError, counted
 from utils.metrics.scorer import protocol
-from utils.report.names import LABELS, labelled, set_titles
+from utils.report.names import label_of, labelled, set_titles
 from utils.testing.result_files import SUMMARY
 
 # What a summary says of the method, the machine and the files. Its other settings are the protocol, new ones too.
@@ -64,7 +64,7 @@ class Scored:
             for name in (each for each in other.input if each in self.input):
                 if not math.isclose(self.input[name], other.input[name], rel_tol=_SAME_INPUT):
                     values = f"{self.input[name]:.4f}, not {other.input[name]:.4f}"
-                    return [f"other images: {LABELS.get(name, name)} of the input {values}"]
+                    return [f"other images: {label_of(name)} of the input {values}"]
         return found
 
 

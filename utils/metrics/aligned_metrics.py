@@ -20,11 +20,7 @@ from utils.metrics.numpy_metrics import (
     ssim_map,
 )
 
-ALIGNED = {
-    "psnr_aligned": "RealBlur tables (the authors', MPRNet, Restormer)",
-    "ssim_aligned": "RealBlur tables (the authors', MPRNet, Restormer)",
-    "aligned": "the share of images that could be aligned",
-}
+ALIGNED = ("psnr_aligned", "ssim_aligned", "aligned")
 
 _SSIM = Ssim(GAUSSIAN, peak=1.0, data_range=1.0)
 _ECC_SMOOTHING = 5  # px

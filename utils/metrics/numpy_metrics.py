@@ -200,15 +200,6 @@ def ssim_y(image: np.ndarray, reference: np.ndarray) -> float:
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     function.__name__: function for function in (psnr, psnr_float, ssim, ssim_released, ssim_matlab, psnr_y, ssim_y)
 }
-COMPARABLE_WITH = {
-    "psnr": "MPRNet, Restormer, NAFNet, Stripformer tables",
-    "psnr_float": "the ASPDC paper",
-    "ssim": "the standard (Wang et al. 2004, BasicSR)",
-    "ssim_released": "the ASPDC paper",
-    "ssim_matlab": "MPRNet, Restormer, NAFNet tables",
-    "psnr_y": "tables of Y alone (BasicSR's test_y_channel)",
-    "ssim_y": "tables of Y alone (BasicSR's test_y_channel)",
-}
 
 
 def score(image: np.ndarray, reference: np.ndarray, names: Iterable[str] = METRICS) -> dict[str, float]:

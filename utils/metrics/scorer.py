@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from utils.metrics.aligned_metrics import ALIGNED, score_aligned
-from utils.metrics.numpy_metrics import COMPARABLE_WITH, METRICS, score
+from utils.metrics.numpy_metrics import METRICS, score
 from utils.metrics.perceptual import MIN_SIDES, Perceptual
 from utils.metrics.torch_metrics import score_on
 
@@ -21,22 +21,39 @@ class Metric:
     """What there is to know about a metric.
 
     Attributes:
+        label: its name as people write it.
         comparable_with: published numbers that it is comparable with.
+        digits: after the point, in tables for people.
+        unit: of its values.
         lower_is_better: otherwise higher is.
         needs_reference: whether it compares an image with its sharp partner.
     """
 
+    label: str
     comparable_with: str
+    digits: int = 4
+    unit: str = ""
     lower_is_better: bool = False
     needs_reference: bool = True
 
 
-KNOWN = {name: Metric(text) for name, text in (COMPARABLE_WITH | ALIGNED).items()} | {
-    "lpips": Metric("LPIPS v0.1 with AlexNet (pyiqa)", lower_is_better=True),
-    "niqe": Metric("NIQE (pyiqa)", lower_is_better=True, needs_reference=False),
+_LUMA, _REALBLUR = "tables of Y alone (BasicSR's test_y_channel)", "RealBlur tables (the authors', MPRNet, Restormer)"
+KNOWN = {
+    "psnr": Metric("PSNR", "MPRNet, Restormer, NAFNet, Stripformer tables", 2, "dB"),
+    "psnr_float": Metric("PSNR-float", "the ASPDC paper", 2, "dB"),
+    "ssim": Metric("SSIM", "the standard (Wang et al. 2004, BasicSR)"),
+    "ssim_released": Metric("SSIM-released", "the ASPDC paper"),
+    "ssim_matlab": Metric("SSIM-MATLAB", "MPRNet, Restormer, NAFNet tables"),
+    "psnr_y": Metric("PSNR-Y", _LUMA, 2, "dB"),
+    "ssim_y": Metric("SSIM-Y", _LUMA),
+    "psnr_aligned": Metric("PSNR-aligned", _REALBLUR, 2, "dB"),
+    "ssim_aligned": Metric("SSIM-aligned", _REALBLUR),
+    "aligned": Metric("aligned", "the share of images that could be aligned"),
+    "lpips": Metric("LPIPS", "LPIPS v0.1 with AlexNet (pyiqa)", lower_is_better=True),
+    "niqe": Metric("NIQE", "NIQE (pyiqa)", 2, lower_is_better=True, needs_reference=False),
 }
 DEFAULT = ("psnr", "psnr_float", "ssim", "ssim_released", "ssim_matlab")  # columns of results that others resume
-DEFAULT_OF = {"realblur_j": tuple(ALIGNED), "realblur_r": tuple(ALIGNED)}  # by kind of set: as its authors score it
+DEFAULT_OF = {"realblur_j": ALIGNED, "realblur_r": ALIGNED}  # by kind of set: as its authors score it
 
 PRINTED = ("psnr", "psnr_aligned", "ssim", "ssim_aligned")  # of the default ones, those of which papers print tables
 OF_FLOATS = ("psnr_float", "ssim_released")  # all others round the image to 8 bits first
@@ -64,7 +81,7 @@ def metrics_of(names: Iterable[str], kind: str = "") -> tuple[str, ...]:
     Where one of an aligned image is asked for, so is the mark of images that could not be aligned.
     """
     asked = [each for name in names for each in (DEFAULT_OF.get(kind, DEFAULT) if name == "default" else [name])]
-    return tuple(dict.fromkeys([*asked, "aligned"] if ALIGNED.keys() & asked else asked))
+    return tuple(dict.fromkeys([*asked, "aligned"] if set(ALIGNED) & set(asked) else asked))
 
 
 def printed_metrics(kind: str) -> tuple[str, ...]:
@@ -77,9 +94,9 @@ def protocol(names: Collection[str], crop_border: int) -> str:
     without = f"images without {crop_border} px at each border (published numbers are of whole ones)"
     where = without if crop_border else "whole images"
     aligned = "aligned to the sharp ones as by RealBlur's authors"
-    if not ALIGNED.keys() & names:
+    if not set(ALIGNED) & set(names):
         return f"{where}, not aligned"
-    return f"{where}, {aligned}" if ALIGNED.keys() >= set(names) else f"{where}; psnr_aligned, ssim_aligned: {aligned}"
+    return f"{where}, {aligned}" if set(ALIGNED) >= set(names) else f"{where}; psnr_aligned, ssim_aligned: {aligned}"
 
 
 class Scorer:
@@ -130,7 +147,7 @@ class Scorer:
             reference = None if reference is None else reference[border:-border, border:-border]
         asked = [name for name in self.names if reference is not None or not KNOWN[name].needs_reference]
         ours, scores = [name for name in asked if name in METRICS], {}
-        if reference is not None and ALIGNED.keys() & asked:
+        if reference is not None and set(ALIGNED) & set(asked):
             scores |= score_aligned(image, reference)  # seconds on the CPU: the GPU is not held meanwhile
         on_gpu = self.device.type == "cuda"
         with self.gpu if on_gpu else nullcontext():

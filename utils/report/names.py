@@ -5,26 +5,19 @@ from collections import Counter
 from collections.abc import Mapping
 
 from datasets.discovery.benchmarks import BENCHMARKS
+from utils.metrics.scorer import KNOWN
 
-LABELS = {  # metrics as people write them; names that are not here stay as they are
-    "psnr": "PSNR",
-    "psnr_float": "PSNR-float",
-    "psnr_y": "PSNR-Y",
-    "psnr_aligned": "PSNR-aligned",
-    "ssim": "SSIM",
-    "ssim_released": "SSIM-released",
-    "ssim_matlab": "SSIM-MATLAB",
-    "ssim_y": "SSIM-Y",
-    "ssim_aligned": "SSIM-aligned",
-    "lpips": "LPIPS",
-    "niqe": "NIQE",
-}
 _EXPOSURES = re.compile(r"(\d+)ms[-_ ]?(\d+)ms")  # of BSD's three sets
+
+
+def label_of(metric: str) -> str:
+    """Return a metric's name as people write it; one that is not known stays as it is."""
+    return KNOWN[metric].label if metric in KNOWN else metric
 
 
 def labelled(text: str) -> str:
     """Return a text with its metrics as people write them."""
-    return re.sub(r"\b[a-z]+(_[a-z]+)?\b", lambda found: LABELS.get(found[0], found[0]), text)
+    return re.sub(r"\b[a-z]+(_[a-z]+)?\b", lambda found: label_of(found[0]), text)
 
 
 def set_titles(kinds: Mapping[str, str]) -> dict[str, str]:

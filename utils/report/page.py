@@ -18,7 +18,7 @@ from datasets.discovery.benchmarks import BENCHMARKS, published_count
 from utils.common.files import atomic_write
 from utils.metrics.published import IMAGES
 from utils.metrics.scorer import KNOWN, PRINTED, printed_metrics
-from utils.report.names import LABELS, set_titles
+from utils.report.names import set_titles
 from utils.report.page_pictures import make_files, preview, thumbnail
 from utils.report.rows import PAGE, Row
 
@@ -26,9 +26,6 @@ FILES = "report_files"
 
 _PARTS = Path(__file__).with_name("page_parts")
 _PLAIN = ("set", "image", "saved_as", "height", "width", "seconds", "crop_border")
-# Digits after the point and unit of a metric, by the first part of its name.
-_FORMS = {"psnr": (2, "dB"), "niqe": (2, "")}
-_OTHER_FORM = (4, "")
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def write_report(
     content = {
         "home": f"{folder.as_uri()}/",
         "settings": settings,
-        "labels": LABELS,
+        "labels": {name: metric.label for name, metric in KNOWN.items()},
         "titles": {kind: row.title for kind, row in BENCHMARKS.items()},
         "comparable_with": {name: metric.comparable_with for name, metric in KNOWN.items()},
         "printed": PRINTED,
@@ -194,7 +191,8 @@ def _columns(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 def form_of(metric: str) -> tuple[int, str]:
     """Return how many digits after the point a metric is shown with, and its unit."""
-    return _FORMS.get(metric.split("_")[0], _OTHER_FORM)
+    known = KNOWN.get(metric)
+    return (known.digits, known.unit) if known else (4, "")
 
 
 def _plain(value: Any) -> Any:
