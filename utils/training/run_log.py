@@ -28,7 +28,7 @@ from utils.training.validation import INPUT
 
 Item = TypeVar("Item")
 
-Log = TypeVar("Log", bound="NoLog")
+AnyLog = TypeVar("AnyLog", bound="Log")
 
 _STRIP_ROWS = 3
 _STEPS, _SECONDS, _SKIPPED = "steps", "seconds", "steps skipped"  # among the losses' sums
@@ -46,8 +46,8 @@ class _Times:
         return self.end or time.perf_counter()
 
 
-class NoLog:
-    """The `RunLog` of ranks other than the main one: it records nothing."""
+class Log:
+    """What a run logs to. This one, of ranks other than the main one, records nothing; `RunLog` does."""
 
     folder: Path | None = None
     sums: Mapping[str, float] = MappingProxyType({})
@@ -74,7 +74,7 @@ class NoLog:
     def close(self) -> None:
         """Write what is left."""
 
-    def __enter__(self: Log) -> Log:
+    def __enter__(self: AnyLog) -> AnyLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
@@ -83,7 +83,7 @@ class NoLog:
             self.close()
 
 
-class RunLog(NoLog):
+class RunLog(Log):
     """The log folder of a stage's run, and a progress bar.
 
     The folder holds `arguments.json`, `log.txt`, `log.csv`, `curves.png` and TensorBoard's events. A resumed run
@@ -242,12 +242,10 @@ class RunLog(NoLog):
                 stack.callback(close)
 
 
-def open_log(
-    log_dir: Path, stage: str, record: dict[str, Any], last_step: int, resumed: Resumed, is_main: bool
-) -> NoLog:
+def open_log(log_dir: Path, stage: str, record: dict[str, Any], last_step: int, resumed: Resumed, is_main: bool) -> Log:
     """Return the log of a stage's run: in the folder of the resumed run if that is in `log_dir`, else in a new one."""
     if not is_main:
-        return NoLog()
+        return Log()
     folder = resumed.log
     if folder is None or not folder.is_dir() or folder.parent.resolve() != log_dir.resolve():
         folder = new_run_folder(log_dir, stage)

@@ -17,7 +17,7 @@ from utils.training.network_files import best_file, save_network
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
 from utils.training.provenance import ResumeSettings
-from utils.training.run_log import NoLog
+from utils.training.run_log import Log
 from utils.training.step_numbers import StepReader
 from utils.training.validation import INPUT, Validation
 
@@ -90,14 +90,14 @@ class StageFiles:
         save_network(path, self.network, self._stage, epoch)
         return True
 
-    def save_state(self, progress: Progress, log: NoLog, again: bool = False) -> None:
+    def save_state(self, progress: Progress, log: Log, again: bool = False) -> None:
         """Write the state; if it was written for this step already, only with `again`."""
         if self._distributed.is_main:
             assert log.folder is not None  # the main rank logs
             about = {**self._settings, "log": str(log.folder.absolute()), "sums": log.sums}
             self._states.save(progress, {**about, **self._training.to_file()}, again)
 
-    def finish(self, progress: Progress, first_step: int, last_step: int, stopping: bool, log: NoLog) -> None:
+    def finish(self, progress: Progress, first_step: int, last_step: int, stopping: bool, log: Log) -> None:
         """Write the state after the last step, and a missing network; log the paths."""
         trained = progress.step > first_step
         if trained:
@@ -115,7 +115,7 @@ class StageFiles:
         else:
             log.line(f"{done}; {self.output} is unchanged")
 
-    def keep_best(self, progress: Progress, result: Validation | None, log: NoLog) -> bool:
+    def keep_best(self, progress: Progress, result: Validation | None, log: Log) -> bool:
         """Log a validation, save the network if it is the best so far, and write the state; return False if None."""
         if result is None:
             return False
@@ -145,7 +145,7 @@ class StageFiles:
         return f"WARNING: the output is {by:.2f} dB worse than the input, {advice}"
 
     @contextmanager
-    def saved_on_error(self, progress: Progress, log: NoLog, steps: StepReader) -> Iterator[None]:
+    def saved_on_error(self, progress: Progress, log: Log, steps: StepReader) -> Iterator[None]:
         """Save the state if an error ends the block, `ENDS` allows it and the last step is finite."""
         try:
             yield

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from utils.runtime.distributed import DistributedContext
 from utils.training.nonfinite_guard import NonFiniteGuard
-from utils.training.run_log import NoLog
+from utils.training.run_log import Log
 
 # Ranks wait for the slowest at each step: with one step, a rank that is 4 ms late in `reblur` would delay all.
 _STEPS_LATE = 2
@@ -50,7 +50,7 @@ class StepReader:
         self._pending: deque[tuple[Step, Tensor, torch.cuda.Event | None]] = deque()
         self._skipped_images: set[str] = set()
 
-    def add(self, step: Step, numbers: Tensor, stop: bool, log: NoLog) -> bool:
+    def add(self, step: Step, numbers: Tensor, stop: bool, log: Log) -> bool:
         """Add a step, and log those whose numbers can be read.
 
         Args:
@@ -75,11 +75,11 @@ class StepReader:
         self._pending.append((step, sums, read))
         return self._read(self._late, log)
 
-    def read_all(self, log: NoLog) -> bool:
+    def read_all(self, log: Log) -> bool:
         """Log all pending steps; all ranks must call this. Return as `add` does."""
         return self._read(0, log)
 
-    def read_ahead(self, log: NoLog) -> bool:
+    def read_ahead(self, log: Log) -> bool:
         """Log pending steps up to the first one that needs communication between ranks.
 
         A single rank can call this, such as the one that saves a state, or one on which an error was raised.
@@ -107,7 +107,7 @@ class StepReader:
         """Number of images that could not be read so far."""
         return len(self._skipped_images)
 
-    def _read(self, left: int, log: NoLog) -> bool:
+    def _read(self, left: int, log: Log) -> bool:
         stopping = False
         while len(self._pending) > left:
             step, sums, read = self._pending.popleft()
@@ -121,14 +121,14 @@ class StepReader:
             stopping |= stops > 0
         return stopping
 
-    def _log_step(self, step: Step, losses: dict[str, float], norm: float, log: NoLog) -> None:
+    def _log_step(self, step: Step, losses: dict[str, float], norm: float, log: Log) -> None:
         if self._guard.is_bad(losses, norm):
             files = [name for each in self._distributed.gather(step.names) for name in each]
             log.skipped(self._guard.report(step.number, losses, norm, files), step.lr)
         else:
             log.step(step.number, losses, norm, step.lr)
 
-    def _list_broken(self, step: Step, log: NoLog) -> None:
+    def _list_broken(self, step: Step, log: Log) -> None:
         for text in (text for each in self._distributed.gather(step.broken) for text in each):
             if text not in self._skipped_images:
                 self._skipped_images.add(text)

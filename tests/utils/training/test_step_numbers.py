@@ -7,11 +7,11 @@ import torch
 
 from utils.runtime.distributed import DistributedContext
 from utils.training.nonfinite_guard import NonFiniteGuard
-from utils.training.run_log import NoLog
+from utils.training.run_log import Log
 from utils.training.step_numbers import Step, StepReader
 
 
-class Log(NoLog):
+class Lines(Log):
     def __init__(self):
         self.lines = []
 
@@ -37,7 +37,7 @@ def add(reader, log, number, loss=1.0, stop=False):
 
 
 def test_a_step_is_logged_when_the_next_one_is_launched(reader):
-    log = Log()
+    log = Lines()
     assert not add(reader, log, 1, stop=True)
     assert log.lines == []
     assert add(reader, log, 2)  # the first one's request
@@ -47,7 +47,7 @@ def test_a_step_is_logged_when_the_next_one_is_launched(reader):
 
 
 def test_reading_ahead_asks_no_other_rank(reader):
-    log = Log()
+    log = Lines()
     add(reader, log, 1)
     assert reader.read_ahead(log)
     assert log.lines == [(1, 1.0, 2.0)]
