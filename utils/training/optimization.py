@@ -137,7 +137,10 @@ class TrainingState:
                 group["lr"] = lr
 
     def to_file(self) -> dict[str, Any]:
-        """Return all that changes in training, and the random states of the process, for a state file."""
+        """Return all that changes in training, and the random states of the process, for a state file.
+
+        `utils.training.state_file` lists the names, and refuses others.
+        """
         legacy = np.random.get_state()
         assert isinstance(legacy, tuple)  # unless a dict is asked for
         name, keys, *rest = legacy
