@@ -75,7 +75,7 @@ for sequence in "$links"/train/*; do
     for file in "$sequence"/sharp/*; do ln -sfn "$(readlink "$file")" "$links/frames/${sequence##*/}_${file##*/}"; done
 done
 
-# Times an epoch: 70 % photographs, blurred as they are used; of the real pairs no scene above 7 %.
+# Times an epoch: 70 % photographs, blurred as they are used; of the real pairs no scene above 7.4 %.
 mix=("24*sharp=$data/sharp" "24*sharp=$data/sharp_extra" "12*sharp=$links/frames"
     "36*paired=$links/train/gopro_0372" "72*paired=$links/train/gopro_0477" "24*paired=$links/train/gopro_gamma"
     "72*paired=$links/train/reds_000" "72*paired=$links/train/reds_001" "66*paired=$links/train/reds_020"
