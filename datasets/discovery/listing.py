@@ -47,12 +47,20 @@ def list_files(base: Path, unreadable_dirs: dict[Path, str] | None = None) -> li
         above = {here.resolve(), *here.resolve().parents}
         folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in above]
         relative = here.relative_to(base)
-        for file in (relative / name for name in files if name[0] != "."):
-            try:
-                if file.suffix.lower() not in SUFFIXES:
-                    (base / file).stat()  # os.walk takes a link to a folder that it may not look at for a file
-            except PermissionError as error:
+        for name in (name for name in files if name[0] != "."):
+            if "." not in name and (error := _denied(here / name)):
                 raise_unreadable(error)
             else:
-                found.append(file)
+                found.append(relative / name)
     return sorted(found)
+
+
+def _denied(path: Path) -> PermissionError | None:
+    """Return why a file may not be looked at: then it is a link, and maybe to a folder, which os.walk cannot tell."""
+    try:
+        path.stat()
+    except PermissionError as error:
+        return error
+    except OSError:  # a link to nothing, or to itself
+        return None
+    return None

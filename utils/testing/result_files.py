@@ -178,7 +178,7 @@ def find_previous_run(folder: Path, resume: bool, overwrite: bool) -> PreviousRu
 
 
 def _names_in(text: str) -> Iterator[str]:
-    """Yield the names of a list, without lines that a kill or a full disk cut: the files they name were not begun."""
+    """Yield the names of a list, without lines that a kill or a full disk cut, or joined to the next one."""
     for line in text.split("\n")[:-1]:
         with suppress(ValueError):
             yield json.loads(line)

@@ -131,7 +131,9 @@ def _uneven_counts(summaries: Mapping[str, dict[str, Any]]) -> str:
     """
     scored = [summary for summary in summaries.values() if "output" in summary]
     counts = {label: summary.get("images", 0) for label, summary in summaries.items()}
-    if not scored or (len(set(counts.values())) == 1 and all(each["complete"] for each in scored)):
+    # A set of which a folder is closed is not complete even if all its images that are known were scored.
+    whole = all(each["complete"] or each["images"] == each["images_in_set"] for each in scored)
+    if not scored or (len(set(counts.values())) == 1 and whole):
         return ""
     each = ", ".join(f"{label} {count:,}" for label, count in counts.items())
     return f"{each} of {counted(scored[0]['images_in_set'], 'image')}"

@@ -95,8 +95,8 @@ def fused_chunked_conv(x: Sequence[Tensor], weights: Sequence[ConvWeights], laye
 
 def fused_predictions_possible(x: Tensor, layers: Sequence[nn.Conv2d]) -> bool:
     """Return whether `fused_predictions` takes x, (N, C, H, W): without gradients, predictors of its dilations."""
-    geometry = [(layer.dilation[0], layer.padding[0]) for layer in layers]
-    fits = geometry == [(dilation, dilation) for dilation in PREDICTED_DILATIONS]
+    geometry = [(layer.stride, layer.padding, layer.dilation) for layer in layers]
+    fits = geometry == [((1, 1), (each, each), (each, each)) for each in PREDICTED_DILATIONS]
     return fits and not torch.is_grad_enabled() and x.shape[1] % CHANNEL_MULTIPLE == 0
 
 

@@ -111,6 +111,13 @@ def test_loop_of_links_does_not_repeat_images(tmp_path):
     assert found(tmp_path, kind="unpaired")[1] == [("a.png", None, "a.png")]
 
 
+def test_links_to_nothing_are_no_images(tmp_path):
+    save_all(tmp_path, "a.png")
+    for name, target in (("notes", tmp_path / "gone"), ("notes.txt", tmp_path / "gone"), ("loop", tmp_path / "loop")):
+        (tmp_path / name).symlink_to(target)
+    assert found(tmp_path, kind="unpaired")[1] == [("a.png", None, "a.png")]
+
+
 def test_names_are_unique(tmp_path):
     save_all(tmp_path, "{blur,sharp}/S/1.png", "S/{blur,sharp}/1.png")
     try:

@@ -43,6 +43,7 @@ def scored(images, complete=True):
         ({"GoPro": {"NF": scored(1111), "FT": scored(1110, False)}}, "GoPro: NF 1,111, FT 1,110 of 1,111 images"),
         ({"GoPro": {"NF": scored(20), "FT": scored(10)}}, "GoPro: NF 20, FT 10 of 1,111 images"),  # with two limits
         ({"GoPro": {"NF": scored(9, False), "FT": scored(9, False)}}, "GoPro: NF 9, FT 9 of 1,111 images"),
+        ({"photos": {"NF": scored(1111, False), "FT": scored(1111, False)}}, ""),  # a closed folder, named elsewhere
         ({"a": {"NF": scored(4), "FT": {}}, "b": {"NF": scored(4), "FT": scored(4)}}, "a: NF 4, FT 0 of 1,111 images"),
         (
             {name: {"restored": scored(count, count == 4)} for name, count in (("a", 4), ("b", 3), ("c", 2))},
