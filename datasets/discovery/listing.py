@@ -48,6 +48,7 @@ def list_files(base: Path, unreadable_dirs: dict[Path, str] | None = None) -> li
         folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in above]
         relative = here.relative_to(base)
         for name in (name for name in files if name[0] != "."):
+            # os.walk takes a link to a folder that it may not look at for a file; a file's name would have a suffix.
             if "." not in name and (error := _denied(here / name)):
                 raise_unreadable(error)
             else:
@@ -56,11 +57,11 @@ def list_files(base: Path, unreadable_dirs: dict[Path, str] | None = None) -> li
 
 
 def _denied(path: Path) -> PermissionError | None:
-    """Return why a file may not be looked at: then it is a link, and maybe to a folder, which os.walk cannot tell."""
+    """Return the error of looking at a file if that is not allowed, else None, also of a link to nothing."""
     try:
         path.stat()
     except PermissionError as error:
         return error
-    except OSError:  # a link to nothing, or to itself
-        return None
+    except OSError:
+        pass
     return None

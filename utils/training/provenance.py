@@ -77,20 +77,20 @@ class ResumeSettings(NamedTuple):
     Attributes:
         must_match: what must be unchanged.
         may_change: what may have changed; changes are listed.
-        usual: the flags' defaults, which are also what an earlier version that lacks a flag did.
-        defaults: what a flag whose default is None means, for that list.
+        flag_defaults: also what an earlier version, which did not have a flag, did.
+        meaning_of_none: of flags whose default is None, for that list.
     """
 
     must_match: dict[str, Any]
     may_change: dict[str, str]
-    usual: Mapping[str, str] = MappingProxyType({})
-    defaults: Mapping[str, str] = MappingProxyType({})
+    flag_defaults: Mapping[str, str] = MappingProxyType({})
+    meaning_of_none: Mapping[str, str] = MappingProxyType({})
 
 
 def resume_settings(
     stage: Stage,
     arguments: Mapping[str, Any],
-    usual: Mapping[str, Any],
+    flag_defaults: Mapping[str, Any],
     weights: Mapping[str, Path],
     image_sets: Sequence[ImageSet],
     distributed: DistributedContext,
@@ -100,7 +100,7 @@ def resume_settings(
     Args:
         stage: what is trained.
         arguments: of the command line.
-        usual: their defaults.
+        flag_defaults: their defaults.
         weights: files of the networks that the stage reads.
         image_sets: the training data.
         distributed: the processes that share the run.
@@ -115,8 +115,9 @@ def resume_settings(
     if distributed.device.type == "cpu":  # how sums are divided among them changes the last bits
         may_change["threads"] = str(torch.get_num_threads())
     may_change |= {f"{name}{_OF_FILE}": each for name, each in digests.items()}
-    defaults = {"lr": str(stage.lr), "max_steps": "no limit", "clip_grad": "no limit"}
-    return ResumeSettings(must_match, may_change, {name: str(value) for name, value in usual.items()}, defaults)
+    usual = {name: str(value) for name, value in flag_defaults.items()}
+    none = {"lr": str(stage.lr), "max_steps": "no limit", "clip_grad": "no limit"}
+    return ResumeSettings(must_match, may_change, flag_defaults=usual, meaning_of_none=none)
 
 
 def known_by_tensors(found: Mapping[str, Any], settings: ResumeSettings) -> dict[str, Any]:
@@ -154,7 +155,8 @@ def describe_changes(before: Mapping[str, str], settings: ResumeSettings) -> lis
 
     def shown(name: str, value: str | None) -> str:
         if value in (None, "None"):
-            return f"{shown(name, settings.defaults[name])} (default)" if name in settings.defaults else "none"
+            meaning = settings.meaning_of_none.get(name)
+            return f"{shown(name, meaning)} (default)" if meaning else "none"
         if name == "lr":
             return np.format_float_scientific(float(value), trim="-", exp_digits=1)
         return value[:_DIGITS] if name.endswith(_OF_FILE) else value
@@ -166,7 +168,7 @@ def describe_changes(before: Mapping[str, str], settings: ResumeSettings) -> lis
 
     groups: dict[str, list[str]] = {"": [], "without effect on the result: ": [], "paths: ": []}
     for name, value in settings.may_change.items():
-        earlier = before.get(name, settings.usual.get(name, value))  # earlier versions had fewer flags
+        earlier = before.get(name, settings.flag_defaults.get(name, value))  # earlier versions had fewer flags
         if earlier != value:
             groups[group_of(name)].append(f"{name} {shown(name, earlier)} -> {shown(name, value)}")
     listed = "; ".join(f"{group}{', '.join(changes)}" for group, changes in groups.items() if changes)

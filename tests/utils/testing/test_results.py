@@ -43,6 +43,18 @@ def run(source, out, net, *more):
     D_testing.main(D_testing.parse_args([*where, *more]))
 
 
+def run_killed_in(monkeypatch, step, *arguments):
+    """Run the script with these arguments of `run`, and end it where it would call a function."""
+
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as changed:
+        changed.setattr(D_testing, step, killed)
+        with pytest.raises(SystemExit):
+            run(*arguments)
+
+
 def score_saved(folder, out, *more):
     save(folder / "000203.png", load(SAMPLE))
     where = ["--testset_dir", str(SAMPLES), "--save_dir", str(out), "--device", "cpu"]
@@ -115,14 +127,7 @@ def test_damaged_results_are_no_traceback(tmp_path, nets):
 
 def test_a_picture_that_lost_its_row_is_restored_again_and_one_of_others_is_kept(tmp_path, nets, monkeypatch):
     source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
-
-    def killed(*_):
-        raise SystemExit
-
-    monkeypatch.setattr(D_testing, "write_page", killed)
-    with pytest.raises(SystemExit):
-        run(source, out, nets / "a.pth", "--limit", "2")
-    monkeypatch.undo()
+    run_killed_in(monkeypatch, "write_page", source, out, nets / "a.pth", "--limit", "2")
     lose_row(out, "b.png")
     ours, foreign = out / "photos" / "b.png", save(out / "photos" / "c.png", size=(9, 9))
     begun, before = ours.stat().st_mtime_ns, foreign.read_bytes()
@@ -153,14 +158,7 @@ def test_pictures_without_any_results_are_those_of_others(tmp_path, nets):
 def test_what_a_stopped_run_was_to_replace_is_replaced_when_it_is_resumed(tmp_path, nets, monkeypatch):
     source, out = photos(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
     run(source, out, nets / "a.pth")
-
-    def killed(*_):
-        raise SystemExit
-
-    monkeypatch.setattr(D_testing, "restore_set", killed)
-    with pytest.raises(SystemExit):
-        run(source, out, nets / "b.pth", "--overwrite")
-    monkeypatch.undo()
+    run_killed_in(monkeypatch, "restore_set", source, out, nets / "b.pth", "--overwrite")
     before = (out / "photos" / "a.png").read_bytes()
     run(source, out, nets / "b.pth", "--resume")
     assert images(out) == ["a.png", "b.png"]
@@ -169,14 +167,7 @@ def test_what_a_stopped_run_was_to_replace_is_replaced_when_it_is_resumed(tmp_pa
 
 def test_a_picture_whose_line_was_cut_is_restored_when_the_run_is_resumed(tmp_path, nets, monkeypatch):
     source, out = photos(tmp_path / "photos", "a.png", "b.png"), tmp_path / "out"
-
-    def killed(*_):
-        raise SystemExit
-
-    monkeypatch.setattr(D_testing, "write_page", killed)
-    with pytest.raises(SystemExit):
-        run(source, out, nets / "a.pth", "--limit", "1")
-    monkeypatch.undo()
+    run_killed_in(monkeypatch, "write_page", source, out, nets / "a.pth", "--limit", "1")
     (out / "unfinished.jsonl").write_text('"photos/a.png"\n"photos/b.\n')
     kept = (out / "photos" / "a.png").stat().st_mtime_ns
     run(source, out, nets / "a.pth", "--resume")
@@ -277,15 +268,8 @@ def test_a_set_is_complete_only_once_all_of_it_is_there_that_this_run_asks_for(t
     source, out = photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "out"
     run(source, out, nets / "a.pth", "--limit", "2")
     assert summary(out)["sets"]["photos"]["complete"] is True
-
-    def killed(*_):
-        raise SystemExit
-
-    monkeypatch.setattr(D_testing, "restore_set", killed)
-    with pytest.raises(SystemExit):
-        run(source, out, nets / "a.pth", "--resume")
+    run_killed_in(monkeypatch, "restore_set", source, out, nets / "a.pth", "--resume")
     assert summary(out)["sets"]["photos"]["complete"] is False
-    monkeypatch.undo()
     run(source, out, nets / "a.pth", "--resume")
     assert summary(out)["sets"]["photos"]["complete"] is True
 
