@@ -252,23 +252,27 @@ def weight_files(stage: str, args: argparse.Namespace) -> dict[str, Path]:
     return {name: args.output_dir / file for name, file in of_stages.items() if stage == "finetune"} | given
 
 
-def training_step(stage: Stage, training: TrainingState, *, weight: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
+def training_step(
+    stage: Stage, training: TrainingState, *, weight: Tensor, notes: Tensor, **batch: Tensor
+) -> tuple[Tensor, Tensor]:
     """Take a step on this rank's images of a batch; if it is not finite, the weights stay unchanged.
 
     Args:
         stage: whose loss is minimised.
         training: the network and its optimizer.
         weight: weight of each image, see `SharedBatches.weight`.
+        notes: numbers that ranks tell each other, see `StepReader.notes`.
         batch: see `Stage.forward`.
 
     Returns:
-        the network's output; and this rank's share of the losses, the total first, then the gradient's norm.
+        the network's output; and the losses, the total first, and the notes, means over all ranks, then the
+        gradient's norm.
     """
     settings = training.settings
     training.zero_grad()
     count = min(settings.accumulate, len(batch["blurry"]))
     split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
-    images, losses = [], []
+    images, losses = [], torch.zeros(1 + len(stage.parts), device=weight.device)
     for i in range(count):
         with autocast(settings.precision, weight.device):
             output: StepOutput = stage({name: parts[i] for name, parts in split.items()})
@@ -276,17 +280,17 @@ def training_step(stage: Stage, training: TrainingState, *, weight: Tensor, **ba
         loss = output.loss * share
         # An infinite loss can have a finite gradient.
         finite = torch.where(loss.detach().isfinite(), 1.0, torch.nan)
-        training.backward(loss * finite, last=i == count - 1)
+        losses += torch.stack([each.detach() for each in (output.loss, *output.parts.values())]) * share
+        numbers = torch.cat([losses, notes])
+        training.backward(loss * finite, numbers if i == count - 1 else None)
         images.append(output.image.detach())
-        losses.append(torch.stack([each.detach() for each in (output.loss, *output.parts.values())]) * share)
     training.scaler.unscale_(training.optimizer)
     norm = training.clip_gradient()
     training.scaler.step(training.optimizer)
     training.scaler.update(None if training.scales_loss else 1.0)
     if training.average is not None:
         training.average.update(norm.isfinite())
-    sums = sum(losses[1:], losses[0])
-    return torch.cat(images), torch.cat([sums, norm[None]])
+    return torch.cat(images), torch.cat([numbers, norm[None]])
 
 
 def learning_rate(base: float, progress: Progress, args: argparse.Namespace) -> float:
@@ -353,11 +357,12 @@ def train_stage(
                 training.set_learning_rate(lr)
                 weight = torch.full((), data.batches.weight(progress.samples_seen), device=distributed.device)
                 images = batch.images
-                restored, numbers = run_step(weight=weight, **images)
+                launched = Step(progress.step + 1, lr, batch.names, batch.broken)
+                notes = steps.notes(launched, bool(stop.requested))
+                restored, numbers = run_step(weight=weight, notes=notes, **images)
                 upcoming.prepare_next()  # while the GPU computes
                 progress.advance(data.batches.size(progress.samples_seen), data.frames)
-                launched = Step(progress.step, lr, batch.names, batch.broken)
-                stopping = steps.add(launched, numbers, bool(stop.requested), log)
+                stopping = steps.add(launched, numbers, log)
                 if stopping or progress.step == last_step:
                     break
                 due = progress.samples_seen and steps.last_read_finite and args.save_every.due(progress)

@@ -142,7 +142,8 @@ def _training_step(
     network = stage.network
     precision = configuration.precision or "fp32"
     blurry, sharp = _images(configuration, 2, batch, size, device)
-    has_sharp, weight = torch.ones(batch, device=device), torch.full((), 1 / batch, device=device)
+    has_sharp, notes = torch.ones(batch, device=device), torch.zeros(2, device=device)
+    weight = torch.full((), 1 / batch, device=device)
 
     if configuration.baseline:
         optimizer = torch.optim.Adam(network.parameters(), 1e-5)
@@ -157,7 +158,7 @@ def _training_step(
         training = TrainingState(network, 1e-5, OptimizationSettings(precision))
 
         def step(**images: torch.Tensor) -> object:
-            return training_step(stage, training, weight=weight, **images)
+            return training_step(stage, training, weight=weight, notes=notes, **images)
 
     run_step = configuration.recorded(step, device)
     weights = ExitStack()

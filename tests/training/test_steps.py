@@ -74,7 +74,7 @@ def test_a_step_of_each_stage_is_five_lines_of_pytorch(pairs, name, accumulate):
     optimizer = torch.optim.Adam(plain.parameters(), 1e-3)
     for _ in range(2):
         batch = {"blurry": b, "sharp": x, "has_sharp": torch.ones(4)}
-        _, numbers = training_step(stage, training, weight=torch.tensor(1 / 4), **batch)
+        _, numbers = training_step(stage, training, weight=torch.tensor(1 / 4), notes=torch.zeros(2), **batch)
         optimizer.zero_grad()
         loss = losses[name]()
         loss.backward()

@@ -54,15 +54,9 @@ class DistributedContext:
         """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
-    def gradient_mean(self, flat: FlatParameters) -> Callable[[], AbstractContextManager]:
-        """Return what makes a scope after which the parameters' gradient is its mean over all ranks."""
+    def gradient_mean(self, flat: FlatParameters) -> Callable[[Tensor], AbstractContextManager]:
+        """Return what makes a scope after which the parameters' gradient, and given numbers, are means over all ranks."""
         return GradientMean(flat, self.world_size) if self.is_distributed else flat.gathered
-
-    def sum_over_ranks(self, numbers: Tensor) -> Tensor:
-        """Sum a tensor over all ranks, in place and without synchronization, and return it."""
-        if self.is_distributed:
-            dist.all_reduce(numbers)
-        return numbers
 
     def any(self, value: bool) -> bool:
         """Return whether it is true on any rank; all of them must call this."""

@@ -66,7 +66,7 @@ class FlatParameters:
         return torch.cat(pieces, out=self.whole.grad[start:stop])
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """Gather all gradients after a backward pass inside this scope."""
+    def gathered(self, _numbers: Tensor) -> Iterator[None]:
+        """Gather all gradients after a backward pass inside this scope, as `GradientMean` does; here of one process."""
         yield
         self.gather()

@@ -90,7 +90,7 @@ class TrainingState:
         network: nn.Module,
         lr: float,
         settings: OptimizationSettings = OptimizationSettings(),
-        gradient_mean: Callable[[FlatParameters], Callable[[], AbstractContextManager]] = lambda flat: flat.gathered,
+        gradient_mean: Callable[[FlatParameters], Callable[[Tensor], AbstractContextManager]] = lambda flat: flat.gathered,
     ) -> None:
         device = next(network.parameters()).device
         on_cuda = device.type == "cuda"
@@ -114,9 +114,14 @@ class TrainingState:
         self.network.zero_grad()
         self.optimizer.zero_grad()
 
-    def backward(self, loss: Tensor, last: bool) -> None:
-        """Add a loss's gradients to those of the network, which are gathered after the last part of a batch."""
-        with self._gathering() if last else nullcontext(), parameter_gradients_aside():
+    def backward(self, loss: Tensor, numbers: Tensor | None) -> None:
+        """Add a loss's gradients to those of the network.
+
+        Args:
+            loss: of a part of a batch.
+            numbers: with the last part, after which the gradients are gathered; they become means over all ranks.
+        """
+        with nullcontext() if numbers is None else self._gathering(numbers), parameter_gradients_aside():
             self.scaler.scale(loss).backward()
 
     def clip_gradient(self) -> Tensor:

@@ -50,13 +50,19 @@ class StepReader:
         self._pending: deque[tuple[Step, Tensor, torch.cuda.Event | None]] = deque()
         self._skipped_images: set[str] = set()
 
-    def add(self, step: Step, numbers: Tensor, stop: bool, log: Log) -> bool:
+    def notes(self, step: Step, stop: bool) -> Tensor:
+        """Return what this rank tells the others with a step's losses: whether it was asked to stop, broken frames."""
+        # Filled on the device: a copy from the host would wait for the GPU.
+        values = (stop, len(step.broken))
+        return torch.stack([torch.full((), float(each), device=self._distributed.device) for each in values])
+
+    def add(self, step: Step, numbers: Tensor, log: Log) -> bool:
         """Add a step, and log those whose numbers can be read.
 
         Args:
             step: the launched step.
-            numbers: this rank's share of the losses, then the gradient's norm; they may be overwritten afterwards.
-            stop: whether this rank was asked to stop.
+            numbers: means over all ranks of the losses and the notes, then the gradient's norm; they may be
+                overwritten afterwards.
             log: gets the losses.
 
         Returns:
@@ -65,14 +71,12 @@ class StepReader:
         Raises:
             UserError: too many steps in a row were not finite.
         """
-        # Filled on the device: a copy from the host would wait for the GPU.
-        own = [torch.full_like(numbers[:1], value) for value in (stop, len(step.broken))]
-        sums, read = self._distributed.sum_over_ranks(torch.cat([numbers, *own])), None
-        if sums.is_cuda:
-            sums = torch.empty(sums.shape, dtype=sums.dtype, pin_memory=True).copy_(sums, non_blocking=True)
+        read = None
+        if numbers.is_cuda:
+            numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True).copy_(numbers, non_blocking=True)
             read = torch.cuda.Event()
             read.record()
-        self._pending.append((step, sums, read))
+        self._pending.append((step, numbers, read))
         return self._read(self._late, log)
 
     def read_all(self, log: Log) -> bool:
@@ -88,11 +92,11 @@ class StepReader:
             whether all steps are read, the last one finite.
         """
         while self._pending:
-            _, sums, read = self._pending[0]
+            _, numbers, read = self._pending[0]
             if read is not None:
                 read.synchronize()
-            *values, stops, broken = sums.tolist()
-            if stops or broken or not all(map(math.isfinite, values)):
+            *losses, stops, broken, norm = numbers.tolist()
+            if stops or broken or not all(map(math.isfinite, (*losses, norm))):
                 return False
             self._read(len(self._pending) - 1, log)
         return self.last_read_finite
@@ -110,11 +114,10 @@ class StepReader:
     def _read(self, left: int, log: Log) -> bool:
         stopping = False
         while len(self._pending) > left:
-            step, sums, read = self._pending.popleft()
+            step, numbers, read = self._pending.popleft()
             if read is not None:
                 read.synchronize()
-            *values, stops, broken = sums.tolist()
-            *losses, norm = (value / self._distributed.world_size for value in values)
+            *losses, stops, broken, norm = numbers.tolist()
             if broken:
                 self._list_broken(step, log)
             self._log_step(step, dict(zip(self._names, losses, strict=True)), norm, log)

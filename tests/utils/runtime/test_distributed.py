@@ -62,9 +62,11 @@ def test_a_process_that_left_is_not_missed():
 
 MEANS = """
 import torch
+from utils.runtime import gradients
 from utils.runtime.flat_parameters import FlatParameters
 from utils.runtime.distributed import init_distributed
 
+gradients._SMALLEST = 1  # several chunks of few numbers
 with init_distributed("cpu") as distributed:
     network = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Linear(1, 1, bias=False)).requires_grad_(True)
     torch.nn.init.constant_(network[0].weight, distributed.rank + 1.0)
@@ -73,11 +75,14 @@ with init_distributed("cpu") as distributed:
     flat = FlatParameters(network)
     mean = distributed.gradient_mean(flat)
     assert torch.equal(network[0].weight, torch.ones(1, 2)), "not the first process's weights"
-    with mean():
+    assert len(mean._chunks) == 3
+    numbers = torch.tensor([distributed.rank + 1.0, torch.inf])
+    with mean(numbers):
         network(torch.full((1, 2), distributed.rank + 1.0)).sum().backward()
     weight, bias = flat.views(flat.whole.grad)
     assert torch.equal(weight, torch.full((1, 2), 1.5)), weight
     assert torch.equal(bias, torch.ones(1)), bias
+    assert numbers.tolist() == [1.5, torch.inf], numbers
     # What autograd kept is looked at after the backward pass, see parameter_gradients_aside.
     assert torch.equal(network[0].weight.grad, torch.full((1, 2), distributed.rank + 1.0)), network[0].weight.grad
     network.zero_grad()

@@ -180,7 +180,7 @@ def training_and_step(precision, recorded, clip_grad=None, ema_decay=0.0):
     stage = Deblur(networks(4)[0]).to(GPU)
     training = TrainingState(stage.network, 1e-3, OptimizationSettings(precision, ema_decay, clip_grad=clip_grad))
     weight = torch.tensor(0.5, device=GPU)  # of two images
-    step = partial(training_step, stage, training, weight=weight)
+    step = partial(training_step, stage, training, weight=weight, notes=weight.new_zeros(2))
     run = CudaGraph(step, warmup=2) if recorded else step
     return training, lambda blurry, sharp: run(blurry=blurry, sharp=sharp)[1]
 

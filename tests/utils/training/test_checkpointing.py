@@ -24,7 +24,7 @@ def a_run() -> TrainingState:
     """A network after a step, with an average."""
     torch.manual_seed(0)
     training = TrainingState(nn.Linear(1, 1), 1e-4, OptimizationSettings(ema_decay=0.9))
-    training.backward(training.network(torch.ones(1)), last=True)
+    training.backward(training.network(torch.ones(1)), numbers=torch.zeros(1))
     training.optimizer.step()
     return training
 

@@ -156,7 +156,7 @@ def batch():
     generator = torch.Generator().manual_seed(0)
     blurry, sharp = (torch.rand(4, 3, 64, 64, generator=generator).cuda() * 2 - 1 for _ in range(2))
     ones = torch.ones(4, device="cuda")
-    return {"blurry": blurry, "sharp": sharp, "has_sharp": ones, "weight": ones[0] / 4}
+    return {"blurry": blurry, "sharp": sharp, "has_sharp": ones, "weight": ones[0] / 4, "notes": ones[:2]}
 
 
 def trained(*args, **named):
