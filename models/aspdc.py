@@ -124,6 +124,17 @@ class DeformableModule(Block):
         return read_as_released(modulation, modulation.shape[-2] + 2, modulation.shape[-1] + 2)
 
 
+class ChannelSoftmax(nn.Softmax):
+    """Softmax over the channels of (N, C, H, W); on CUDA PyTorch copies channels_last memory unless they come last."""
+
+    def __init__(self) -> None:
+        super().__init__(dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] (`input` there)
+        """Return the result, in the memory format of x."""
+        return torch.softmax(x.movedim(1, -1), dim=-1).movedim(-1, 1) if x.is_cuda else super().forward(x)
+
+
 class AFIM(Sequential):
     """Attention that fuses the deformable modules: (N, C, H, W) -> (N, 4, H, W), softmax over the four."""
 
@@ -133,7 +144,7 @@ class AFIM(Sequential):
             2: ResBlock(channels),
             3: ResBlock(channels),
             4: Conv(channels, modules, 1, output_fp32=True),
-            5: nn.Softmax(dim=1),
+            5: ChannelSoftmax(),
         }
         super().__init__(layers)
 

@@ -26,6 +26,17 @@ STRIDE = 4
 BLOCKS = 6
 
 
+class Tail(Sequential):
+    """Upsampling layers and a convolution, whose result is added to an image."""
+
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] (adds)
+        """Return the sum, (N, 3, H, W), of features x, (N, 4·width, H/4, W/4), and the image."""
+        *upsample, conv = self
+        for layer in upsample:
+            x = layer(x)
+        return conv(x, residual=image)
+
+
 class DeblurringNet(Block):
     """Blurry image to sharp image: convolutional head, six ASPDC blocks at a quarter of the size, fusion, tail.
 
@@ -64,7 +75,7 @@ class DeblurringNet(Block):
             2: UpsampleLReLU(2 * width, width),
             4: Conv(width, 3, output_fp32=True),
         }
-        self.tail = Sequential(tail)
+        self.tail = Tail(tail)
         # In the released reading the unpadded modulation map of module 0 needs a feature map larger than 2×2.
         self.smallest = 3 * STRIDE if modulation == "released" else STRIDE
         init_weights(self)
@@ -90,7 +101,7 @@ class DeblurringNet(Block):
             x = aspdc(res_blocks(x))  # (N, 4·width, H/4, W/4)
             refined.append(x)
         x = self.fusion(refined)  # (N, 4·width, H/4, W/4)
-        return crop_like(padded + self.tail(x), blurry)
+        return crop_like(self.tail(x, padded), blurry)
 
     def forward_with_maps(self, blurry: Tensor, blocks: Iterable[int]) -> tuple[Tensor, dict[int, ASPDCMaps]]:
         """Return `forward`'s result and what the chosen ASPDCs (0 to 5, in order of use) attended to.
