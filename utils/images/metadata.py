@@ -4,17 +4,13 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import imagecodecs
 from PIL import ExifTags, Image
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = len(PNG_SIGNATURE) + 25  # of the IHDR chunk, which always comes first
-_SIZE, _SIZE_AT = struct.Struct(">IIBB"), len(PNG_SIGNATURE) + 8  # width, height, bits a channel, kind of colour
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by that kind
-_MOST_BYTES = 2**30  # of a chunk here; PNG allows for twice as many
 _HEAD, _END = struct.Struct(">I4s"), struct.Struct(">I")  # length and kind before, checksum behind a chunk's data
 EXIF_PREFIX, XMP_KEY, IPTC_KEY = b"Exif\x00\x00", b"XML:com.adobe.xmp", b"Raw profile type iptc"
 # Chunks of a PNG that stay as they are: the kinds of colour and light, the density, texts.
@@ -73,43 +69,12 @@ def pixels_alone(content: bytes) -> bytes:
     return PNG_SIGNATURE + b"".join(needed)
 
 
-def recompressed(png: bytes, level: int) -> bytes:
-    """Return a PNG with its pixels compressed by libdeflate, which takes half of zlib's time.
-
-    Args:
-        png: not interlaced.
-        level: of libdeflate, 0 for not compressed.
-
-    Raises:
-        Exception: of any type, if it is interlaced or damaged, by the checksum of all its pixels.
-    """
-    places = [place for kind, place in _whole_chunks(png) if kind == b"IDAT"]
-    view = memoryview(png)
-    compressed = b"".join([view[place.start + _HEAD.size : place.stop - _END.size] for place in places])
-    width, height, bits, colour = _SIZE.unpack_from(png, _SIZE_AT)
-    size = height * (1 + (width * bits * _CHANNELS[colour] + 7) // 8)  # each row begins with the number of its filter
-    data = bytes(imagecodecs.deflate_encode(imagecodecs.deflate_decode(compressed, out=size), level))
-    parts = [(b"IDAT", data[start : start + _MOST_BYTES]) for start in range(0, len(data), _MOST_BYTES)]
-    return _replaced(png, slice(places[0].start, places[-1].stop), parts)
-
-
-def _replaced(png: bytes, place: slice, chunks: Iterable[Chunk]) -> bytes:
-    """Return a PNG with other chunks in a place of it."""
-    parts = [png[: place.start]]
-    for kind, data in chunks:
-        checksum = imagecodecs.deflate_crc32(data, value=zlib.crc32(kind))
-        parts += [_HEAD.pack(len(data), kind), data, _END.pack(checksum)]
-    return b"".join([*parts, png[place.stop :]])
-
-
 def _whole_chunks(content: bytes) -> Iterator[tuple[bytes, slice]]:
     """Yield the kinds and places of a PNG's chunks, with length and checksum."""
     position = len(PNG_SIGNATURE)
     while position + _HEAD.size <= len(content):
         length, kind = _HEAD.unpack_from(content, position)
         end = position + _HEAD.size + length + _END.size
-        if end > len(content):
-            break
         yield kind, slice(position, end)
         position = end
 
@@ -119,7 +84,8 @@ def with_chunks(png: bytes, metadata: Metadata) -> bytes:
     chunks = list(metadata.chunks)
     if metadata.profile:
         chunks.insert(0, (b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.profile)))
-    return _replaced(png, slice(_HEADER_END, _HEADER_END), chunks) if chunks else png
+    added = [_HEAD.pack(len(data), kind) + data + _END.pack(zlib.crc32(kind + data)) for kind, data in chunks]
+    return png[:_HEADER_END] + b"".join(added) + png[_HEADER_END:]
 
 
 def read_metadata(image: Image.Image | None, content: bytes, grey: bool) -> Metadata:

@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps, features
 
 from tests.support.samples import SAMPLE
-from utils.images import codecs, conversion, decoding, metadata
+from utils.images import codecs, conversion, decoding
 from utils.images.codecs import UnreadableError, optional_formats, read_image, write_png
 from utils.images.photographs import read_picture, write_picture
 
@@ -165,15 +165,6 @@ def test_exif_behind_the_pixels_of_a_png_turns_them(tmp_path, photo):
     picture = read_picture(path)
     np.testing.assert_array_equal(picture.pixels, np.rot90(np.asarray(photo), -1))
     assert b"Maker" in (picture.metadata.of(b"eXIf") or b"")
-
-
-@pytest.mark.parametrize("most", [7, 1000])
-def test_pixels_of_a_png_that_need_several_chunks(tmp_path, photo, monkeypatch, most):
-    monkeypatch.setattr(metadata, "_MOST_BYTES", most)
-    write_png(tmp_path / "a.png", np.asarray(photo))
-    with Image.open(tmp_path / "a.png") as image:
-        np.testing.assert_array_equal(np.asarray(image), np.asarray(photo))
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.asarray(photo))
 
 
 @pytest.mark.parametrize("damage", ["a bit", "half", "a length", "too few rows"])
