@@ -376,7 +376,7 @@ def train_stage(
                 log.epoch(progress, images["blurry"], restored, images["sharp"], steps.images_left_out)
                 if keep and args.save_every.due(progress):
                     files.save_state(progress, log)
-        files.finish(progress, first_step, last_step, stopping, log)
+        files.finish(progress, first_step, last_step, stopping, steps, log)
     if distributed.any(stopping or bool(stop.requested)):  # a signal may have come since the last step
         stop.end()
 

@@ -68,6 +68,16 @@ def test_skipped_steps_are_counted_over_all_parts_of_a_run(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
+def test_a_run_whose_last_steps_were_skipped_says_so_at_its_end(tmp_path):
+    run(tmp_path, "--max_steps", "2")
+    assert "WARNING" not in log_lines(tmp_path)
+    run(tmp_path, "--resume", "auto", "--max_steps", "4", "--lr", "1e30")
+    warning = log_lines(tmp_path).splitlines()[-1]
+    assert "WARNING: 1 of 4 steps were skipped, the last one, too: the network may have diverged" in warning
+    assert f"--resume {tmp_path}/nets/states/deblur/step-N.pth --overwrite, with a lower --lr" in warning
+
+
+@pytest.mark.slow
 def test_too_many_bad_steps_in_a_row_end_the_run_and_keep_what_was_there(tmp_path, monkeypatch):
     run(tmp_path, "--max_steps", "2")
     before = (tmp_path / "nets" / "DeblurringNet_NF.pth").read_bytes()

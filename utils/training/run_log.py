@@ -51,6 +51,7 @@ class Log:
 
     folder: Path | None = None
     sums: Mapping[str, float] = MappingProxyType({})
+    steps_skipped = 0
 
     def line(self, text: str) -> None:
         """Record a line of text."""
@@ -128,13 +129,13 @@ class RunLog(Log):
         self._sums: Counter[str] = Counter(sums or {})
         self._steps = int(self._sums.pop(_STEPS, 0))
         self._seconds_before = self._sums.pop(_SECONDS, 0.0)
-        self._skipped = int(self._sums.pop(_SKIPPED, 0))
+        self.steps_skipped = int(self._sums.pop(_SKIPPED, 0))
 
     @property
     def sums(self) -> dict[str, float]:  # pyright: ignore[reportIncompatibleVariableOverride] (of a plain attribute)
         """The sums from which the means of the current epoch are computed, and all skipped steps, for the state."""
         seconds = self._seconds_before + time.perf_counter() - self._epoch_start
-        sums: dict[str, float] = {_SKIPPED: self._skipped} if self._skipped else {}
+        sums: dict[str, float] = {_SKIPPED: self.steps_skipped} if self.steps_skipped else {}
         return sums | ({**self._sums, _STEPS: self._steps, _SECONDS: seconds} if self._steps else {})
 
     def line(self, text: str) -> None:
@@ -169,7 +170,7 @@ class RunLog(Log):
         self._times.popleft()
         self._lr = lr
         self._bar.update()
-        self._skipped += 1
+        self.steps_skipped += 1
         self.line(text)
 
     def epoch(self, progress: Progress, blurry: Tensor, output: Tensor, sharp: Tensor, left_out: int) -> None:
@@ -187,12 +188,12 @@ class RunLog(Log):
         means = {name: total / max(self._steps, 1) for name, total in self._sums.items()}
         seconds = self._seconds_before + time.perf_counter() - self._epoch_start
         text = ", ".join(f"{name} {mean:.5f}" for name, mean in means.items()) or "none"
-        wrong = {"step": self._skipped, "image": left_out}
+        wrong = {"step": self.steps_skipped, "image": left_out}
         skipped = "".join(f", {counted(count, noun)} skipped" for noun, count in wrong.items() if count)
         self.line(f"epoch {epoch}, step {step:,}: loss {text}, learning rate {self._lr:.3g}, {seconds:.1f} s{skipped}")
         losses = {"loss" if name == "total" else f"loss_{name}": mean for name, mean in means.items()}
         numbers: Row = {"epoch": epoch, **losses, "lr": self._lr, "seconds": round(seconds, 3)}
-        self._curves.add(step, numbers | {"steps_skipped": self._skipped, "images_left_out": left_out})
+        self._curves.add(step, numbers | {"steps_skipped": self.steps_skipped, "images_left_out": left_out})
         if complete:
             self._sums.clear()
             self._steps, self._seconds_before = 0, 0.0

@@ -97,8 +97,10 @@ class StageFiles:
             about = {**self._settings, "log": str(log.folder.absolute()), "sums": log.sums}
             self._states.save(progress, {**about, **self._training.to_file()}, again)
 
-    def finish(self, progress: Progress, first_step: int, last_step: int, stopping: bool, log: Log) -> None:
-        """Write the state after the last step, and a missing network; log the paths."""
+    def finish(
+        self, progress: Progress, first_step: int, last_step: int, stopping: bool, steps: StepReader, log: Log
+    ) -> None:
+        """Write the state after the last step, and a missing network; log the paths, and whether steps were skipped."""
         trained = progress.step > first_step
         if trained:
             self.save_state(progress, log)
@@ -114,6 +116,12 @@ class StageFiles:
             log.line(f"{done}; wrote {self.output}")
         else:
             log.line(f"{done}; {self.output} is unchanged")
+        if not steps.last_read_finite:
+            log.line(
+                f"WARNING: {log.steps_skipped:,} of {counted(progress.step, 'step')} were skipped, the last one, too: "
+                "the network may have diverged. Score it, or go back to a state before, "
+                f"--resume {self._states.folder}/step-N.pth --overwrite, with a lower --lr or --clip_grad"
+            )
 
     def keep_best(self, progress: Progress, result: Validation | None, log: Log) -> bool:
         """Log a validation, save the network if it is the best so far, and write the state; return False if None."""
