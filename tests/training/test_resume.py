@@ -187,8 +187,15 @@ def test_a_lost_network_is_written_again_and_only_that_is_logged(tmp_path, whole
     part(tmp_path, "--resume", "auto")
     assert same(weights(tmp_path), weights(whole_run))
     assert "nothing left to train: 6 steps are done, 6 were requested; wrote" in log_lines(tmp_path)
-    part(tmp_path, "--resume", "auto", "--max_steps", "2")
-    assert "nothing left to train: 6 steps are done, 2 were requested; " in log_lines(tmp_path)
+
+
+@pytest.mark.parametrize("fewer", ["--max_steps", "--n_epochs"])
+def test_fewer_steps_than_are_done_are_a_warning(tmp_path, fewer):
+    part(tmp_path, "--max_steps", "5")
+    part(tmp_path, "--resume", "auto", fewer, "2")
+    asked = {"--max_steps": 2, "--n_epochs": 4}[fewer]
+    done = f"nothing left to train: 5 steps are done, {asked} were requested, and the network stays the later one; "
+    assert f"WARNING: {done}" in log_lines(tmp_path)
 
 
 def test_an_older_state_takes_the_place_of_newer_ones_only_if_asked_to(tmp_path):

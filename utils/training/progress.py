@@ -54,12 +54,11 @@ class Progress:
         return 0 < self.step != self.validated and (ended or self.step >= last_step)
 
     def last_step(self, frames: int, batch_size: int, epochs: int, max_steps: int | None) -> int:
-        """Return the last step of a number of epochs of `frames` frames, at most `max_steps`."""
-        left = 0
-        if self.epoch < epochs:
-            rest_of_this_epoch = math.ceil((frames - self.samples_seen) / batch_size)
-            left = rest_of_this_epoch + (epochs - self.epoch - 1) * math.ceil(frames / batch_size)
-        return self.step + left if max_steps is None else min(self.step + left, max_steps)
+        """Return the last step of a number of epochs of `frames` frames, at most `max_steps`; it may be long past."""
+        rest_of_this_epoch = math.ceil((frames - self.samples_seen) / batch_size)
+        left = rest_of_this_epoch + (epochs - self.epoch - 1) * math.ceil(frames / batch_size)
+        last = max(self.step + left, 0)  # batches may have been larger before
+        return last if max_steps is None else min(last, max_steps)
 
 
 @dataclass

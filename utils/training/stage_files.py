@@ -107,6 +107,8 @@ class StageFiles:
         self._distributed.barrier()  # before any rank ends, and torchrun ends the others
         verb = "is" if progress.step == 1 else "are"
         done = f"nothing left to train: {counted(progress.step, 'step')} {verb} done, {last_step:,} were requested"
+        if progress.step > last_step:
+            done = f"WARNING: {done}, and the network stays the later one"
         if stopping:
             kept = f"; the network so far is {self.output}, continue with --resume auto" if trained else ""
             log.line(f"interrupted after step {progress.step:,}{kept}")

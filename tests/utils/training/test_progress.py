@@ -26,6 +26,20 @@ def test_when_states_are_saved():
     assert not every.due(Progress(2))
 
 
+def test_the_last_step():
+    """Of epochs of five frames, in batches of two."""
+    for done, epochs, last in (
+        (Progress(0), 3, 9),
+        (Progress(4, epoch=1, samples_seen=2), 3, 9),
+        (Progress(4, epoch=1, samples_seen=2), 1, 3),
+        (Progress(9, epoch=3), 3, 9),
+        (Progress(9, epoch=3), 1, 3),
+        (Progress(2, epoch=9), 3, 0),  # of larger batches
+    ):
+        assert done.last_step(5, 2, epochs, None) == last
+        assert done.last_step(5, 2, epochs, 4) == min(last, 4)
+
+
 @pytest.mark.parametrize("text", ["", "10", "min", "-1min", "0steps", "3 years"])
 def test_intervals_that_make_no_sense(tmp_path, text, capsys):
     with pytest.raises(ArgumentTypeError, match="such as 10min, 2epochs or 500steps"):
