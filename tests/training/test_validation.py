@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 
 import D_testing
+import DR_training
 from models.checkpoint import BUNDLED, load_file
 from tests.support.samples import ROOT, load, small_samples
 from tests.support.training import curves, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.common.signals import Interruption
 from utils.runtime.distributed import DistributedContext
-from utils.training.validation import validate
+from utils.training.validation import Validation, validate
 
 BEST = "DeblurringNet_NF_best.pth"
 VALIDATED = ("--valset_dir", str(small_samples()), "--val_every", "1")
@@ -109,6 +110,18 @@ def test_a_resumed_run_continues_in_its_folder_and_knows_the_best(tmp_path):
     image = np.array(Image.open(folder / "curves.png").convert("RGB"))
     assert image.shape[0] > 300
     assert image.std() > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scores", "epoch"), [((2, 1, 3, 1.5), 3), ((3, 1, 2, 1.5), 1)])
+def test_the_best_network_is_of_no_steps_that_a_resumed_run_discards(tmp_path, monkeypatch, scores, epoch):
+    """The second run takes the last epoch again: its score stands last."""
+    left = iter(scores)
+    monkeypatch.setattr(DR_training, "validate", lambda *_, **__: Validation({"psnr": next(left), "psnr_input": 0}, {}))
+    run(tmp_path, *VALIDATED, "--save_every", "1epochs")
+    run(tmp_path, *VALIDATED, "--resume", str(states(tmp_path)[1]), "--overwrite", "--seed", "7")
+    assert load_file(tmp_path / "nets" / BEST)["epoch"] == epoch
+    assert same(weights(tmp_path, BEST), weights(tmp_path)) == (epoch == 3)
 
 
 @pytest.mark.slow

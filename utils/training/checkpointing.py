@@ -28,7 +28,7 @@ class Resumed:
         notes: lines for the log.
         log: its log's folder, None for a new run.
         sums: of the current epoch's losses, see `utils.training.run_log.RunLog.sums`.
-        validated_on: the data and weights of its best PSNR.
+        validated_on: the data, the weights and the network of its best PSNR.
     """
 
     progress: Progress = field(default_factory=Progress)

@@ -9,7 +9,7 @@ from typing import Any
 from models import DeblurringNet, ReblurringNet
 from models.checkpoint import STAGE_FILES
 from utils.common.errors import UserError, counted, some
-from utils.common.files import check_writable, exists, lock_output_dir, remove_stale
+from utils.common.files import check_writable, exists, file_digest, lock_output_dir, remove_stale
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.program_end import end_of
 from utils.training.checkpointing import CheckpointManager, Resumed, state_name, states_folder
@@ -55,7 +55,6 @@ class StageFiles:
             UserError: it cannot be restored, or ranks found different states.
         """
         self._settings = {"fixed": settings.must_match, "settings": settings.may_change}
-        self._settings["validated_on"] = self._validated_on
         resumed = self._states.resume(which, self._training, settings)
         if len(set(self._distributed.gather(resumed.progress.step))) > 1:
             raise UserError(
@@ -63,10 +62,15 @@ class StageFiles:
                 "disk that they share"
             )
         self._clear(from_step=-1 if which == "none" else resumed.progress.step)
-        best = best_file(self.output)
-        if which == "none" or resumed.validated_on != self._validated_on or not best.exists():
-            resumed.progress.best_psnr = -math.inf  # of other images, or of a missing network
+        known = resumed.validated_on in (self._validated_on, self._best())  # earlier versions had no digest
+        if which == "none" or not (known and best_file(self.output).exists()):
+            resumed.progress.best_psnr = -math.inf  # of other images, or of another network than is there
         return resumed
+
+    def _best(self) -> str:
+        """Return what the best PSNR belongs to: the data and the weights, and the network's SHA-256 if there is one."""
+        best = best_file(self.output)
+        return f"{self._validated_on} {file_digest(best)}" if best.exists() else self._validated_on
 
     def _clear(self, from_step: int) -> None:
         """Remove the states after a step, from which a run starts; for a new run also the best network."""
@@ -94,7 +98,8 @@ class StageFiles:
         """Write the state; if it was written for this step already, only with `again`."""
         if self._distributed.is_main:
             assert log.folder is not None  # the main rank logs
-            about = {**self._settings, "log": str(log.folder.absolute()), "sums": log.sums}
+            about = {**self._settings, "validated_on": self._best()}
+            about |= {"log": str(log.folder.absolute()), "sums": log.sums}
             self._states.save(progress, {**about, **self._training.to_file()}, again)
 
     def finish(
