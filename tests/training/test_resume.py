@@ -240,6 +240,12 @@ def test_more_epochs_of_all_stages_are_refused_before_the_first_is_trained(tmp_p
         train(tmp_path, "--stage", "all", "--n_epochs", "2", "--width", "4", "--resume", "auto")
     assert [path.name for path in states(tmp_path, "reblur")] == ["step-000000001.pth"]
     train(tmp_path, "--stage", "all", "--n_epochs", "1", "--width", "4", "--resume", "auto")
+    (state,) = states(tmp_path, "deblur")
+    state.write_bytes(b"")
+    with pytest.raises(
+        UserError, match=rf"networks that deblur \({state} is damaged: its SHA-256 .*\) would now train"
+    ):
+        train(tmp_path, "--stage", "all", "--n_epochs", "1", "--width", "4", "--resume", "auto")
 
 
 def test_the_means_of_an_interrupted_epoch_are_of_all_its_steps(tmp_path, whole_run):
@@ -286,3 +292,9 @@ def test_a_run_that_replaces_all_stages_leaves_no_state_of_later_ones(tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, *small, "--overwrite", "--seed", "7")
     assert not any(states(tmp_path, stage) for stage in ("reblur", "deblur", "finetune"))
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=rf"{NETWORK} exists already, and has no states to continue from; move it away"):
+        train(tmp_path, *small, "--resume", "auto")
+    for name in (NETWORK, "DeblurringNet_FT.pth"):
+        (tmp_path / "nets" / name).unlink()
+    train(tmp_path, *small, "--resume", "auto")

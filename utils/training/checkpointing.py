@@ -180,9 +180,9 @@ def check_all_stages(
     """
     unfinished: list[str] = []
     for stage, wanted in frames.items():
-        progress = Progress()
+        progress, problems = Progress(), []
         if found := CheckpointManager(states_folder(output_dir, stage), keep=1).newest():
-            path, state, _ = found
+            path, state, problems = found
             _check_must_match(path, state["fixed"], {"data": wanted})
             progress = Progress.from_file(state["progress"])
             if stage == "finetune" and progress.step and unfinished:
@@ -192,7 +192,7 @@ def check_all_stages(
                     "begins it again; or finetune alone, with --resume auto"
                 )
         if progress.step < progress.last_step(len(wanted), batch_size, epochs, max_steps):
-            unfinished.append(stage)
+            unfinished.append(f"{stage} ({'; '.join(problems)})" if problems else stage)
 
 
 def states_folder(output_dir: Path, stage: str) -> Path:

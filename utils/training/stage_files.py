@@ -222,5 +222,7 @@ def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, ove
         if overwrite or resumes or not (networks or begun):
             continue
         what = f"{networks[0]} exists already" if networks else f"{states[0]} is the state of a stopped run"
+        if resume == "auto":  # which does not go with --overwrite
+            raise UserError(f"{what}, and has no states to continue from; move it away, or give another --output_dir")
         how = ["--resume auto to continue it"] if states else []
         raise UserError(f"{what}; give {', '.join([*how, '--overwrite to replace it', 'or another --output_dir'])}")
