@@ -48,8 +48,8 @@ def list_files(base: Path, unreadable_dirs: dict[Path, str] | None = None) -> li
         folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in above]
         relative = here.relative_to(base)
         for name in (name for name in files if name[0] != "."):
-            # os.walk takes a link to a folder that it may not look at for a file; a file's name would have a suffix.
-            if "." not in name and (error := _denied(here / name)):
+            # os.walk takes a link to a folder that it may not look at for a file.
+            if Path(name).suffix.lower() not in SUFFIXES and (error := _denied(here / name)):
                 raise_unreadable(error)
             else:
                 found.append(relative / name)

@@ -123,7 +123,7 @@ for closed in (pairs / "locked", pairs / "sharp"):
     except Exception as error:
         print(type(error).__name__, error)
     closed.chmod(0o700)
-link = pairs / "blur" / "link"
+link = pairs / "blur" / "link.2"
 link.symlink_to({str(locked)!r} + "/folder")
 try:
     find_inputs([str(pairs)], ("blur", "sharp"), pathlib.Path("out"), None)
@@ -146,7 +146,7 @@ with user_errors_end_the_program():
     assert result.stdout.splitlines()[:4] == [
         f"DatasetError {pairs / 'locked'} {denied}",
         f"DatasetError {pairs / 'sharp'} {denied}",
-        f"DatasetError {pairs / 'blur' / 'link'} {denied}",
+        f"DatasetError {pairs / 'blur' / 'link.2'} {denied}",
         f"PermissionError {locked / 'a.png'}",
     ]
     skipped = f"error: 1 of the files were skipped:\n  {locked} {denied}"
