@@ -337,8 +337,8 @@ def train_stage(
             data.start(progress.epoch, progress.samples_seen)  # while kernels are compiled
             share = math.ceil(args.batch_size / distributed.world_size / args.accumulate)
             compile_kernels(partial(stage.dry_run, share, args.patch_size, args.precision), distributed, log.line)
-        if first_step == 0:
-            files.save_state(progress, log)  # --resume auto finds the run from now on, however it ends
+        if resumed.log is None:  # the run begins
+            files.save_state(progress, log)  # --resume auto finds it from now on, however it ends
         while True:
             if validation_sets and not stopping and progress.validation_due(args.val_every, last_step):
                 scores = validate(files.network, validation_sets, distributed, args.precision,

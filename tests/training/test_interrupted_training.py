@@ -167,7 +167,7 @@ Path.replace = replaced
 DR_training.main(DR_training.parse_args(sys.argv[2:]))
 """
     options = arguments(tmp_path, *STAGE, "--n_epochs", "1", "--resume", "auto", "--cache_dir", str(tmp_path / "cache"))
-    folders = {".npy": "cache", ".csv": "log/deblur_*", ".pth": "nets/states/deblur"}
+    folders = {".npy": "cache", ".pth": "nets/states/deblur", ".csv": "log/deblur_*"}
     for suffix, folder in folders.items():
         assert run_script("-c", killed, suffix, *options).returncode == -signal.SIGKILL
         (left,) = tmp_path.glob(f"{folder}/.*.tmp*")

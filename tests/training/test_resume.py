@@ -207,8 +207,18 @@ def test_an_older_state_takes_the_place_of_newer_ones_only_if_asked_to(tmp_path)
     assert {path: path.read_bytes() for path in (tmp_path / "nets").rglob("*.pth")} == before
     part(tmp_path, "--resume", str(older), "--overwrite", "--max_steps", "4", "--keep", "9")
     assert [load_file(path)["progress"]["step"] for path in states(tmp_path)] == [4, 2, 1]
-    part(tmp_path / "other", "--resume", str(older), "--max_steps", "3")
-    assert [path.name for path in states(tmp_path / "other")] == ["step-000000003.pth"]
+
+
+def test_a_run_from_a_state_of_another_folder_leaves_that_run_alone(tmp_path):
+    """Its log above all: rows after the state had been replaced."""
+    part(tmp_path / "first", "--save_every", "1steps", "--keep", "9")
+    before = {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()}
+    part(tmp_path / "second", "--max_steps", "1", "--seed", "7")
+    log = ("--log_dir", str(tmp_path / "first" / "log"))
+    state = str(states(tmp_path / "first")[-2])
+    part(tmp_path / "second", "--resume", state, "--overwrite", "--max_steps", "3", "--keep", "9", *log)
+    assert {path: path.read_bytes() for path in before} == before
+    assert [path.name for path in states(tmp_path / "second")] == ["step-000000003.pth", "step-000000002.pth"]
 
 
 def test_another_reblurring_network_is_refused(tmp_path):

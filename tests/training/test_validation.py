@@ -113,13 +113,17 @@ def test_a_resumed_run_continues_in_its_folder_and_knows_the_best(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize(("scores", "epoch"), [((2, 1, 3, 1.5), 3), ((3, 1, 2, 1.5), 1)])
-def test_the_best_network_is_of_no_steps_that_a_resumed_run_discards(tmp_path, monkeypatch, scores, epoch):
-    """The second run takes the last epoch again: its score stands last."""
+def test_the_best_network_is_of_no_steps_that_a_resumed_run_discards(tmp_path, monkeypatch, scores, epoch, moved):
+    """The second run takes the last epoch again: its score stands last. Its state may lie elsewhere."""
     left = iter(scores)
     monkeypatch.setattr(DR_training, "validate", lambda *_, **__: Validation({"psnr": next(left), "psnr_input": 0}, {}))
     run(tmp_path, *VALIDATED, "--save_every", "1epochs")
-    run(tmp_path, *VALIDATED, "--resume", str(states(tmp_path)[1]), "--overwrite", "--seed", "7")
+    state = states(tmp_path)[1]
+    if moved:
+        state = state.rename(tmp_path / state.name)
+    run(tmp_path, *VALIDATED, "--resume", str(state), "--overwrite", "--seed", "7")
     assert load_file(tmp_path / "nets" / BEST)["epoch"] == epoch
     assert same(weights(tmp_path, BEST), weights(tmp_path)) == (epoch == 3)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class StageFiles:
     def resume(self, which: str, settings: ResumeSettings) -> Resumed:
         """Restore the training state of a stopped run, see `CheckpointManager.resume`; later states are removed.
 
+        From a state elsewhere a run of its own begins: the log there, and the states here, are another run's.
+
         Raises:
             UserError: it cannot be restored, or ranks found different states.
         """
@@ -61,23 +64,22 @@ class StageFiles:
                 f"--resume: the nodes found different states in {self._states.folder}; give an --output_dir on a "
                 "disk that they share"
             )
-        self._clear(from_step=-1 if which == "none" else resumed.progress.step)
-        known = resumed.validated_on in (self._validated_on, self._best())  # earlier versions had no digest
-        if which == "none" or not (known and best_file(self.output).exists()):
+        path, folder = Path(which).resolve(), self._states.folder.resolve()
+        here = which == "auto" or (which != "none" and folder in (path, path.parent))
+        best = best_file(self.output)
+        if self._distributed.is_main:
+            self._states.clear(resumed.progress.step if here else -1)
+            if which == "none":
+                best.unlink(missing_ok=True)
+        of_earlier_versions = self._validated_on if here else ""  # without a digest
+        if which == "none" or not best.exists() or resumed.validated_on not in (self._best(), of_earlier_versions):
             resumed.progress.best_psnr = -math.inf  # of other images, or of another network than is there
-        return resumed
+        return resumed if here else replace(resumed, log=None)
 
     def _best(self) -> str:
         """Return what the best PSNR belongs to: the data and the weights, and the network's SHA-256 if there is one."""
         best = best_file(self.output)
         return f"{self._validated_on} {file_digest(best)}" if best.exists() else self._validated_on
-
-    def _clear(self, from_step: int) -> None:
-        """Remove the states after a step, from which a run starts; for a new run also the best network."""
-        if self._distributed.is_main:
-            self._states.clear(from_step)
-            if from_step < 0:
-                best_file(self.output).unlink(missing_ok=True)
 
     @property
     def network(self) -> DeblurringNet | ReblurringNet:
