@@ -194,8 +194,26 @@ def test_fewer_steps_than_are_done_are_a_warning(tmp_path, fewer):
     part(tmp_path, "--max_steps", "5")
     part(tmp_path, "--resume", "auto", fewer, "2")
     asked = {"--max_steps": 2, "--n_epochs": 4}[fewer]
-    done = f"nothing left to train: 5 steps are done, {asked} were requested, and the network stays the later one; "
-    assert f"WARNING: {done}" in log_lines(tmp_path)
+    assert f"nothing left to train: 5 steps are done, {asked} were requested; " in log_lines(tmp_path)
+    assert "WARNING: the network stays that of step 5, which is later than requested" in log_lines(tmp_path)
+
+
+def test_a_network_that_is_not_that_of_the_last_state_is_a_warning(tmp_path):
+    """An error in the middle of an epoch saves a state alone, and so do those that are due there."""
+    part(tmp_path, "--max_steps", "2")
+    network = tmp_path / "nets" / NETWORK
+    earlier = network.read_bytes()
+    part(tmp_path, "--resume", "auto", "--max_steps", "3")
+    network.rename(tmp_path / "of_step_3.pth")
+    network.write_bytes(earlier)
+    part(tmp_path, "--resume", "auto", "--max_steps", "3")
+    assert f"{network} is unchanged, but not the network of step 3: to have that written, move" in log_lines(tmp_path)
+    assert network.read_bytes() == earlier
+    network.unlink()
+    for last in (f"wrote {network}", f"{network} is unchanged"):
+        part(tmp_path, "--resume", "auto", "--max_steps", "3")
+        assert log_lines(tmp_path).endswith(f"nothing left to train: 3 steps are done, 3 were requested; {last}\n")
+    assert network.read_bytes() == (tmp_path / "of_step_3.pth").read_bytes()
 
 
 def test_an_older_state_takes_the_place_of_newer_ones_only_if_asked_to(tmp_path):

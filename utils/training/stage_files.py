@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models import DeblurringNet, ReblurringNet
-from models.checkpoint import STAGE_FILES
+from models import DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
+from models.checkpoint import STAGE_FILES, CheckpointError
 from utils.common.errors import UserError, counted, some
 from utils.common.files import check_writable, exists, file_digest, lock_output_dir, remove_stale
 from utils.runtime.distributed import DistributedContext
@@ -17,7 +17,7 @@ from utils.training.checkpointing import CheckpointManager, Resumed, state_name,
 from utils.training.network_files import best_file, save_network
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
-from utils.training.provenance import ResumeSettings
+from utils.training.provenance import ResumeSettings, tensors_digest
 from utils.training.run_log import Log
 from utils.training.step_numbers import StepReader
 from utils.training.validation import INPUT, Validation
@@ -96,6 +96,14 @@ class StageFiles:
         save_network(path, self.network, self._stage, epoch)
         return True
 
+    def _is_written(self) -> bool:
+        """Return whether the file holds the network as it is."""
+        load = load_reblurring_net if isinstance(self.network, ReblurringNet) else load_deblurring_net
+        try:
+            return tensors_digest(load(self.output)) == tensors_digest(self.network)
+        except CheckpointError:
+            return False
+
     def save_state(self, progress: Progress, log: Log, again: bool = False) -> None:
         """Write the state; if it was written for this step already, only with `again`."""
         if self._distributed.is_main:
@@ -114,8 +122,6 @@ class StageFiles:
         self._distributed.barrier()  # before any rank ends, and torchrun ends the others
         verb = "is" if progress.step == 1 else "are"
         done = f"nothing left to train: {counted(progress.step, 'step')} {verb} done, {last_step:,} were requested"
-        if progress.step > last_step:
-            done = f"WARNING: {done}, and the network stays the later one"
         if stopping:
             kept = f"; the network so far is {self.output}, continue with --resume auto" if trained else ""
             log.line(f"interrupted after step {progress.step:,}{kept}")
@@ -123,8 +129,15 @@ class StageFiles:
             log.line(f"wrote {self.output}; log in {log.folder}")
         elif self.save_network(progress.epoch, only_missing=True):
             log.line(f"{done}; wrote {self.output}")
-        else:
+        elif self._is_written():
             log.line(f"{done}; {self.output} is unchanged")
+        else:
+            log.line(
+                f"WARNING: {done}; {self.output} is unchanged, but not the network of step {progress.step:,}: to have "
+                "that written, move the file away and resume again"
+            )
+        if progress.step > last_step:
+            log.line(f"WARNING: the network stays that of step {progress.step:,}, which is later than requested")
         if not steps.last_read_finite:
             log.line(
                 f"WARNING: {log.steps_skipped:,} of {counted(progress.step, 'step')} were skipped, the last one, too: "
