@@ -90,7 +90,10 @@ class TrainingPatches(Dataset):
 
     def _patch(self, blurry_path: Path, sharp_path: Path | None, seed: int) -> Item:
         sharp_frame = None if sharp_path is None else self.read(sharp_path)
-        blurry, sharp = self.augment(self.read(blurry_path), sharp_frame, seed)
+        blurry_frame = self.read(blurry_path)
+        if sharp_frame is not None and sharp_frame.shape != blurry_frame.shape:
+            raise UserError(f"{blurry_path} and {sharp_path} are not of one size any more; put the right one back")
+        blurry, sharp = self.augment(blurry_frame, sharp_frame, seed)
         return {
             "blurry": torch.from_numpy(blurry),
             "sharp": torch.from_numpy(np.zeros_like(blurry) if sharp is None else sharp),
