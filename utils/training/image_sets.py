@@ -65,7 +65,7 @@ def find_data(
 ) -> tuple[list[ImageSet], list[ImageSet]]:
     """Return the sets to train some stages on and to validate on; see the flags of DR_training.py of these names.
 
-    Prints what was found, and a warning of training without sharp images.
+    Prints what was found, and warnings of training without sharp images, and of validation on what is trained on.
 
     Raises:
         UserError: one cannot be used, or a stage has no sharp images.
@@ -84,6 +84,12 @@ def find_data(
         )
     for image_set in validation_sets:
         check_scorable(image_set)
+    validated = {path.resolve() for image_set in validation_sets for path in image_set.blurry}
+    if validated and (both := validated & {path.resolve() for image_set in image_sets for path in image_set.blurry}):
+        print(
+            f"WARNING: {len(both):,} of {len(validated):,} images of --valset_dir are trained on, too, and the "
+            "best network is the one that knows these best; hold some out"
+        )
     return image_sets, validation_sets
 
 

@@ -32,6 +32,15 @@ def test_photographs_alone_are_warned_of(tmp_path, capsys, with_pairs):
     assert warned != with_pairs
 
 
+def test_validation_on_what_is_trained_on_is_warned_of(tmp_path, capsys):
+    for name in ("a/blur/1.png", "a/sharp/1.png", "b/blur/2.png", "b/sharp/2.png"):
+        save(tmp_path / "data" / name, size=(16, 16))
+    (tmp_path / "link").symlink_to(tmp_path / "data" / "a")
+    for training, warned in (("data", True), ("data/b", False)):
+        find_data([f"{tmp_path}/{training}"], [f"{tmp_path}/link"], ("blur", "sharp"), (), ("deblur",))
+        assert ("WARNING: 1 of 1 images of --valset_dir are trained on, too" in capsys.readouterr().out) == warned
+
+
 def test_train_blur_and_train_sharp_are_trained_on_as_pairs(tmp_path, capsys):
     save_all(tmp_path, "{train_blur,train_sharp,val_blur,val_sharp}/000/{1,2}.png")
     (first, *_) = lines_of(capsys, str(tmp_path))
