@@ -228,8 +228,9 @@ def test_an_older_state_takes_the_place_of_newer_ones_only_if_asked_to(tmp_path)
 
 
 def test_a_run_from_a_state_of_another_folder_leaves_that_run_alone(tmp_path):
-    """Its log above all: rows after the state had been replaced."""
+    """Its log above all: rows after the state had been replaced. So it is with a copy of the folder."""
     part(tmp_path / "first", "--save_every", "1steps", "--keep", "9")
+    shutil.copytree(tmp_path / "first" / "nets", tmp_path / "copy" / "nets")
     before = {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()}
     part(tmp_path / "second", "--max_steps", "1", "--seed", "7")
     log = ("--log_dir", str(tmp_path / "first" / "log"))
@@ -237,6 +238,8 @@ def test_a_run_from_a_state_of_another_folder_leaves_that_run_alone(tmp_path):
     part(tmp_path / "second", "--resume", state, "--overwrite", "--max_steps", "3", "--keep", "9", *log)
     assert {path: path.read_bytes() for path in before} == before
     assert [path.name for path in states(tmp_path / "second")] == ["step-000000003.pth", "step-000000002.pth"]
+    part(tmp_path / "copy", "--resume", "auto", "--n_epochs", "4", *log)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_another_reblurring_network_is_refused(tmp_path):

@@ -132,7 +132,9 @@ class CheckpointManager:
             f"resumed from {path}: step {progress.step:,}, epoch {progress.epoch + 1}",
             *describe_changes(state["settings"], settings),
         ]
-        return Resumed(progress, notes, Path(state["log"]), state["sums"], state["validated_on"])
+        before, now = (each.get("output_dir", "") for each in (state["settings"], settings.may_change))
+        copied = Path(before).resolve() != Path(now).resolve()  # or moved; the first run may go on
+        return Resumed(progress, notes, None if copied else Path(state["log"]), state["sums"], state["validated_on"])
 
     def newest(
         self, use: Callable[[Path, dict[str, Any]], None] = lambda path, state: None
