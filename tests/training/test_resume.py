@@ -13,6 +13,7 @@ import pytest
 import DR_training
 from models.checkpoint import load_file
 from tests.support.processes import run_script
+from tests.support.samples import small_samples
 from tests.support.training import NETWORK, STAGE, arguments, log_lines, pairs, same, states, train, weights
 from utils.common.errors import UserError
 from utils.training.checkpointing import CheckpointManager
@@ -289,6 +290,28 @@ def test_the_means_of_an_interrupted_epoch_are_of_all_its_steps(tmp_path, whole_
             return {row["epoch"]: row["loss"] for row in csv.DictReader(file)}
 
     assert epochs(tmp_path) == pytest.approx(epochs(whole_run))
+
+
+def test_a_run_that_was_stopped_before_its_first_step_takes_the_networks_of_today(tmp_path, monkeypatch):
+    """Fine-tuning would have gone on from a deblurring network that was trained further meanwhile."""
+    small = ("--n_epochs", "1", "--width", "4")
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    for stage in ("reblur", "deblur"):
+        train(tmp_path, "--stage", stage, *small)
+    monkeypatch.setattr(DR_training, "training_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, "--stage", "finetune", *small)
+    monkeypatch.undo()
+    assert (tmp_path / "nets" / "states" / "finetune" / "step-000000000.pth").exists()
+    train(tmp_path, "--stage", "deblur", "--n_epochs", "3", "--width", "4", "--resume", "auto", "--lr", "1e-2")
+    more_data = {"trainset": (str(small_samples()), f"unpaired={pairs(tmp_path) / 'blur'}")}
+    train(tmp_path, "--stage", "all", *small, "--resume", "auto", **more_data)
+    resumed = weights(tmp_path, "DeblurringNet_FT.pth")
+    train(tmp_path, "--stage", "finetune", *small, "--overwrite", **more_data)
+    assert same(resumed, weights(tmp_path, "DeblurringNet_FT.pth"))
 
 
 def test_nothing_is_written_among_images_that_are_read(tmp_path):

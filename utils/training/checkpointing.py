@@ -85,12 +85,16 @@ class CheckpointManager:
             return []
         return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
+    def begun(self) -> list[Path]:
+        """Return the states that hold a step, newest first: that of step 0 says only that a run was started."""
+        return [path for path in self.files() if path.name != state_name(0)]
+
     def resume(self, which: str, training: TrainingState, settings: ResumeSettings) -> "Resumed":
         """Restore the training state of a stopped run.
 
         Args:
-            which: "none" for a new run; "auto" for the newest valid state of this folder, if any; else the path of a
-                state or of a folder of states.
+            which: "none" for a new run; "auto" for the newest valid state of this folder, if any holds a step (else
+                the run begins anew, with today's networks and flags); else the path of a state or a folder of states.
             training: into which the state is loaded.
             settings: what is compared with the stopped run.
 
@@ -115,8 +119,10 @@ class CheckpointManager:
         if which != "auto" and not path.is_dir():
             found = path, load_state(path), []
             restore(*found[:2])
+        elif which != "auto":
+            found = CheckpointManager(path, self.keep).newest(restore)
         else:
-            found = (self if which == "auto" else CheckpointManager(path, self.keep)).newest(restore)
+            found = self.newest(restore) if self.begun() else None
         if found is None and which != "auto":
             states = states_folder(path, self.folder.name)
             advice = "expected a folder with some, such as OUTPUT_DIR/states/STAGE"
@@ -183,7 +189,8 @@ def check_all_stages(
     unfinished: list[str] = []
     for stage, wanted in frames.items():
         progress, problems = Progress(), []
-        if found := CheckpointManager(states_folder(output_dir, stage), keep=1).newest():
+        states = CheckpointManager(states_folder(output_dir, stage), keep=1)
+        if states.begun() and (found := states.newest()):
             path, state, problems = found
             _check_must_match(path, state["fixed"], {"data": wanted})
             progress = Progress.from_file(state["progress"])

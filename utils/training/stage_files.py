@@ -13,7 +13,7 @@ from utils.common.errors import UserError, counted, some
 from utils.common.files import check_writable, exists, file_digest, lock_output_dir, remove_stale
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.program_end import end_of
-from utils.training.checkpointing import CheckpointManager, Resumed, state_name, states_folder
+from utils.training.checkpointing import CheckpointManager, Resumed, states_folder
 from utils.training.network_files import best_file, save_network
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
@@ -229,11 +229,11 @@ def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, ove
         UserError: one would be replaced.
     """
     for stage in stages:
-        output, states = output_dir / STAGE_FILES[stage], CheckpointManager(states_folder(output_dir, stage), 1).files()
+        output, manager = output_dir / STAGE_FILES[stage], CheckpointManager(states_folder(output_dir, stage), 1)
+        states, begun = manager.files(), manager.begun()  # the latter with a step that would be lost
         networks = [path for path in (output, best_file(output)) if path.exists()]
         newest = {str(each.resolve()) for each in states[:1] for each in (each, each.parent)}
         resumes = states and (resume == "auto" or str(Path(resume).resolve()) in newest)
-        begun = [path for path in states if path.name != state_name(0)]  # with a step that would be lost
         if overwrite or resumes or not (networks or begun):
             continue
         what = f"{networks[0]} exists already" if networks else f"{states[0]} is the state of a stopped run"
