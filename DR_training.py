@@ -272,7 +272,7 @@ def training_step(
     training.zero_grad()
     count = min(settings.accumulate, len(batch["blurry"]))
     split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
-    images, losses = [], torch.zeros(1 + len(stage.parts), device=weight.device)
+    images, numbers = [], torch.cat([notes.new_zeros(1 + len(stage.parts)), notes])
     for i in range(count):
         with autocast(settings.precision, weight.device):
             output: StepOutput = stage({name: parts[i] for name, parts in split.items()})
@@ -280,8 +280,8 @@ def training_step(
         loss = output.loss * share
         # An infinite loss can have a finite gradient.
         finite = torch.where(loss.detach().isfinite(), 1.0, torch.nan)
-        losses += torch.stack([each.detach() for each in (output.loss, *output.parts.values())]) * share
-        numbers = torch.cat([losses, notes])
+        losses = torch.stack([each.detach() for each in (output.loss, *output.parts.values())])
+        numbers[: len(losses)] += losses * share
         training.backward(loss * finite, numbers if i == count - 1 else None)
         images.append(output.image.detach())
     training.scaler.unscale_(training.optimizer)

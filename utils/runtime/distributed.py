@@ -5,21 +5,20 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from models.checkpoint import CheckpointError
 from utils.common.errors import USAGE_STATUS, Terminated, UserError, message_of
 from utils.runtime.device import pick_device
-from utils.runtime.flat_parameters import FlatParameters
+from utils.runtime.flat_parameters import FlatParameters, Gathering
 from utils.runtime.gradients import GradientMean
 
 _FAILURE = "aspdc/failure"  # the store's key under which the first rank to fail leaves its message
@@ -54,8 +53,8 @@ class DistributedContext:
         """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
-    def gradient_mean(self, flat: FlatParameters) -> Callable[[Tensor], AbstractContextManager]:
-        """Return what makes a scope after which the parameters' gradient, and given numbers, are means over all ranks."""
+    def gradient_mean(self, flat: FlatParameters) -> Gathering:
+        """Return what makes a scope after which the parameters' gradient, and given numbers, are means of all ranks."""
         return GradientMean(flat, self.world_size) if self.is_distributed else flat.gathered
 
     def any(self, value: bool) -> bool:

@@ -1,11 +1,13 @@
 """A network's parameters in one tensor, so that what is done to all of them takes few launches on a GPU."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
+# Opens a scope for a step's last backward pass, see `FlatParameters.gathered` and `GradientMean`; takes numbers of it.
+Gathering = Callable[[Tensor], AbstractContextManager]
 _ALIGNMENT = 64  # numbers: parameters begin at multiples of 256 bytes, as tensors of PyTorch's own do
 
 

@@ -3,7 +3,7 @@
 import inspect
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel
 
 from models.ops.common.streams import parameter_gradients_aside
-from utils.runtime.flat_parameters import FlatParameters
+from utils.runtime.flat_parameters import FlatParameters, Gathering
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam calls them
 
@@ -90,7 +90,7 @@ class TrainingState:
         network: nn.Module,
         lr: float,
         settings: OptimizationSettings = OptimizationSettings(),
-        gradient_mean: Callable[[FlatParameters], Callable[[Tensor], AbstractContextManager]] = lambda flat: flat.gathered,
+        gradient_mean: Callable[[FlatParameters], Gathering] = lambda flat: flat.gathered,
     ) -> None:
         device = next(network.parameters()).device
         on_cuda = device.type == "cuda"

@@ -51,6 +51,6 @@ def test_the_norm_of_many_values_is_exact():
 
 def test_a_parameter_without_a_gradient_is_an_error():
     flat = FlatParameters(torch.nn.Linear(2, 3))
-    with pytest.raises(RuntimeError, match=r"a parameter of shape \(3, 2\) has no gradient"):
-        with flat.gathered(torch.zeros(1)):
-            pass
+    gathered = flat.gathered(torch.zeros(1))
+    with pytest.raises(RuntimeError, match=r"a parameter of shape \(3, 2\) has no gradient"), gathered:
+        pass
