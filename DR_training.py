@@ -357,11 +357,11 @@ def train_stage(
                 training.set_learning_rate(lr)
                 weight = torch.full((), data.batches.weight(progress.samples_seen), device=distributed.device)
                 images = batch.images
-                launched = Step(progress.step + 1, lr, batch.names, batch.broken)
-                notes = steps.notes(launched, bool(stop.requested))
+                notes = steps.notes(bool(stop.requested), batch.broken)
                 restored, numbers = run_step(weight=weight, notes=notes, **images)
                 upcoming.prepare_next()  # while the GPU computes
                 progress.advance(data.batches.size(progress.samples_seen), data.frames)
+                launched = Step(progress.step, lr, batch.names, batch.broken)
                 stopping = steps.add(launched, numbers, log)
                 if stopping or progress.step == last_step:
                     break

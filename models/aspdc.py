@@ -131,7 +131,7 @@ class ChannelSoftmax(nn.Softmax):
         super().__init__(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] (`input` there)
-        """Return the result, in the memory format of x."""
+        """Return the result; on CUDA it is in channels_last memory."""
         return torch.softmax(x.movedim(1, -1), dim=-1).movedim(-1, 1) if x.is_cuda else super().forward(x)
 
 

@@ -181,7 +181,6 @@ def test_file_damaged_after_the_check_is_named(tmp_path, workers):
         batches([image_set], workers)
 
 
-@pytest.mark.slow
 def test_partners_that_are_not_of_one_size_any_more_are_named(sets, tmp_path):
     shutil.copytree(sets[0].root, tmp_path / "pairs")
     patches = TrainingPatches([find_images(tmp_path / "pairs", "train")], PATCH)
@@ -190,6 +189,7 @@ def test_partners_that_are_not_of_one_size_any_more_are_named(sets, tmp_path):
         _ = patches[3, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_ranks_share_a_batch_and_their_weights_make_its_mean(world):
     whole = SharedBatches(23, 4, seed=0)

@@ -73,7 +73,7 @@ def test_a_run_whose_last_steps_were_skipped_says_so_at_its_end(tmp_path):
     assert "WARNING" not in log_lines(tmp_path)
     run(tmp_path, "--resume", "auto", "--max_steps", "4", "--lr", "1e30")
     warning = log_lines(tmp_path).splitlines()[-1]
-    assert "WARNING: 1 of 4 steps were skipped, the last one, too: the network may have diverged" in warning
+    assert "WARNING: skipped 1 step of 4, the last one, too: the network may have diverged" in warning
     assert f"--resume {tmp_path}/nets/states/deblur/step-N.pth --overwrite, with a lower --lr" in warning
 
 

@@ -120,7 +120,7 @@ def test_a_stopped_run_is_not_overwritten_by_accident(tmp_path):
 
 def test_resume_without_anything_there(tmp_path):
     part(tmp_path, "--resume", "auto", "--max_steps", "1")
-    assert "no state to resume in" in log_lines(tmp_path)
+    assert "no state with a step in" in log_lines(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"--resume .*empty: no state step-\*.pth there; expected a folder with"):
         part(tmp_path / "other", "--resume", str(tmp_path / "empty"))
@@ -196,7 +196,7 @@ def test_fewer_steps_than_are_done_are_a_warning(tmp_path, fewer):
     part(tmp_path, "--resume", "auto", fewer, "2")
     asked = {"--max_steps": 2, "--n_epochs": 4}[fewer]
     assert f"nothing left to train: 5 steps are done, {asked} were requested; " in log_lines(tmp_path)
-    assert "WARNING: the network stays that of step 5, which is later than requested" in log_lines(tmp_path)
+    assert "WARNING: the run stays at step 5, which is later than requested" in log_lines(tmp_path)
 
 
 def test_a_network_that_is_not_that_of_the_last_state_is_a_warning(tmp_path):
@@ -241,6 +241,30 @@ def test_a_run_from_a_state_of_another_folder_leaves_that_run_alone(tmp_path):
     assert [path.name for path in states(tmp_path / "second")] == ["step-000000003.pth", "step-000000002.pth"]
     part(tmp_path / "copy", "--resume", "auto", "--n_epochs", "4", *log)
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_folder_is_the_same_from_everywhere_and_its_copy_is_not(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    part(Path(), "--max_steps", "1")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    part(Path("run"), "--resume", "auto", "--max_steps", "2")
+    (log,) = (tmp_path / "run" / "log").iterdir()
+    before = {path: path.read_bytes() for path in log.iterdir()}
+    monkeypatch.chdir(tmp_path / "copy")
+    part(Path(), "--resume", "auto", "--max_steps", "3", "--log_dir", str(log.parent))
+    assert {path: path.read_bytes() for path in log.iterdir()} == before
+
+
+def test_the_best_network_of_a_run_that_another_one_replaces_goes_too(tmp_path):
+    part(tmp_path / "a", "--max_steps", "2")
+    best = tmp_path / "b" / "nets" / "DeblurringNet_NF_best.pth"
+    validation = ("--valset_dir", str(pairs(tmp_path)), "--val_every", "1")
+    part(tmp_path / "b", "--max_steps", "1", "--seed", "7", *validation)
+    assert best.exists()
+    part(tmp_path / "b", "--resume", str(states(tmp_path / "a")[0]), "--overwrite", "--max_steps", "3")
+    assert not best.exists()
 
 
 def test_another_reblurring_network_is_refused(tmp_path):

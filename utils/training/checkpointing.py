@@ -18,6 +18,9 @@ from utils.training.state_file import checksum_file, load_state, remove_state
 
 _NAME = re.compile(r"step-(\d{9})\.pth")
 
+# Among a state's settings, which may have others than flags: where it was written, and the best network's SHA-256.
+STATES, BEST = "states", "best"
+
 
 @dataclass
 class Resumed:
@@ -26,16 +29,21 @@ class Resumed:
     Attributes:
         progress: steps and epochs done.
         notes: lines for the log.
-        log: its log's folder, None for a new run.
+        state: the file, None for a new run.
+        log: its log's folder, None where the states were written elsewhere: the folder is a copy, or another run's,
+            which may go on.
         sums: of the current epoch's losses, see `utils.training.run_log.RunLog.sums`.
-        validated_on: the data, the weights and the network of its best PSNR.
+        validated_on: the data and weights of its best PSNR.
+        best: SHA-256 of the network that has it, None in states of earlier versions.
     """
 
     progress: Progress = field(default_factory=Progress)
     notes: list[str] = field(default_factory=list)
+    state: Path | None = None
     log: Path | None = None
     sums: dict[str, float] = field(default_factory=dict)
     validated_on: str = ""
+    best: str | None = None
 
 
 class CheckpointManager:
@@ -130,7 +138,7 @@ class CheckpointManager:
                 advice = f"look in {states}, or use --resume auto --output_dir {path}"
             raise UserError(f"--resume {path}: no state step-*.pth there; {advice}")
         if found is None:
-            return Resumed(notes=[f"no state to resume in {self.folder}: starting a new run"])
+            return Resumed(notes=[f"no state with a step in {self.folder}: starting a new run"])
         path, state, problems = found
         progress = Progress.from_file(state["progress"])
         notes = [
@@ -138,9 +146,10 @@ class CheckpointManager:
             f"resumed from {path}: step {progress.step:,}, epoch {progress.epoch + 1}",
             *describe_changes(state["settings"], settings),
         ]
-        before, now = (each.get("output_dir", "") for each in (state["settings"], settings.may_change))
-        copied = Path(before).resolve() != Path(now).resolve()  # or moved; the first run may go on
-        return Resumed(progress, notes, None if copied else Path(state["log"]), state["sums"], state["validated_on"])
+        about = state["settings"]
+        written_in = about.get(STATES, str(path.parent.resolve()))  # earlier versions did not note it
+        log = Path(state["log"]) if written_in == str(self.folder.resolve()) else None
+        return Resumed(progress, notes, path, log, state["sums"], state["validated_on"], about.get(BEST))
 
     def newest(
         self, use: Callable[[Path, dict[str, Any]], None] = lambda path, state: None

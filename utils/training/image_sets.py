@@ -84,8 +84,8 @@ def find_data(
         )
     for image_set in validation_sets:
         check_scorable(image_set)
-    validated = {path.resolve() for image_set in validation_sets for path in image_set.blurry}
-    if validated and (both := validated & {path.resolve() for image_set in image_sets for path in image_set.blurry}):
+    validated = _blurry_files(validation_sets)
+    if validated and (both := validated & _blurry_files(sets_of(stages[-1], image_sets))):
         print(
             f"WARNING: {len(both):,} of {len(validated):,} images of --valset_dir are trained on, too, and the "
             "best network is the one that knows these best; hold some out"
@@ -104,6 +104,11 @@ def warn_of_small_frames(image_sets: Sequence[ImageSet], patch_size: int) -> Non
             f"WARNING: {len(small):,} of {len(files):,} frames are smaller than a patch of {patch_size}×{patch_size} "
             f"px and are continued by their mirror images: {some(small, 2)}; a smaller --patch_size avoids it"
         )
+
+
+def _blurry_files(image_sets: Sequence[ImageSet]) -> set[Path]:
+    """Return what their blurry images are behind all links, once each: a set may stand there many times."""
+    return {path.resolve() for path in {path for image_set in image_sets for path in image_set.blurry}}
 
 
 def sets_of(stage: str, image_sets: Sequence[ImageSet]) -> list[ImageSet]:

@@ -3,9 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from models import DeblurringNet, ReblurringNet, load_deblurring_net, load_reblurring_net
 from models.checkpoint import STAGE_FILES, CheckpointError
@@ -13,7 +11,7 @@ from utils.common.errors import UserError, counted, some
 from utils.common.files import check_writable, exists, file_digest, lock_output_dir, remove_stale
 from utils.runtime.distributed import DistributedContext
 from utils.runtime.program_end import end_of
-from utils.training.checkpointing import CheckpointManager, Resumed, states_folder
+from utils.training.checkpointing import BEST, STATES, CheckpointManager, Resumed, states_folder
 from utils.training.network_files import best_file, save_network
 from utils.training.optimization import TrainingState
 from utils.training.progress import Progress
@@ -47,39 +45,40 @@ class StageFiles:
         self.output, self._stage = output_dir / STAGE_FILES[stage], stage
         self._training, self._validated_on, self._distributed = training, validated_on, distributed
         self._states = CheckpointManager(states_folder(output_dir, stage), keep)
-        self._settings: dict[str, Any] = {}
+        self._compared = ResumeSettings({}, {})
 
     def resume(self, which: str, settings: ResumeSettings) -> Resumed:
         """Restore the training state of a stopped run, see `CheckpointManager.resume`; later states are removed.
 
-        From a state elsewhere a run of its own begins: the log there, and the states here, are another run's.
+        From a state elsewhere a run of its own begins: the states here, and a best network that the state does not
+        know, are another run's, and are removed.
 
         Raises:
             UserError: it cannot be restored, or ranks found different states.
         """
-        self._settings = {"fixed": settings.must_match, "settings": settings.may_change}
+        self._compared, best = settings, best_file(self.output)
         resumed = self._states.resume(which, self._training, settings)
+        digest = self._best_digest()
         if len(set(self._distributed.gather(resumed.progress.step))) > 1:
             raise UserError(
                 f"--resume: the nodes found different states in {self._states.folder}; give an --output_dir on a "
                 "disk that they share"
             )
-        path, folder = Path(which).resolve(), self._states.folder.resolve()
-        here = which == "auto" or (which != "none" and folder in (path, path.parent))
-        best = best_file(self.output)
+        here = resumed.state is not None and resumed.state.parent.resolve() == self._states.folder.resolve()
+        of_earlier_versions = digest if here else ""  # they did not note it
+        ours = digest == (of_earlier_versions if resumed.best is None else resumed.best)
         if self._distributed.is_main:
             self._states.clear(resumed.progress.step if here else -1)
-            if which == "none":
+            if not here and not ours:
                 best.unlink(missing_ok=True)
-        of_earlier_versions = self._validated_on if here else ""  # without a digest
-        if which == "none" or not best.exists() or resumed.validated_on not in (self._best(), of_earlier_versions):
+        if not digest or not ours or resumed.validated_on != self._validated_on:
             resumed.progress.best_psnr = -math.inf  # of other images, or of another network than is there
-        return resumed if here else replace(resumed, log=None)
+        return resumed
 
-    def _best(self) -> str:
-        """Return what the best PSNR belongs to: the data and the weights, and the network's SHA-256 if there is one."""
+    def _best_digest(self) -> str:
+        """Return the SHA-256 of the best network, nothing where there is none."""
         best = best_file(self.output)
-        return f"{self._validated_on} {file_digest(best)}" if best.exists() else self._validated_on
+        return file_digest(best) if best.exists() else ""
 
     @property
     def network(self) -> DeblurringNet | ReblurringNet:
@@ -108,8 +107,9 @@ class StageFiles:
         """Write the state; if it was written for this step already, only with `again`."""
         if self._distributed.is_main:
             assert log.folder is not None  # the main rank logs
-            about = {**self._settings, "validated_on": self._best()}
-            about |= {"log": str(log.folder.absolute()), "sums": log.sums}
+            written = {STATES: str(self._states.folder.resolve()), BEST: self._best_digest()}
+            about = {"fixed": self._compared.must_match, "settings": self._compared.may_change | written}
+            about |= {"validated_on": self._validated_on, "log": str(log.folder.absolute()), "sums": log.sums}
             self._states.save(progress, {**about, **self._training.to_file()}, again)
 
     def finish(
@@ -137,11 +137,11 @@ class StageFiles:
                 "that written, move the file away and resume again"
             )
         if progress.step > last_step:
-            log.line(f"WARNING: the network stays that of step {progress.step:,}, which is later than requested")
+            log.line(f"WARNING: the run stays at step {progress.step:,}, which is later than requested")
         if not steps.last_read_finite:
             log.line(
-                f"WARNING: {log.steps_skipped:,} of {counted(progress.step, 'step')} were skipped, the last one, too: "
-                "the network may have diverged. Score it, or go back to a state before, "
+                f"WARNING: skipped {counted(log.steps_skipped, 'step')} of {progress.step:,}, the last one, too: the "
+                "network may have diverged. Score it, or go back to a state before, "
                 f"--resume {self._states.folder}/step-N.pth --overwrite, with a lower --lr or --clip_grad"
             )
 
@@ -239,5 +239,5 @@ def check_no_overwrite(output_dir: Path, stages: Sequence[str], resume: str, ove
         what = f"{networks[0]} exists already" if networks else f"{states[0]} is the state of a stopped run"
         if resume == "auto":  # which does not go with --overwrite
             raise UserError(f"{what}, and has no states to continue from; move it away, or give another --output_dir")
-        how = ["--resume auto to continue it"] if states else []
+        how = ["--resume auto to continue it"] if begun else []
         raise UserError(f"{what}; give {', '.join([*how, '--overwrite to replace it', 'or another --output_dir'])}")

@@ -50,10 +50,10 @@ class StepReader:
         self._pending: deque[tuple[Step, Tensor, torch.cuda.Event | None]] = deque()
         self._skipped_images: set[str] = set()
 
-    def notes(self, step: Step, stop: bool) -> Tensor:
+    def notes(self, stop: bool, broken: Sequence[str]) -> Tensor:
         """Return what this rank tells the others with a step's losses: whether it was asked to stop, broken frames."""
         # Filled on the device: a copy from the host would wait for the GPU.
-        values = (stop, len(step.broken))
+        values = (stop, len(broken))
         return torch.stack([torch.full((), float(each), device=self._distributed.device) for each in values])
 
     def add(self, step: Step, numbers: Tensor, log: Log) -> bool:
@@ -61,8 +61,8 @@ class StepReader:
 
         Args:
             step: the launched step.
-            numbers: means over all ranks of the losses and the notes, then the gradient's norm; they may be
-                overwritten afterwards.
+            numbers: means over all ranks of the losses and the notes, then the norm of the mean gradient, the same on
+                every rank; they may be overwritten afterwards.
             log: gets the losses.
 
         Returns:

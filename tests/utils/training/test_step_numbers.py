@@ -34,7 +34,7 @@ def reader(monkeypatch):
 
 def add(reader, log, number, loss=1.0, stop=False):
     step = Step(number, 0.1, [f"{number}.png"], [])
-    return reader.add(step, torch.tensor([loss, *reader.notes(step, stop), 2.0]), log)
+    return reader.add(step, torch.tensor([loss, *reader.notes(stop, []), 2.0]), log)
 
 
 def test_a_step_is_logged_when_the_next_one_is_launched(reader):
