@@ -40,19 +40,19 @@ def test_the_files_are_those_of_the_readme_in_fp16():
 def test_a_blurry_picture_becomes_sharper():
     blurry, sharp = map(load, PAIR)
     restored = picture(load_deblurring_net(BUNDLED), blurry)
-    assert psnr(restored, sharp) - psnr(blurry, sharp) > 7.5
+    assert psnr(restored, sharp) - psnr(blurry, sharp) > 8.3
     assert psnr(restored, load(ROOT / "samples" / "restored" / "GOPR0881_11_01_000203.png")) > 60
 
 
 @pytest.mark.xfail(
-    reason="42.87 dB since the third slice of training, 45.97 after the first; final_model/README.md", strict=True
+    reason="44.55 dB since the fourth slice of training, 45.97 after the first; final_model/README.md", strict=True
 )
 def test_a_sharp_picture_stays():
     sharp = load(PAIR[1])
     assert psnr(picture(load_deblurring_net(BUNDLED), sharp), sharp) > 45
 
 
-@pytest.mark.parametrize(("name", "least"), [("000047", 46.9), ("000099", 42.1)])
+@pytest.mark.parametrize(("name", "least"), [("000047", 48.5), ("000099", 44.2)])
 def test_sharp_pictures_change_no_more_than_documented(name, least):
     sharp = load(SAMPLES / "train" / "GOPR0372_07_00" / "sharp" / f"{name}.png")
     assert psnr(picture(load_deblurring_net(BUNDLED), sharp), sharp) > least
