@@ -43,9 +43,12 @@ from utils.runtime.program_end import user_errors_end_the_program
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES, NETWORK = ROOT / "samples" / "GOPRO", ROOT / "final_model" / "DeblurringNet_NF.pth"
 
-# Not compared: seconds, the paths of logs (which contain the time), versions, commits, and digests of files that record
-# these; generators that are not seeded, since nothing draws from them; pages, texts and PDFs, which are for readers.
-IGNORED_NAMES = re.compile(r"seconds\w*|time/.*|log|versions?|command|.*(sha|SHA-)256|reblurring_weights|python|numpy")
+# Not compared: seconds, the paths of logs (which contain the time) and of states, versions, commits, and digests of
+# files that record these; generators that are not seeded, since nothing draws from them; pages, texts and PDFs, which
+# are for readers.
+IGNORED_NAMES = re.compile(
+    r"seconds\w*|time/.*|log|states|versions?|command|.*(sha|SHA-)256|reblurring_weights|python|numpy"
+)
 IGNORED_FILES = re.compile(
     r".*\.(html|pdf|txt|sha256)|(thumbnail|preview)-.*|statuses.json|curves.png"
 )  # the figure of log.csv has a time in its title

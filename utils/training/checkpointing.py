@@ -19,7 +19,7 @@ from utils.training.state_file import checksum_file, load_state, remove_state
 _NAME = re.compile(r"step-(\d{9})\.pth")
 
 # Among a state's settings, which may have others than flags: where it was written, and the best network's SHA-256.
-STATES, BEST = "states", "best"
+STATES, BEST = "states", "best_sha256"
 
 
 @dataclass
