@@ -32,12 +32,18 @@ def test_photographs_alone_are_warned_of(tmp_path, capsys, with_pairs):
     assert warned != with_pairs
 
 
-def test_validation_on_what_is_trained_on_is_warned_of(tmp_path, capsys):
+def test_validation_on_what_is_trained_on_is_warned_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name in ("a/blur/1.png", "a/sharp/1.png", "b/blur/2.png", "b/sharp/2.png"):
         save(tmp_path / "data" / name, size=(16, 16))
     (tmp_path / "link").symlink_to(tmp_path / "data" / "a")
-    for training, warned in (("data", True), ("data/b", False)):
-        find_data([f"{tmp_path}/{training}"], [f"{tmp_path}/link"], ("blur", "sharp"), (), ("deblur",))
+    for stage, sets, warned in (
+        ("deblur", ["data"], True),
+        ("deblur", ["data/b"], False),
+        ("deblur", ["data/b", "unpaired=data/a/blur"], False),  # which deblur leaves out
+        ("finetune", ["data/b", "unpaired=data/a/blur"], True),
+    ):
+        find_data(sets, ["link"], ("blur", "sharp"), (), (stage,))
         assert ("WARNING: 1 of 1 images of --valset_dir are trained on, too" in capsys.readouterr().out) == warned
 
 
