@@ -161,6 +161,14 @@ def test_steps_that_are_not_finite_save_nothing(tmp_path):
     assert not states(tmp_path)
 
 
+def test_a_log_folder_that_is_deleted(tmp_path):
+    fault = "import shutil; self._board.flush(); shutil.rmtree(self.folder)"
+    result = run(tmp_path, "--n_epochs", "9", "--batch_size", "1", fault=fault)
+    check(result, 2, r"^error: the log folder .*/log/deblur_\S+ was deleted while .* --resume auto", tmp_path, 4)
+    assert run(tmp_path, "--batch_size", "1", "--max_steps", "5", "--resume", "auto").returncode == 0
+    assert "resumed from" in log_lines(tmp_path)
+
+
 def test_a_killed_worker(tmp_path):
     process = Script("DR_training.py", *arguments(tmp_path, *STAGE, "--n_epochs", "5000", "--num_workers", "1"))
     for line in process.stdout:

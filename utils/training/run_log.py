@@ -210,7 +210,13 @@ class RunLog(Log):
 
     def _add_event(self, step: int, values: Sequence[Summary.Value]) -> None:
         """Add one TensorBoard event with several values: each event costs the main thread as much."""
+        assert self.folder is not None
         assert self._board.file_writer is not None  # until it is closed
+        if not self.folder.is_dir():  # TensorBoard's thread would end with a traceback
+            raise UserError(
+                f"the log folder {self.folder} was deleted while the run writes in it; continue with --resume auto, "
+                "and leave it there until the end"
+            )
         self._board.file_writer.add_summary(Summary(value=values), step)
 
     def validation(self, step: int, means: dict[str, float], strips: dict[str, np.ndarray], best: bool) -> None:
