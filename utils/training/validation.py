@@ -8,10 +8,11 @@ import numpy as np
 
 from datasets import ImageSet
 from models import DeblurringNet, ReblurringNet
+from utils.common.errors import DivergedError
 from utils.common.memory import out_of_memory
 from utils.common.signals import Interruption
 from utils.images.conversion import side_by_side, to_uint8
-from utils.inference.evaluation import Decoded, JoinedInputs, check_result, decode, score_both
+from utils.inference.evaluation import Decoded, JoinedInputs, decode, score_both
 from utils.inference.restorer import Restorer
 from utils.metrics.scorer import Scorer
 from utils.runtime.distributed import DistributedContext
@@ -86,7 +87,12 @@ def validate(
             try:
                 image = decode(image_set, i)
                 output = restorer(image.both if reblurs else image.blurry.pixels)
-                check_result(output, path)
+                if np.isnan(output.sum()):  # infinite values are 0 or 1 by now
+                    raise DivergedError(
+                        f"validation: the network's result for {path} is not finite, it has diverged. Go back to a "
+                        "state before, --resume OUTPUT_DIR/states/STAGE/step-N.pth --overwrite, with a lower --lr or "
+                        "--clip_grad; if --precision is fp16, fp32 may be all that is needed"
+                    )
                 before, after = score_both(scorer, image, output, path, reblurs)
                 own.append((position, {**after, INPUT: before["psnr"]}))
             except Exception as error:
