@@ -1,34 +1,34 @@
 """The ASPDC product of 128 channels on Hopper, in Gluon: some warps sample, others multiply (words: triton_records.py).
 
 In `product_kernel` each warp samples and multiplies by turns, and each tile of 64 px has all weights, 1.2 MB, brought
-from the L2 cache. Here a program has a multiprocessor to itself, works on two tiles at a time, and has three partitions
+from the L2 cache. Here a program has a multiprocessor to itself, works on two tiles at a time, and has four partitions
 of four warps, which run at the same time:
 
-    sampler 0, 1   load the corners of half of the px each, blend them and store the samples in shared memory; sampler 0
-                   also has the copy engine (TMA) bring the weights
-    multiplier     has the matrix units multiply samples by weights (wgmma); at the end adds the biases and stores
+    sampler 0 to 2  load the corners of a stage's px, blend them and store the samples in shared memory; have the copy
+                    engine (TMA) bring its weights
+    multiplier      has the matrix units multiply samples by weights (wgmma); at the end adds the biases and stores
 
 What they hand over is a *stage*: one tap's samples of 64 channels, [px, 64], and its weights for these, [outputs, 64],
-in rows of 128 bytes, swizzled as TMA and wgmma have it. It lies in one of STAGES places, 32 KiB and two barriers each:
+in rows of 128 bytes, swizzled as TMA and wgmma have it. Sampler i fills the stages of the taps i, i + 3, i + 6, ...,
+12 *rounds* for each 64 channels, into a place of its own, 32 KiB and two barriers:
 
-    full    a phase takes three arrivals: of each sampler, when its rows are stored, and of the announcement of how many
+    full    a phase takes two arrivals: of the sampler, when all rows are stored, and of the announcement of how many
             bytes of weights will come; and these bytes
     empty   a phase takes one arrival: of the multiplier, when the product that read the stage has ended
 
-Stage n is that of round n // STAGES in place n % STAGES. The multiplier waits for `full` with the parity of the round;
-samplers wait for `empty` with that of the round before, which a new barrier lets pass. `full` of a round is complete
-only after both samplers have passed `empty` before it, `empty` of a round only after `full` of it: nobody who waits is
-two phases behind, which a parity could not tell from none.
+Two tiles take 24 rounds, an even number, so the parity of a phase is that of its round. The multiplier waits for `full`
+with it; samplers wait for `empty` with that of the round before, which a new barrier lets pass. `full` of a round is
+complete only after its sampler has passed `empty` before it, `empty` of a round only after `full` of it: nobody who
+waits is two phases behind, which a parity could not tell from none.
 
 Sums have the order of `product_kernel`, 64 channels of all taps before the others, and its bits.
 
-What bounds it, measured on an H200 for 180x320 px with 16 warps that sample, which took 228 us (with 8, as here, 218
-to 227; `product_kernel` 275): 178 remain without products, 193 without loading corners, 138 without either. Corners
-from L1, samples written and read, weights written and read all pass one memory of 128 bytes a cycle. With the little L1
-that Triton leaves it took 253 (SHARED_PERCENT).
+What bounds it: corners from L1, samples written and read, weights written and read all pass one memory of 128 bytes a
+cycle. With two samplers, each of half the px, it took 226 us for 180x320 px on an H200 (Nsight Compute: that memory was
+busy for 71 % of the time, and warps waited for corners in half of it); with three it takes 204 to 208. With the little
+L1 that Triton leaves it took 253 instead of 226 (SHARED_PERCENT).
 
-Small images are not left to `product_kernel`. It has four tiles at once on a multiprocessor and ends one each 39 us, so
-that a tile alone takes no less; here one alone took 42 (16 warps, nothing loaded ahead, all multiprocessors busy).
+Small images are not left to `product_kernel`: one tile of 64 px takes 34 us here.
 """
 
 import torch
@@ -42,12 +42,13 @@ from ..common.launch import launcher, limit_shared_memory
 from ..common.triton_functions import PLAIN
 from .gluon_sampling import BK, SIDE, STAGES, TAPS, TILE, WIDTH, WORDS, sampler
 
-REGISTERS = gl.constexpr(168)  # of a thread; 384 threads share 65,536
+REGISTERS = gl.constexpr(128)  # of a thread at the start; 512 threads share 65,536
+SAMPLER_REGISTERS = gl.constexpr(112)  # then; the multiplier has the others, 176
 SHARED_PERCENT = 43  # of 228 KiB: 98, for which CUDA takes 100; the stages need 96. The other 156 KiB are L1.
 
 
 @gluon.jit
-def multiply(to_read, size, att, bias, out, first, count, start, PX: gl.constexpr):
+def multiply(to_read, size, att, bias, out, first, count, PX: gl.constexpr):
     """Multiply what `sample` samples, add sum_i a_i b_i and store."""
     a, b, full, empty = to_read
     H, W, tiles_x, tiles_y = size
@@ -58,17 +59,17 @@ def multiply(to_read, size, att, bias, out, first, count, start, PX: gl.constexp
     for j in range(count):
         acc = gl.zeros((PX, WIDTH), dtype=gl.float32, layout=L)
         for k in range(2 * TAPS):
-            n = start + j * 2 * TAPS + k
-            mbarrier.wait(full.index(n % STAGES), (n // STAGES) & 1)
+            place = k % STAGES
+            mbarrier.wait(full.index(place), (k // STAGES) & 1)
             # Shows the samplers' stores to the matrix units. In the samplers it would wait for their loads.
             hopper.fence_async_shared()
-            samples, weights = a.index(n % STAGES).slice(0, PX, dim=0), b.index(n % STAGES).permute((1, 0))
+            samples, weights = a.index(place).slice(0, PX, dim=0), b.index(place).permute((1, 0))
             acc = hopper.warpgroup_mma(samples, weights, acc, is_async=True)
             acc = hopper.warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
             # The product before this one has ended.
-            mbarrier.arrive(empty.index((n + STAGES - 1) % STAGES), count=1, pred=k > 0)
+            mbarrier.arrive(empty.index((k + STAGES - 1) % STAGES), count=1, pred=k > 0)
         acc = hopper.warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
-        mbarrier.arrive(empty.index((start + (j + 1) * 2 * TAPS - 1) % STAGES), count=1)
+        mbarrier.arrive(empty.index(STAGES - 1), count=1)
 
         tile = first + j * (PX // TILE) + row // TILE
         image = (tile // (tiles_x * tiles_y)).to(gl.int64)
@@ -88,9 +89,9 @@ def multiply(to_read, size, att, bias, out, first, count, start, PX: gl.constexp
 def multiplier(to_read, size, att, bias, out, first, count):
     """The tiles as `sampler` has them."""
     if count > 1:
-        multiply(to_read, size, att, bias, out, first, count // 2, 0, 2 * TILE)
+        multiply(to_read, size, att, bias, out, first, count // 2, 2 * TILE)
     if count % 2:
-        multiply(to_read, size, att, bias, out, first + count - 1, 1, count // 2 * 2 * TAPS, TILE)
+        multiply(to_read, size, att, bias, out, first + count - 1, 1, TILE)
 
 
 @gluon.jit(do_not_specialize=PLAIN)
@@ -109,21 +110,22 @@ def gluon_product_kernel(
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for place in gl.static_range(STAGES):
-        mbarrier.init(full.index(place), count=3)
+        mbarrier.init(full.index(place), count=2)
         mbarrier.init(empty.index(place), count=1)
     tiles = slots // TILE
     first = gl.program_id(0) * tiles // gl.num_programs(0)
     count = (gl.program_id(0) + 1) * tiles // gl.num_programs(0) - first
-    size, records, to_fill = (H, W, tiles_x * tiles_y), (rec_i, rec_w, slots), (weight, samples, b, full, empty)
+    records, to_fill = (rec_i, rec_w, slots), (weight, samples, b, full, empty)
     to_read, whole, attention = (values, b, full, empty), (H, W, tiles_x, tiles_y), (att, an, ac, ay, ax)
     gl.warp_specialize(
         [
             (multiplier, (to_read, whole, attention, bias, out, first, count)),
-            (sampler, (f, size, records, to_fill, first, count, 0, TYPE)),
-            (sampler, (f, size, records, to_fill, first, count, 1, TYPE)),
+            (sampler, (f, W, records, to_fill, first, count, 0, TYPE)),
+            (sampler, (f, W, records, to_fill, first, count, 1, TYPE)),
+            (sampler, (f, W, records, to_fill, first, count, 2, TYPE)),
         ],
-        [4, 4],
-        [REGISTERS, REGISTERS],
+        [4, 4, 4],
+        [SAMPLER_REGISTERS, SAMPLER_REGISTERS, SAMPLER_REGISTERS],
     )
 
 

@@ -2,6 +2,10 @@
 
 Samples are words of two channels. Values of 16 bits that are carried around a loop are moved at its end, and a move
 waits for a load that should be on its way.
+
+A thread has one counter for all loads that are needed behind a branch or around a loop, so that who waits for one waits
+for all of them. Therefore a sampler has few loads on their way, and there are three: while one waits or blends, the
+corners of the others arrive.
 """
 
 from triton.experimental import gluon
@@ -14,7 +18,9 @@ TILE = gl.constexpr(64)  # px
 TAPS = gl.constexpr(36)
 BK = gl.constexpr(64)  # channels of a stage
 WORDS = gl.constexpr(32)  # that hold them
-STAGES = gl.constexpr(3)
+STAGES = gl.constexpr(3)  # places, and samplers: each has a place of its own
+ROUNDS = gl.constexpr(12)  # stages of a sampler in a pass, which are all taps of 64 channels
+CHUNKS = gl.constexpr(4)  # parts of a stage's rows
 
 
 @gluon.jit
@@ -44,9 +50,12 @@ def blend(corners, w, FOUR: gl.constexpr, TYPE: gl.constexpr):
 
 
 @gluon.jit
-def load_corners(f, i, W, word, FOUR: gl.constexpr):
-    """Four corners, or the one of a tap on the grid. Never masked: see `sample` in triton_forward.py."""
-    q = f + ((i >> 2) * (WIDTH // 2))[:, None] + word[None, :]
+def load_corners(f, half, i, W, word, FOUR: gl.constexpr):
+    """Four corners, or the one of a tap on the grid, of the channels that begin at word `half` of a pixel.
+
+    Never masked: see `sample` in triton_forward.py.
+    """
+    q = f + (((i >> 2) * (WIDTH // 2) + half)[:, None] + word[None, :])
     if FOUR:
         right, below = ((i & 1) * (WIDTH // 2))[:, None], (((i >> 1) & 1) * (W * (WIDTH // 2)))[:, None]
         return gl.load(q), gl.load(q + right), gl.load(q + below), gl.load(q + below + right)
@@ -55,93 +64,84 @@ def load_corners(f, i, W, word, FOUR: gl.constexpr):
 
 
 @gluon.jit
-def records_of(t, slots, slot, next_slot):
-    """Where the records of tap t are, of the rows from `slot` on; taps from 36 on are the next pass's."""
-    over = t >= TAPS
-    return gl.where(over, t - TAPS, t) * slots + gl.where(over, next_slot, slot)
-
-
-@gluon.jit
 def sample_tap(
-    given, f, f_next, slot, next_slot, n, t, c, ahead, PX: gl.constexpr, PART: gl.constexpr, TYPE: gl.constexpr,
+    given, halves, at, step, r, ahead, PX: gl.constexpr, PART: gl.constexpr, TYPE: gl.constexpr,
     FOUR: gl.constexpr, NEXT_FOUR: gl.constexpr,
 ):  # fmt: skip
-    """Store this sampler's rows of stage n, tap t of the 64 channels from c on, in two halves of the rows.
+    """Fill this sampler's place in round r, with tap r * STAGES + PART, chunk by chunk.
 
-    While one half is blended, the corners of the next are on their way: the lower half's, then those of the next tap's
-    upper half. The halves have registers of their own, so that nothing is moved.
-    ahead: corners and weights of the upper half, indices and weights of the lower half, indices of the next tap's upper
-    half; returned for the next tap. FOUR, NEXT_FOUR: whether this tap and the next have four corners.
+    As soon as a chunk is blended, the corners of the next but one are on their way; the last two's are those of the
+    next round.
+    halves: where the channels of this round and of the next begin in a pixel, in words.
+    at, step: where the records of the first chunk lie, and how much further those of the next round.
+    ahead: two chunks' corners and weights, and the indices of two more; returned for the next round.
+    FOUR, NEXT_FOUR: whether the taps of this round and of the next have four corners.
     """
-    rec_i, rec_w, slots, W, row, word, weight, a, b, full, empty = given
-    corners, upper_w, lower_i, lower_w, next_i = ahead
-    ROWS: gl.constexpr = PX // 2
-    place = n % STAGES
-    mbarrier.wait(empty.index(place), ((n // STAGES) & 1) ^ 1)
-    if PART == 0:
-        mbarrier.expect(full.index(place), WIDTH * BK * 2)
-        tma.async_copy_global_to_shared(weight, [0, t * WIDTH + c], full.index(place), b.index(place))
-    following = records_of(t + 1, slots, slot, next_slot)
-    lower_corners = load_corners(f, lower_i, W, word, FOUR)
-    lower_i = gl.load(rec_i + following + ROWS // 2 + row)
-    upper = blend(corners, upper_w, FOUR, TYPE)
-    upper_w = gl.load(rec_w + following + row)
-    corners = load_corners(f_next, next_i, W, word, NEXT_FOUR)
-    next_i = gl.load(rec_i + records_of(t + 2, slots, slot, next_slot) + row)
-    lower = blend(lower_corners, lower_w, FOUR, TYPE)
-    # One store: between two Triton would have all warps meet.
-    both = gl.permute(gl.join(upper, lower), (2, 0, 1)).reshape([ROWS, WORDS])
-    a.index(place).slice(PART * ROWS, ROWS, dim=0).store(both)
-    lower_w = gl.load(rec_w + following + ROWS // 2 + row)
-    mbarrier.arrive(full.index(place), count=1)
-    return corners, upper_w, lower_i, lower_w, next_i
+    f, rec_i, rec_w, W, word, weight, a, b, full, empty = given
+    now, following = halves
+    chunks, indices = ahead
+    CHUNK: gl.constexpr = PX // CHUNKS
+    next_at = at + step
+    mbarrier.wait(empty.index(PART), (r & 1) ^ 1)
+    mbarrier.expect(full.index(PART), WIDTH * BK * 2)
+    column = (r * STAGES + PART) * WIDTH + 2 * now
+    tma.async_copy_global_to_shared(weight, [0, column], full.index(PART), b.index(PART))
+    for q in gl.static_range(CHUNKS):  # in another order of these steps registers do not suffice
+        corners, w = chunks[q]
+        values = blend(corners, w, FOUR, TYPE)
+        if q < CHUNKS - 2:
+            w = gl.load(rec_w + at + (q + 2) * CHUNK)
+            corners = load_corners(f, now, indices[q], W, word, FOUR)
+        else:
+            w = gl.load(rec_w + next_at + (q + 2 - CHUNKS) * CHUNK)
+            corners = load_corners(f, following, indices[q], W, word, NEXT_FOUR)
+        a.index(PART).slice(q * CHUNK, CHUNK, dim=0).store(values)
+        indices += (gl.load(rec_i + next_at + q * CHUNK),)
+        chunks += ((corners, w),)
+    mbarrier.arrive(full.index(PART), count=1)
+    return (chunks[CHUNKS], chunks[CHUNKS + 1]), (indices[CHUNKS], indices[CHUNKS + 1])
 
 
 @gluon.jit
-def pass_start(f, size, first, h, PX: gl.constexpr, PART: gl.constexpr):
-    """(first slot of a sampler's rows in pass h, where the pass's 64 channels begin in the image of these rows).
-
-    PX px take two passes. A sampler's rows are those of one tile, or half of them, so they are of one image.
-    """
-    H, W, tiles = size
-    slot = (first + h // 2 * (PX // TILE)) * TILE + PART * (PX // 2)
-    image = (slot // TILE // tiles).to(gl.int64)
-    return slot, f + image * (H * W * (WIDTH // 2)) + h % 2 * WORDS
-
-
-@gluon.jit
-def sample(f, size, records, to_fill, first, count, start, PX: gl.constexpr, PART: gl.constexpr, TYPE: gl.constexpr):
-    """Sample count times PX px, from tile `first` and stage `start` on."""
+def sample(f, W, records, to_fill, first, count, PX: gl.constexpr, PART: gl.constexpr, TYPE: gl.constexpr):
+    """Sample count times PX px, from tile `first` on."""
     rec_i, rec_w, slots = records
     weight, a, b, full, empty = to_fill
-    HALF: gl.constexpr = PX // 4
+    CHUNK: gl.constexpr = PX // CHUNKS
     # 16 bytes a thread: eight threads read the 128 bytes of a row.
-    L: gl.constexpr = gl.BlockedLayout([HALF // 16, 4], [4, 8], [4, 1], [1, 0])
-    row = gl.arange(0, HALF, layout=gl.SliceLayout(1, L))
+    L: gl.constexpr = gl.BlockedLayout([CHUNK // 16, 4], [4, 8], [4, 1], [1, 0])
+    row = gl.arange(0, CHUNK, layout=gl.SliceLayout(1, L))
     word = gl.arange(0, WORDS, layout=gl.SliceLayout(0, L))
-    given = (rec_i, rec_w, slots, size[1], row, word, weight, a, b, full, empty)
-    slot, f_now = pass_start(f, size, first, 0, PX, PART)
-    corners = load_corners(f_now, gl.load(rec_i + slot + row), size[1], word, False)
-    upper_w, next_i = gl.load(rec_w + slot + row), gl.load(rec_i + slots + slot + row)
-    lower_i, lower_w = gl.load(rec_i + slot + HALF + row), gl.load(rec_w + slot + HALF + row)
-    ahead = (corners, upper_w, lower_i, lower_w, next_i)
-    for h in range(2 * count):
-        n, c = start + h * TAPS, h % 2 * BK
-        # The last pass loads its own first corners again, in vain.
-        after, f_after = pass_start(f, size, first, gl.minimum(h + 1, 2 * count - 1), PX, PART)
-        for t in range(8):
-            ahead = sample_tap(given, f_now, f_now, slot, after, n + t, t, c, ahead, PX, PART, TYPE, False, False)
-        ahead = sample_tap(given, f_now, f_now, slot, after, n + 8, 8, c, ahead, PX, PART, TYPE, False, True)
-        for t in range(9, 35):
-            ahead = sample_tap(given, f_now, f_now, slot, after, n + t, t, c, ahead, PX, PART, TYPE, True, True)
-        ahead = sample_tap(given, f_now, f_after, slot, after, n + 35, 35, c, ahead, PX, PART, TYPE, True, False)
-        slot, f_now = after, f_after
+    given = (f, rec_i, rec_w, W, word, weight, a, b, full, empty)
+    at, step = PART * slots + first * TILE + row, STAGES * slots
+    chunks, indices = (), ()
+    for q in gl.static_range(CHUNKS):
+        i = gl.load(rec_i + at + q * CHUNK)
+        if q < 2:
+            chunks += ((load_corners(f, 0, i, W, word, False), gl.load(rec_w + at + q * CHUNK)),)
+        else:
+            indices += (i,)
+    ahead = (chunks, indices)
+    for h in range(2 * count):  # passes, two for PX px
+        half = h % 2 * WORDS
+        for r in range(2):
+            ahead = sample_tap(given, (half, half), at, step, r, ahead, PX, PART, TYPE, False, False)
+            at += step
+        ahead = sample_tap(given, (half, half), at, step, 2, ahead, PX, PART, TYPE, False, True)
+        at += step
+        for r in range(3, 11):
+            ahead = sample_tap(given, (half, half), at, step, r, ahead, PX, PART, TYPE, True, True)
+            at += step
+        # Back to the first taps, after two passes of the next px. The last pass loads its own corners again, in vain.
+        back = gl.where((h % 2 == 1) & (h + 1 < 2 * count), PX, 0) - (ROUNDS - 1) * step
+        ahead = sample_tap(given, (half, WORDS - half), at, back, 11, ahead, PX, PART, TYPE, True, False)
+        at += back
 
 
 @gluon.jit
-def sampler(f, size, records, to_fill, first, count, PART: gl.constexpr, TYPE: gl.constexpr):
+def sampler(f, W, records, to_fill, first, count, PART: gl.constexpr, TYPE: gl.constexpr):
     """Two tiles at a time; of an odd count the last one alone."""
     if count > 1:
-        sample(f, size, records, to_fill, first, count // 2, 0, 2 * TILE, PART, TYPE)
+        sample(f, W, records, to_fill, first, count // 2, 2 * TILE, PART, TYPE)
     if count % 2:
-        sample(f, size, records, to_fill, first + count - 1, 1, count // 2 * 2 * TAPS, TILE, PART, TYPE)
+        sample(f, W, records, to_fill, first + count - 1, 1, TILE, PART, TYPE)

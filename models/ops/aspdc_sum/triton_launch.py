@@ -53,8 +53,11 @@ def tiling(n, h, w, th, tw):
     return n * tx * ty, tx, ty, slots
 
 
-def locate(preds, att, shape, th, tw, weight_type=None):
-    """(indices, corner weights) of every tap; `weight_type` is theirs where it has 16 bits: four share a number."""
+def locate(preds, att, shape, th, tw, weight_type=None, batch=False):
+    """(indices, corner weights) of every tap; `weight_type` is theirs where it has 16 bits: four share a number.
+
+    batch: indices are those of the batch's pixels, not of an image's.
+    """
     n, _, h, w = shape
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
     rec_i = torch.empty(ALL_TAPS, slots, device=att.device, dtype=torch.int32)
@@ -77,6 +80,7 @@ def locate(preds, att, shape, th, tw, weight_type=None):
         TH=th,
         TW=tw,
         WEIGHT_TYPE=TRITON_TYPES[weight_type],
+        BATCH=batch,
         num_warps=max(1, th * tw // 32),  # a thread each: more warps would do the same work again
     )
     return rec_i, rec_w
@@ -101,11 +105,13 @@ def forward_launch(f, p0, p1, p2, p3, att, weight, bias, precision, config=None)
     th, tw = cfg["TH"], cfg["TW"]
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
     extra = {"maxnreg": cfg["maxnreg"]} if cfg.get("maxnreg") else {}
+    # The networks' width, with 16 bytes a load; numbers have 32 bits, which is enough for what `tiling` lets pass.
+    fits = f.dtype.itemsize == 2 and c == cout == 128 and f.data_ptr() % 16 == 0
+    in_gluon = config is None and fits and gluon_runs(f.device)
     with device_of(f):
-        rec_i, rec_w = locate((p0, p1, p2, p3), att, f.shape, th, tw, f.dtype if f.dtype.itemsize == 2 else None)
-        # The networks' width, with 16 bytes a load; numbers have 32 bits, which is enough for what `tiling` lets pass.
-        fits = f.dtype.itemsize == 2 and c == cout == 128 and f.data_ptr() % 16 == 0
-        if config is None and fits and gluon_runs(f.device):
+        weight_type = f.dtype if f.dtype.itemsize == 2 else None
+        rec_i, rec_w = locate((p0, p1, p2, p3), att, f.shape, th, tw, weight_type, in_gluon)
+        if in_gluon:
             from .gluon_product import launch_product
 
             launch_product(f, rec_i, rec_w, weight, att, strides(att), bias, out, tx, ty)

@@ -2,10 +2,10 @@
 
 Words used in all kernel files:
   tap t    0..35 = module * 9 + (row-major position in the 3x3 window)
-  record   what one tap of one pixel reads: the index of its clamped upper left corner in the image, whether the
-           right and lower corners are other pixels, and four corner weights that already hold
-           attention * modulation * bilinear weight (0 for a corner outside the image); 16-bit ones share one
-           64-bit number
+  record   what one tap of one pixel reads: the index of its clamped upper left corner in the image (for
+           gluon_product.py in the batch), whether the right and lower corners are other pixels, and four corner weights
+           that already hold attention * modulation * bilinear weight (0 for a corner outside the image); 16-bit ones
+           share one 64-bit number
   tile     TH x TW pixels of one image, worked on by one program. Square-ish tiles share corners through L1.
 Records lie tile after tile, so a program reads its own with unit stride: rec_i[t, slot], rec_w[t, corner, slot].
 """
@@ -111,8 +111,12 @@ def locate_kernel(
     TH: tl.constexpr,
     TW: tl.constexpr,
     WEIGHT_TYPE: tl.constexpr,
+    BATCH: tl.constexpr,
 ):
-    """Records of one tile and module (grid: tiles, 4), tap by tap: pixels lie side by side in every load and store."""
+    """Records of one tile and module (grid: tiles, 4), tap by tap: pixels lie side by side in every load and store.
+
+    BATCH: indices count from the first image's first pixel on, instead of from that of each image.
+    """
     m = tl.program_id(1)
     ptr = pick(m, p0, p1, p2, p3)
     sn, sc, sy, sx = pick(m, n0, n1, n2, n3), pick(m, c0, c1, c2, c3), pick(m, y0, y1, y2, y3), pick(m, x0, x1, x2, x3)
@@ -122,6 +126,7 @@ def locate_kernel(
     a = tl.load(att + n * an + m * ac + py.to(tl.int64) * ay + px.to(tl.int64) * ax, mask=inside, other=0.0)
     at = ptr + n * sn + py.to(tl.int64) * sy + px.to(tl.int64) * sx
     slot = pid * (TH * TW) + tl.arange(0, TH * TW)
+    top = n.to(tl.int32) * H if BATCH else 0
     taps = ()
     for k in tl.static_range(9):  # all loads before the first store: none would move up past a store
         taps += (tap_position(at, sc, m, k, py, px, inside),)
@@ -135,7 +140,7 @@ def locate_kernel(
         wya, wyb = tl.where(ya_in, 1.0 - ly, 0.0) * scale, tl.where(yb_in, ly, 0.0) * scale
         wxa, wxb = tl.where(xa_in, 1.0 - lx, 0.0), tl.where(xb_in, lx, 0.0)
         t = (m * 9 + k).to(tl.int64)
-        tl.store(rec_i + t * slots + slot, tl.where(inside, (ya * W + xa) * 4 + (yb - ya) * 2 + (xb - xa), 0))
+        tl.store(rec_i + t * slots + slot, tl.where(inside, ((top + ya) * W + xa) * 4 + (yb - ya) * 2 + (xb - xa), 0))
         wa, wb, wc, wd = wya * wxa, wya * wxb, wyb * wxa, wyb * wxb
         if WEIGHT_TYPE is not None:
             w = bits(wa, 0, WEIGHT_TYPE) | bits(wb, 1, WEIGHT_TYPE)

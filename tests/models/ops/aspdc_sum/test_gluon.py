@@ -81,6 +81,18 @@ def test_strides_of_a_single_pixel_do_not_matter(monkeypatch):
     assert (given[0].data_ptr(), given[0].numel()) == (f.data_ptr(), 128)
 
 
+def test_indices_in_the_batch_are_those_in_an_image_and_its_first_pixel():
+    case = on_device(make_case(batch=2, height=5, width=9), torch.float32)
+    f, maps, attention, *_ = arguments(case)
+    in_image, _ = triton_launch.locate(maps, attention, f.shape, 8, 8)
+    in_batch, _ = triton_launch.locate(maps, attention, f.shape, 8, 8, batch=True)
+    # Two tiles an image, of which the right one has one column inside.
+    y, x = (torch.arange(64, device=DEVICE) // 8).repeat(2), torch.arange(64, device=DEVICE) % 8
+    inside = (y < 5) & (torch.cat([x, x + 8]) < 9)
+    assert torch.equal(in_batch[:, :128], in_image[:, :128])
+    assert torch.equal(in_batch[:, 128:], in_image[:, 128:] + inside * (4 * 5 * 9))
+
+
 # Tiles of 8x8 px: one, an odd number, more than an H200 has multiprocessors, pairs of them of two images.
 CASES = {
     "one pixel": {"batch": 1, "height": 1, "width": 1},
