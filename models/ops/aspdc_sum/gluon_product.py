@@ -40,7 +40,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from ..common.launch import launcher, limit_shared_memory
 from ..common.triton_functions import PLAIN
-from .gluon_sampling import BK, SIDE, STAGES, TAPS, TILE, WIDTH, WORDS, sampler
+from .gluon_sampling import BK, SAMPLERS, SIDE, TAPS, TILE, WIDTH, WORDS, sampler
 
 REGISTERS = gl.constexpr(128)  # of a thread at the start; 512 threads share 65,536
 SAMPLER_REGISTERS = gl.constexpr(112)  # then; the multiplier has the others, 176
@@ -59,17 +59,17 @@ def multiply(to_read, size, att, bias, out, first, count, PX: gl.constexpr):
     for j in range(count):
         acc = gl.zeros((PX, WIDTH), dtype=gl.float32, layout=L)
         for k in range(2 * TAPS):
-            place = k % STAGES
-            mbarrier.wait(full.index(place), (k // STAGES) & 1)
+            place = k % SAMPLERS
+            mbarrier.wait(full.index(place), (k // SAMPLERS) & 1)
             # Shows the samplers' stores to the matrix units. In the samplers it would wait for their loads.
             hopper.fence_async_shared()
             samples, weights = a.index(place).slice(0, PX, dim=0), b.index(place).permute((1, 0))
             acc = hopper.warpgroup_mma(samples, weights, acc, is_async=True)
             acc = hopper.warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
             # The product before this one has ended.
-            mbarrier.arrive(empty.index((k + STAGES - 1) % STAGES), count=1, pred=k > 0)
+            mbarrier.arrive(empty.index((k + SAMPLERS - 1) % SAMPLERS), count=1, pred=k > 0)
         acc = hopper.warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
-        mbarrier.arrive(empty.index(STAGES - 1), count=1)
+        mbarrier.arrive(empty.index(SAMPLERS - 1), count=1)
 
         tile = first + j * (PX // TILE) + row // TILE
         image = (tile // (tiles_x * tiles_y)).to(gl.int64)
@@ -104,12 +104,12 @@ def gluon_product_kernel(
     """
     T: gl.constexpr = out.dtype.element_ty
     L: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
-    samples = gl.allocate_shared_memory(gl.int32, [STAGES, 2 * TILE, WORDS], gl.NVMMASharedLayout(128, 32, 2))
-    values = samples._reinterpret(T, [STAGES, 2 * TILE, BK], L)
-    b = gl.allocate_shared_memory(T, [STAGES, WIDTH, BK], L)
-    full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    for place in gl.static_range(STAGES):
+    samples = gl.allocate_shared_memory(gl.int32, [SAMPLERS, 2 * TILE, WORDS], gl.NVMMASharedLayout(128, 32, 2))
+    values = samples._reinterpret(T, [SAMPLERS, 2 * TILE, BK], L)
+    b = gl.allocate_shared_memory(T, [SAMPLERS, WIDTH, BK], L)
+    full = gl.allocate_shared_memory(gl.int64, [SAMPLERS, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [SAMPLERS, 1], mbarrier.MBarrierLayout())
+    for place in gl.static_range(SAMPLERS):
         mbarrier.init(full.index(place), count=2)
         mbarrier.init(empty.index(place), count=1)
     tiles = slots // TILE

@@ -18,8 +18,8 @@ TILE = gl.constexpr(64)  # px
 TAPS = gl.constexpr(36)
 BK = gl.constexpr(64)  # channels of a stage
 WORDS = gl.constexpr(32)  # that hold them
-STAGES = gl.constexpr(3)  # places, and samplers: each has a place of its own
-ROUNDS = gl.constexpr(12)  # stages of a sampler in a pass, which are all taps of 64 channels
+SAMPLERS = gl.constexpr(3)  # each fills a place of its own
+ROUNDS = gl.constexpr(12)  # taps of a sampler
 CHUNKS = gl.constexpr(4)  # parts of a stage's rows
 
 
@@ -68,7 +68,7 @@ def sample_tap(
     given, halves, at, step, r, ahead, PX: gl.constexpr, PART: gl.constexpr, TYPE: gl.constexpr,
     FOUR: gl.constexpr, NEXT_FOUR: gl.constexpr,
 ):  # fmt: skip
-    """Fill this sampler's place in round r, with tap r * STAGES + PART, chunk by chunk.
+    """Fill this sampler's place in round r, with tap r * SAMPLERS + PART, chunk by chunk.
 
     As soon as a chunk is blended, the corners of the next but one are on their way; the last two's are those of the
     next round.
@@ -84,7 +84,7 @@ def sample_tap(
     next_at = at + step
     mbarrier.wait(empty.index(PART), (r & 1) ^ 1)
     mbarrier.expect(full.index(PART), WIDTH * BK * 2)
-    column = (r * STAGES + PART) * WIDTH + 2 * now
+    column = (r * SAMPLERS + PART) * WIDTH + 2 * now
     tma.async_copy_global_to_shared(weight, [0, column], full.index(PART), b.index(PART))
     for q in gl.static_range(CHUNKS):  # in another order of these steps registers do not suffice
         corners, w = chunks[q]
@@ -113,7 +113,7 @@ def sample(f, W, records, to_fill, first, count, PX: gl.constexpr, PART: gl.cons
     row = gl.arange(0, CHUNK, layout=gl.SliceLayout(1, L))
     word = gl.arange(0, WORDS, layout=gl.SliceLayout(0, L))
     given = (f, rec_i, rec_w, W, word, weight, a, b, full, empty)
-    at, step = PART * slots + first * TILE + row, STAGES * slots
+    at, step = PART * slots + first * TILE + row, SAMPLERS * slots
     chunks, indices = (), ()
     for q in gl.static_range(CHUNKS):
         i = gl.load(rec_i + at + q * CHUNK)
@@ -124,6 +124,7 @@ def sample(f, W, records, to_fill, first, count, PX: gl.constexpr, PART: gl.cons
     ahead = (chunks, indices)
     for h in range(2 * count):  # passes, two for PX px
         half = h % 2 * WORDS
+        # Rounds 0 to 2 are taps of module 0, with one corner.
         for r in range(2):
             ahead = sample_tap(given, (half, half), at, step, r, ahead, PX, PART, TYPE, False, False)
             at += step
