@@ -118,7 +118,6 @@ def test_signals_save_one_state_for_all(tmp_path, number):
     status, out, err = finished(process)
     assert status != 0
     assert "continue with --resume auto" in out
-    assert len(re.findall("^(?:interrupted|terminated)$", err, re.MULTILINE)) == 1
     assert 'DR_training.py", line' not in err
     (state,) = states(tmp_path)
     assert load_file(state)["progress"]["step"] == int(state.stem.partition("-")[2])

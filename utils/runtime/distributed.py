@@ -112,9 +112,7 @@ def init_distributed(device: str, resume_flag: str = "--resume auto") -> Iterato
             )
             yield DistributedContext(chosen, rank, world_size, local_rank, node_size, is_distributed=True)
         dist.destroy_process_group()
-    except (KeyboardInterrupt, Terminated):  # every rank receives the signal, and rank 0 says so
-        if rank > 0:
-            sys.stderr = sys.stdout
+    except (KeyboardInterrupt, Terminated):  # every rank receives the signal
         raise
     except BaseException as error:
         if is_lost_connection(error):
