@@ -16,10 +16,6 @@ class UserError(Exception):
     """An error that the user can fix: the message contains what was expected, what was found, and what to do."""
 
 
-class DivergedError(UserError):
-    """A network's weights are finite, but its output is not: no state of it should replace an earlier one."""
-
-
 class SystemLacksError(UserError):
     """A file could not be opened or read for a reason that is the system's, not the file's."""
 

@@ -16,7 +16,6 @@ from utils.common.errors import (
     PIPE_CLOSED_STATUS,
     TERMINATED_STATUS,
     USAGE_STATUS,
-    DivergedError,
     HungUp,
     Terminated,
     UserError,
@@ -59,8 +58,6 @@ def _first_line(error: BaseException) -> str:
 ENDS = (
     End("a lost rank", is_lost_connection,  # `init_distributed` makes a UserError of it, with the flag to resume
         lambda error: f"error: a process of the run was lost ({_first_line(error)})", USAGE_STATUS, False),
-    End("a diverged network", lambda error: isinstance(error, DivergedError),
-        lambda error: f"error: {error}", USAGE_STATUS, False),
     End("a user error", lambda error: isinstance(error, UserError | CheckpointError),
         lambda error: f"error: {message_of(error)}", USAGE_STATUS, True),
     End("Ctrl-C", lambda error: isinstance(error, KeyboardInterrupt),

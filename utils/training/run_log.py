@@ -183,6 +183,7 @@ class RunLog(Log):
             sharp: their ground truth.
             left_out: number of images that this process could not read; logged if not 0, as skipped steps are.
         """
+        self._check_folder()
         complete, step = progress.samples_seen == 0, progress.step
         epoch = progress.epoch + (not complete)
         means = {name: total / max(self._steps, 1) for name, total in self._sums.items()}
@@ -208,15 +209,19 @@ class RunLog(Log):
             strips.append(Summary.Value(tag=f"{' | '.join(columns)}/{i}", image=image))
         self._add_event(step, strips)
 
-    def _add_event(self, step: int, values: Sequence[Summary.Value]) -> None:
-        """Add one TensorBoard event with several values: each event costs the main thread as much."""
+    def _check_folder(self) -> None:
+        """Raise `UserError` where the log folder is gone: the next file would make a new one, without the others."""
         assert self.folder is not None
-        assert self._board.file_writer is not None  # until it is closed
-        if not self.folder.is_dir():  # TensorBoard's thread would end with a traceback
+        if not self.folder.is_dir():
             raise UserError(
                 f"the log folder {self.folder} was deleted while the run writes in it; continue with --resume auto, "
                 "and leave it there until the end"
             )
+
+    def _add_event(self, step: int, values: Sequence[Summary.Value]) -> None:
+        """Add one TensorBoard event with several values: each event costs the main thread as much."""
+        assert self._board.file_writer is not None  # until it is closed
+        self._check_folder()  # TensorBoard's thread would end with a traceback
         self._board.file_writer.add_summary(Summary(value=values), step)
 
     def validation(self, step: int, means: dict[str, float], strips: dict[str, np.ndarray], best: bool) -> None:
@@ -228,6 +233,7 @@ class RunLog(Log):
             strips: by name.
             best: whether it is the best so far.
         """
+        self._check_folder()
         before = {"psnr": f" (input {means[INPUT]:.4f})"} if INPUT in means else {}
         scores = (f"{name} {mean:.4f}{before.get(name, '')}" for name, mean in means.items() if name != INPUT)
         self.line(f"validation, step {step:,}: {', '.join(scores)}{', the best so far' if best else ''}")
@@ -245,8 +251,10 @@ class RunLog(Log):
             OSError, UserError: one of them cannot be written; the others are closed nevertheless.
         """
         with ExitStack() as stack:
-            for close in (self._text.close, self._curves.draw, self._board.close, self._bar.close):
+            for close in (self._text.close, self._board.close, self._bar.close):
                 stack.callback(close)
+            if self.folder is not None and self.folder.is_dir():  # drawing would make it anew
+                stack.callback(self._curves.draw)
 
 
 def open_log(log_dir: Path, stage: str, record: dict[str, Any], last_step: int, resumed: Resumed, is_main: bool) -> Log:

@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets import ImageSet
 from models import DeblurringNet, ReblurringNet
-from utils.common.errors import DivergedError
+from utils.common.errors import UserError
 from utils.common.memory import out_of_memory
 from utils.common.signals import Interruption
 from utils.images.conversion import side_by_side, to_uint8
@@ -88,10 +88,10 @@ def validate(
                 image = decode(image_set, i)
                 output = restorer(image.both if reblurs else image.blurry.pixels)
                 if np.isnan(output.sum()):  # infinite values are 0 or 1 by now
-                    raise DivergedError(
+                    raise UserError(
                         f"validation: the network's result for {path} is not finite, it has diverged. Go back to a "
-                        "state before, --resume OUTPUT_DIR/states/STAGE/step-N.pth --overwrite, with a lower --lr or "
-                        "--clip_grad; if --precision is fp16, fp32 may be all that is needed"
+                        "state before, --stage STAGE --resume OUTPUT_DIR/states/STAGE/step-N.pth --overwrite, with a "
+                        "lower --lr or --clip_grad; if --precision is fp16, fp32 may be all that is needed"
                     )
                 before, after = score_both(scorer, image, output, path, reblurs)
                 own.append((position, {**after, INPUT: before["psnr"]}))

@@ -10,13 +10,13 @@ of four warps, which run at the same time:
 
 What they hand over is a *stage*: one tap's samples of 64 channels, [px, 64], and its weights for these, [outputs, 64],
 in rows of 128 bytes, swizzled as TMA and wgmma have it. Sampler i fills the stages of the taps i, i + 3, i + 6, ...,
-12 *rounds* for each 64 channels, into a place of its own, 32 KiB and two barriers:
+12 *rounds* in a *pass* (all taps of 64 channels), into a place of its own, 32 KiB and two barriers:
 
     full    a phase takes two arrivals: of the sampler, when all rows are stored, and of the announcement of how many
             bytes of weights will come; and these bytes
     empty   a phase takes one arrival: of the multiplier, when the product that read the stage has ended
 
-Two tiles take 24 rounds, an even number, so the parity of a phase is that of its round. The multiplier waits for `full`
+A pass has 12 rounds, an even number, so the parity of a phase is that of its round. The multiplier waits for `full`
 with it; samplers wait for `empty` with that of the round before, which a new barrier lets pass. `full` of a round is
 complete only after its sampler has passed `empty` before it, `empty` of a round only after `full` of it: nobody who
 waits is two phases behind, which a parity could not tell from none.
@@ -25,10 +25,10 @@ Sums have the order of `product_kernel`, 64 channels of all taps before the othe
 
 What bounds it: corners from L1, samples written and read, weights written and read all pass one memory of 128 bytes a
 cycle. With two samplers, each of half the px, it took 226 us for 180x320 px on an H200 (Nsight Compute: that memory was
-busy for 71 % of the time, and warps waited for corners in half of it); with three it takes 204 to 208. With the little
-L1 that Triton leaves it took 253 instead of 226 (SHARED_PERCENT).
+busy for 71 % of the time, and warps waited for corners in half of it); with three it takes 208. With the little L1 that
+Triton leaves two took 245 instead of 226 (SHARED_PERCENT).
 
-Small images are not left to `product_kernel`: one tile of 64 px takes 34 us here.
+Small images are not left to `product_kernel`: 45x80 px, a tile a program, take 34 us here, 77 there.
 """
 
 import torch

@@ -19,7 +19,8 @@ TAPS = gl.constexpr(36)
 BK = gl.constexpr(64)  # channels of a stage
 WORDS = gl.constexpr(32)  # that hold them
 SAMPLERS = gl.constexpr(3)  # each fills a place of its own
-ROUNDS = gl.constexpr(12)  # taps of a sampler
+ROUNDS = gl.constexpr(12)  # taps of a sampler, an even number
+ON_GRID = gl.constexpr(3)  # rounds, the first, whose taps are those of module 0, with one corner
 CHUNKS = gl.constexpr(4)  # parts of a stage's rows
 
 
@@ -124,18 +125,17 @@ def sample(f, W, records, to_fill, first, count, PX: gl.constexpr, PART: gl.cons
     ahead = (chunks, indices)
     for h in range(2 * count):  # passes, two for PX px
         half = h % 2 * WORDS
-        # Rounds 0 to 2 are taps of module 0, with one corner.
-        for r in range(2):
+        for r in range(ON_GRID - 1):
             ahead = sample_tap(given, (half, half), at, step, r, ahead, PX, PART, TYPE, False, False)
             at += step
-        ahead = sample_tap(given, (half, half), at, step, 2, ahead, PX, PART, TYPE, False, True)
+        ahead = sample_tap(given, (half, half), at, step, ON_GRID - 1, ahead, PX, PART, TYPE, False, True)
         at += step
-        for r in range(3, 11):
+        for r in range(ON_GRID, ROUNDS - 1):
             ahead = sample_tap(given, (half, half), at, step, r, ahead, PX, PART, TYPE, True, True)
             at += step
         # Back to the first taps, after two passes of the next px. The last pass loads its own corners again, in vain.
         back = gl.where((h % 2 == 1) & (h + 1 < 2 * count), PX, 0) - (ROUNDS - 1) * step
-        ahead = sample_tap(given, (half, WORDS - half), at, back, 11, ahead, PX, PART, TYPE, True, False)
+        ahead = sample_tap(given, (half, WORDS - half), at, back, ROUNDS - 1, ahead, PX, PART, TYPE, True, False)
         at += back
 
 
