@@ -2,12 +2,14 @@
 
 import io
 import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from tests.support.training import values
+from utils.common.errors import UserError
 from utils.training.progress import Progress
 from utils.training.run_log import RunLog, new_run_folder
 
@@ -40,3 +42,14 @@ def test_a_part_whose_steps_were_all_skipped_has_their_learning_rate(tmp_path):
         log.skipped("skipped", lr=1e-4)
         log.epoch(Progress(step=1, epoch=1), black, black, black, left_out=0)
     assert "learning rate 0.0001" in (tmp_path / "log" / "log.txt").read_text()
+
+
+def test_a_folder_that_is_deleted_during_a_validation_is_not_made_again(tmp_path):
+    folder = tmp_path / "log"
+    with RunLog(folder, "deblur", {}, 1) as log:
+        log.validation(1, {"psnr": 20.0}, {}, best=True)
+        log._board.flush()  # its thread writes
+        shutil.rmtree(folder)
+        with pytest.raises(UserError, match="was deleted while the run writes in it"):
+            log.validation(2, {"psnr": 21.0}, {}, best=True)
+    assert not folder.exists()
