@@ -24,6 +24,9 @@ ON_GRID = gl.constexpr(3)  # rounds, the first, whose taps are those of module 0
 CHUNKS = gl.constexpr(4)  # parts of a stage's rows
 
 
+meet = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier  # of a partition's warps, by Triton's version
+
+
 @gluon.jit
 def corner_weight(w, part: gl.constexpr):
     """Weight `part` of a record, twice in a word, as a column for the channels to share."""
@@ -96,6 +99,8 @@ def sample_tap(
         else:
             w = gl.load(rec_w + next_at + (q + 2 - CHUNKS) * CHUNK)
             corners = load_corners(f, following, indices[q], W, word, NEXT_FOUR)
+        if q > 0:  # as Triton 3.6 has warps do between two stores; with 3.7 registers would not suffice otherwise
+            meet()
         a.index(PART).slice(q * CHUNK, CHUNK, dim=0).store(values)
         indices += (gl.load(rec_i + next_at + q * CHUNK),)
         chunks += ((corners, w),)
