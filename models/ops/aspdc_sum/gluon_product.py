@@ -4,16 +4,16 @@ In `product_kernel` each warp samples and multiplies by turns, and each tile of 
 from the L2 cache. Here a program has a multiprocessor to itself, works on two tiles at a time, and has four partitions
 of four warps, which run at the same time:
 
-    sampler 0 to 2  load the corners of a stage's px, blend them and store the samples in shared memory; have the copy
-                    engine (TMA) bring its weights
-    multiplier      has the matrix units multiply samples by weights (wgmma); at the end adds the biases and stores
+    sampler 0 to 2  load the corners of a stage's px, blend them and store the samples in shared memory
+    multiplier      has the copy engine (TMA) bring a stage's weights and the matrix units multiply samples by them
+                    (wgmma); at the end adds the biases and stores
 
 What they hand over is a *stage*: one tap's samples of 64 channels, [px, 64], and its weights for these, [outputs, 64],
 in rows of 128 bytes, swizzled as TMA and wgmma have it. Sampler i fills the stages of the taps i, i + 3, i + 6, ...,
 12 *rounds* in a *pass* (all taps of 64 channels), into a place of its own, 32 KiB and two barriers:
 
-    full    a phase takes two arrivals: of the sampler, when all rows are stored, and of the announcement of how many
-            bytes of weights will come; and these bytes
+    full    a phase takes two arrivals: of the sampler, when all rows are stored, and of the multiplier, which announces
+            how many bytes of weights will come; and these bytes
     empty   a phase takes one arrival: of the multiplier, when the product that read the stage has ended
 
 A pass has 12 rounds, an even number, so the parity of a phase is that of its round. The multiplier waits for `full`
@@ -24,9 +24,9 @@ waits is two phases behind, which a parity could not tell from none.
 Sums have the order of `product_kernel`, 64 channels of all taps before the others, and its bits.
 
 What bounds it: corners from L1, samples written and read, weights written and read all pass one memory of 128 bytes a
-cycle. With two samplers, each of half the px, it took 226 us for 180x320 px on an H200 (Nsight Compute: that memory was
-busy for 71 % of the time, and warps waited for corners in half of it); with three it takes 208. With the little L1 that
-Triton leaves two took 245 instead of 226 (SHARED_PERCENT).
+cycle, which is busy for 82 % of the time on an H200 (Nsight Compute), where it takes 200 us for 180x320 px. With two
+samplers, each of half the px, it took 226, and that memory was busy for 71 %. With the little L1 that Triton leaves two
+took 245 (SHARED_PERCENT).
 
 Small images are not left to `product_kernel`: 45x80 px, a tile a program, take 34 us here, 77 there.
 """
@@ -35,7 +35,7 @@ import torch
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia import hopper
-from triton.experimental.gluon.language.nvidia.hopper import mbarrier
+from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from ..common.launch import launcher, limit_shared_memory
@@ -48,15 +48,26 @@ SHARED_PERCENT = 43  # of 228 KiB: 98, for which CUDA takes 100; the stages need
 
 
 @gluon.jit
+def bring(weight, b, full, k, place, wanted):
+    """If wanted, have the copy engine bring the weights of stage k of a tile's two passes; that place is free."""
+    mbarrier.expect(full.index(place), WIDTH * BK * 2, pred=wanted)
+    column = k % TAPS * WIDTH + k // TAPS * BK
+    tma.async_copy_global_to_shared(weight, [0, column], full.index(place), b.index(place), pred=wanted)
+
+
+@gluon.jit
 def multiply(to_read, size, att, bias, out, first, count, PX: gl.constexpr):
     """Multiply what `sample` samples, add sum_i a_i b_i and store."""
-    a, b, full, empty = to_read
+    weight, a, b, full, empty = to_read
     H, W, tiles_x, tiles_y = size
     at, an, ac, ay, ax = att
     L: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, WIDTH, 16])
     row = gl.arange(0, PX, layout=gl.SliceLayout(1, L))
     output = gl.arange(0, WIDTH, layout=gl.SliceLayout(0, L))
+    for stage in gl.static_range(SAMPLERS):
+        bring(weight, b, full, stage, stage, True)
     for j in range(count):
+        more = j + 1 < count
         acc = gl.zeros((PX, WIDTH), dtype=gl.float32, layout=L)
         for k in range(2 * TAPS):
             place = k % SAMPLERS
@@ -66,9 +77,12 @@ def multiply(to_read, size, att, bias, out, first, count, PX: gl.constexpr):
             samples, weights = a.index(place).slice(0, PX, dim=0), b.index(place).permute((1, 0))
             acc = hopper.warpgroup_mma(samples, weights, acc, is_async=True)
             acc = hopper.warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
-            # The product before this one has ended.
-            mbarrier.arrive(empty.index((k + SAMPLERS - 1) % SAMPLERS), count=1, pred=k > 0)
+            # The product before this one has ended; its place is that of the stage after the next.
+            after, released = k + SAMPLERS - 1, (k + SAMPLERS - 1) % SAMPLERS
+            bring(weight, b, full, after % (2 * TAPS), released, (k > 0) & ((after < 2 * TAPS) | more))
+            mbarrier.arrive(empty.index(released), count=1, pred=k > 0)
         acc = hopper.warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
+        bring(weight, b, full, SAMPLERS - 1, SAMPLERS - 1, more)
         mbarrier.arrive(empty.index(SAMPLERS - 1), count=1)
 
         tile = first + j * (PX // TILE) + row // TILE
@@ -115,8 +129,9 @@ def gluon_product_kernel(
     tiles = slots // TILE
     first = gl.program_id(0) * tiles // gl.num_programs(0)
     count = (gl.program_id(0) + 1) * tiles // gl.num_programs(0) - first
-    records, to_fill = (rec_i, rec_w, slots), (weight, samples, b, full, empty)
-    to_read, whole, attention = (values, b, full, empty), (H, W, tiles_x, tiles_y), (att, an, ac, ay, ax)
+    records, to_fill = (rec_i, rec_w, slots), (samples, full, empty)
+    to_read = (weight, values, b, full, empty)
+    whole, attention = (H, W, tiles_x, tiles_y), (att, an, ac, ay, ax)
     gl.warp_specialize(
         [
             (multiplier, (to_read, whole, attention, bias, out, first, count)),

@@ -10,7 +10,7 @@ corners of the others arrive.
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma
+from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
 WIDTH = gl.constexpr(128)  # channels, and outputs
 SIDE = gl.constexpr(8)  # px, of a tile
@@ -75,21 +75,18 @@ def sample_tap(
     """Fill this sampler's place in round r, with tap r * SAMPLERS + PART, chunk by chunk.
 
     As soon as a chunk is blended, the corners of the next but one are on their way; the last two's are those of the
-    next round.
+    next round. The first chunk waits for its place in registers, until the second is blended, too.
     halves: where the channels of this round and of the next begin in a pixel, in words.
     at, step: where the records of the first chunk lie, and how much further those of the next round.
     ahead: two chunks' corners and weights, and the indices of two more; returned for the next round.
     FOUR, NEXT_FOUR: whether the taps of this round and of the next have four corners.
     """
-    f, rec_i, rec_w, W, word, weight, a, b, full, empty = given
+    f, rec_i, rec_w, W, word, a, full, empty = given
     now, following = halves
     chunks, indices = ahead
     CHUNK: gl.constexpr = PX // CHUNKS
+    place = a.index(PART)
     next_at = at + step
-    mbarrier.wait(empty.index(PART), (r & 1) ^ 1)
-    mbarrier.expect(full.index(PART), WIDTH * BK * 2)
-    column = (r * SAMPLERS + PART) * WIDTH + 2 * now
-    tma.async_copy_global_to_shared(weight, [0, column], full.index(PART), b.index(PART))
     for q in gl.static_range(CHUNKS):  # in another order of these steps registers do not suffice
         corners, w = chunks[q]
         values = blend(corners, w, FOUR, TYPE)
@@ -99,10 +96,15 @@ def sample_tap(
         else:
             w = gl.load(rec_w + next_at + (q + 2 - CHUNKS) * CHUNK)
             corners = load_corners(f, following, indices[q], W, word, NEXT_FOUR)
-        if q > 0:  # as Triton 3.6 has warps do between two stores; with 3.7 registers would not suffice otherwise
-            meet()
-        a.index(PART).slice(q * CHUNK, CHUNK, dim=0).store(values)
         indices += (gl.load(rec_i + next_at + q * CHUNK),)
+        if q == 0:
+            first = values
+        else:
+            if q == 1:  # with one chunk blended and the next but one's corners on their way
+                mbarrier.wait(empty.index(PART), (r & 1) ^ 1)
+                place.slice(0, CHUNK, dim=0).store(first)
+            meet()  # as Triton 3.6 has warps do between two stores; with 3.7 registers would not suffice otherwise
+            place.slice(q * CHUNK, CHUNK, dim=0).store(values)
         chunks += ((corners, w),)
     mbarrier.arrive(full.index(PART), count=1)
     return (chunks[CHUNKS], chunks[CHUNKS + 1]), (indices[CHUNKS], indices[CHUNKS + 1])
@@ -112,13 +114,13 @@ def sample_tap(
 def sample(f, W, records, to_fill, first, count, PX: gl.constexpr, PART: gl.constexpr, TYPE: gl.constexpr):
     """Sample count times PX px, from tile `first` on."""
     rec_i, rec_w, slots = records
-    weight, a, b, full, empty = to_fill
+    a, full, empty = to_fill
     CHUNK: gl.constexpr = PX // CHUNKS
     # 16 bytes a thread: eight threads read the 128 bytes of a row.
     L: gl.constexpr = gl.BlockedLayout([CHUNK // 16, 4], [4, 8], [4, 1], [1, 0])
     row = gl.arange(0, CHUNK, layout=gl.SliceLayout(1, L))
     word = gl.arange(0, WORDS, layout=gl.SliceLayout(0, L))
-    given = (f, rec_i, rec_w, W, word, weight, a, b, full, empty)
+    given = (f, rec_i, rec_w, W, word, a, full, empty)
     at, step = PART * slots + first * TILE + row, SAMPLERS * slots
     chunks, indices = (), ()
     for q in gl.static_range(CHUNKS):
