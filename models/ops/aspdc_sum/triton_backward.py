@@ -47,20 +47,22 @@ def taps_kernel(
 ):
     """D_c of every tap -> dots[t, corner, slot], and (COLS) the columns a*m*sample, which the weight gradient needs.
 
-    FIRST: module 0, one corner (grid: tiles, 1); else modules 1..3 (grid: tiles, 3). The corners are read once for
-    both results. Clamped corners give D_c of some other pixel; finish_kernel drops them.
+    A program, best of one warp, has a row of a tile; whole tiles are slower, since more has to arrive before they go on.
+    FIRST: module 0, one corner (grid: rows of tiles, 1); else modules 1..3 (grid: rows of tiles, 3). The corners are
+    read once for both results. Clamped corners give D_c of some other pixel; finish_kernel drops them.
     """
-    BM: tl.constexpr = TH * TW
     pid = tl.program_id(0).to(tl.int64)
-    row = tl.arange(0, BM)
-    n, py, px = tile_pixel(pid, tiles_x, tiles_y, TH, TW)
+    tile = pid // TH
+    n, py = tile // (tiles_x * tiles_y), (tile // tiles_x % tiles_y * TH + pid % TH).to(tl.int32)
+    px = (tile % tiles_x * TW).to(tl.int32) + tl.arange(0, TW)
+    slot = pid * TW + tl.arange(0, TW)
     ch = tl.arange(0, BC)[None, :]
     live = ((py < H) & (px < W))[:, None] & (ch < C)
     at = ((n * H + py) * W + px)[:, None] * (36 * C) + ch
     f += n * H * W * C
-    rec_i += pid * BM + row
-    rec_w += pid * BM + row
-    dots += pid * BM + row
+    rec_i += slot
+    rec_w += slot
+    dots += slot
     ty: tl.constexpr = tl.float64 if f.dtype.element_ty == tl.float64 else tl.float32
     first = 0 if FIRST else 9 + tl.program_id(1) * 9
     for t in tl.range(first, first + 9, num_stages=3):

@@ -36,7 +36,7 @@ CONFIG = {
 # spilled (compiled for 8.0, 8.6 and 8.9, not timed).
 THREADS_LOAD = {"num_warps": 8, "maxnreg": 128}
 TRITON_TYPES = {None: None, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-BACKWARD = {"TH": 4, "TW": 4, "num_warps": 4}
+BACKWARD_TILE = 4, 4
 
 
 def strides(t):
@@ -171,16 +171,15 @@ def backward_launch(g, f, p0, p1, p2, p3, att, weight, bias, need_f, need_column
 def sample_grads(g, gcol, f, preds, att, bias, need_columns):
     """(gradients of the maps, of the attention, the columns or nothing)."""
     n, c, h, w = f.shape
-    cfg = BACKWARD
     cols = torch.empty_like(gcol) if need_columns else gcol.new_empty(0)
     gp = [empty_nhwc(n, h, w, p.shape[1], p) for p in preds]
     gatt = empty_nhwc(n, h, w, MODULES, att)
-    th, tw = cfg["TH"], cfg["TW"]
+    th, tw = BACKWARD_TILE
     tiles, tx, ty, slots = tiling(n, h, w, th, tw)
     dots = torch.empty(ALL_TAPS, 4, slots, device=f.device, dtype=preds[0].dtype)
     rec_i, rec_w = locate(preds, att, f.shape, th, tw)
     for first, modules in ((True, 1), (False, 3)):
-        launcher(kb.taps_kernel, (tiles, modules))(
+        launcher(kb.taps_kernel, (tiles * th, modules))(
             f,
             gcol,
             rec_i,
@@ -198,7 +197,7 @@ def sample_grads(g, gcol, f, preds, att, bias, need_columns):
             TW=tw,
             FIRST=first,
             COLS=need_columns,
-            num_warps=cfg["num_warps"],
+            num_warps=1,
             num_stages=1,
         )
     cout = g.shape[1]
