@@ -47,7 +47,7 @@ def taps_kernel(
 ):
     """D_c of every tap -> dots[t, corner, slot], and (COLS) the columns a*m*sample, which the weight gradient needs.
 
-    A program, best of one warp, has a row of a tile; whole tiles are slower, since more has to arrive before they go on.
+    A program, best of one warp, has a row of a tile. A whole tile takes longer: more has to arrive before it goes on.
     FIRST: module 0, one corner (grid: rows of tiles, 1); else modules 1..3 (grid: rows of tiles, 3). The corners are
     read once for both results. Clamped corners give D_c of some other pixel; finish_kernel drops them.
     """
