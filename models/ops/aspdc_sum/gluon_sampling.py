@@ -100,7 +100,7 @@ def sample_tap(
         if q == 0:
             first = values
         else:
-            if q == 1:  # with one chunk blended and the next but one's corners on their way
+            if q == 1:  # with two chunks blended, and the corners of the next two on their way
                 mbarrier.wait(empty.index(PART), (r & 1) ^ 1)
                 place.slice(0, CHUNK, dim=0).store(first)
             meet()  # as Triton 3.6 has warps do between two stores; with 3.7 registers would not suffice otherwise

@@ -42,20 +42,22 @@ def taps_kernel(
     BC: tl.constexpr,
     TH: tl.constexpr,
     TW: tl.constexpr,
+    PX: tl.constexpr,
     FIRST: tl.constexpr,
     COLS: tl.constexpr,
 ):
     """D_c of every tap -> dots[t, corner, slot], and (COLS) the columns a*m*sample, which the weight gradient needs.
 
-    A program, best of one warp, has a row of a tile. A whole tile takes longer: more has to arrive before it goes on.
-    FIRST: module 0, one corner (grid: rows of tiles, 1); else modules 1..3 (grid: rows of tiles, 3). The corners are
-    read once for both results. Clamped corners give D_c of some other pixel; finish_kernel drops them.
+    A program has PX px of a tile. With whole tiles it takes longer: more has to arrive before a program goes on.
+    FIRST: module 0, one corner (grid: slots / PX, 1); else modules 1..3 (grid: slots / PX, 3). The corners are read
+    once for both results. Clamped corners give D_c of some other pixel; finish_kernel drops them.
     """
-    pid = tl.program_id(0).to(tl.int64)
-    tile = pid // TH
-    n, py = tile // (tiles_x * tiles_y), (tile // tiles_x % tiles_y * TH + pid % TH).to(tl.int32)
-    px = (tile % tiles_x * TW).to(tl.int32) + tl.arange(0, TW)
-    slot = pid * TW + tl.arange(0, TW)
+    begin = tl.program_id(0).to(tl.int64) * PX
+    tile, place = begin // (TH * TW), begin % (TH * TW) + tl.arange(0, PX)
+    n = tile // (tiles_x * tiles_y)
+    py = (tile // tiles_x % tiles_y * TH + place // TW).to(tl.int32)
+    px = (tile % tiles_x * TW + place % TW).to(tl.int32)
+    slot = begin + tl.arange(0, PX)
     ch = tl.arange(0, BC)[None, :]
     live = ((py < H) & (px < W))[:, None] & (ch < C)
     at = ((n * H + py) * W + px)[:, None] * (36 * C) + ch

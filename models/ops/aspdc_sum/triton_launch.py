@@ -37,6 +37,7 @@ CONFIG = {
 THREADS_LOAD = {"num_warps": 8, "maxnreg": 128}
 TRITON_TYPES = {None: None, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 BACKWARD_TILE = 4, 4
+TAPS_PIXELS = 16 if INTERPRET else 4  # of a program of taps_kernel; the interpreter takes as long for few as for many
 
 
 def strides(t):
@@ -179,7 +180,7 @@ def sample_grads(g, gcol, f, preds, att, bias, need_columns):
     dots = torch.empty(ALL_TAPS, 4, slots, device=f.device, dtype=preds[0].dtype)
     rec_i, rec_w = locate(preds, att, f.shape, th, tw)
     for first, modules in ((True, 1), (False, 3)):
-        launcher(kb.taps_kernel, (tiles * th, modules))(
+        launcher(kb.taps_kernel, (slots // TAPS_PIXELS, modules))(
             f,
             gcol,
             rec_i,
@@ -195,6 +196,7 @@ def sample_grads(g, gcol, f, preds, att, bias, need_columns):
             BC=next_power_of_2(c),
             TH=th,
             TW=tw,
+            PX=TAPS_PIXELS,
             FIRST=first,
             COLS=need_columns,
             num_warps=1,

@@ -6,7 +6,7 @@ Words used in all kernel files:
            gluon_product.py in the batch), whether the right and lower corners are other pixels, and four corner weights
            that already hold attention * modulation * bilinear weight (0 for a corner outside the image); 16-bit ones
            share one 64-bit number
-  tile     TH x TW pixels of one image, worked on by one program. Square-ish tiles share corners through L1.
+  tile     TH x TW pixels of one image, worked on by one program or several. Square-ish ones share corners through L1.
 Records lie tile after tile, so a program reads its own with unit stride: rec_i[t, slot], rec_w[t, corner, slot].
 """
 

@@ -85,6 +85,22 @@ def test_short_types_keep_their_precision(dtype, limit):
 
 
 @pytest.mark.slow
+def test_gradients_in_bf16(monkeypatch):
+    """A program of `taps_kernel` has as few pixels as on a GPU."""
+    monkeypatch.setattr("models.ops.aspdc_sum.triton_launch.TAPS_PIXELS", 4)
+    case = make_case(channels=32, out=32, batch=2, height=3, width=5)
+    case = {name: tensor if "map" in name else tensor.bfloat16() for name, tensor in case.items()}
+    exact = {name: tensor.double().requires_grad_() for name, tensor in case.items()}
+    short = {name: tensor.requires_grad_() for name, tensor in channels_last(case).items()}
+    ours, theirs = fused(short), reference(exact)
+    cotangent = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+    gradients = torch.autograd.grad(ours, list(short.values()), cotangent.to(DEVICE))
+    expected = torch.autograd.grad(theirs, list(exact.values()), cotangent.double())
+    for name, mine, exactly in zip(case, gradients, expected, strict=True):
+        assert relative_error(mine.cpu().double(), exactly) < 1e-2, name
+
+
+@pytest.mark.slow
 def test_gradients_by_differences():
     case = channels_last(make_case(batch=1, height=3, width=4, dtype=torch.float64))
     together = torch.cat([tensor.flatten() for tensor in case.values()]).requires_grad_()  # one difference for all
