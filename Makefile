@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# What takes no more than about a second a test and starts no process: every package in less than a minute.
+# What takes no more than about a second a test and starts no process: every package in less than a minute, all in two.
 quick: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 

@@ -15,6 +15,7 @@ the share of what the matrix units can do in 16 bits.
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ import torch
 from models.blocks import MIN_SIZE
 from models.ops.back_ends import DEFORM_OPS
 from tools.benchmark_training import print_runs, run_training
-from tools.benchmark_work import WORKS, Configuration, baseline_configuration, openvino_deblur
+from tools.benchmark_work import OPENVINO_MULTIPLE, WORKS, Configuration, baseline_configuration, openvino_deblur
 from tools.profile import INPUTS, build, count
 from utils.common.arguments import MAX_SIDE, MOST_WORKERS, ArgumentParser, whole
 from utils.common.memory import peak_bytes, reset_peak
@@ -78,7 +79,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     # fmt: off
     add("--work", choices=(*WORKS, TRAINING_RUN), required=True, help="work to measure")
     add("--device", default="auto",
-        help="auto, cpu, cuda, cuda:1, ... (default: auto, which is CUDA if available, else the CPU)")
+        help="auto, cpu, cuda, cuda:1, ..., mps (default: auto, which is CUDA if available, else the CPU)")
     add("--precision", choices=PRECISIONS, default="fp32", help="number format of the measured configuration")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
         help="implementation of the deformable convolutions (default: auto, the fastest that the device supports)")
@@ -206,7 +207,10 @@ def main(args: argparse.Namespace) -> None:
         name: (configuration, WORKS[args.work](configuration, args.batch, tuple(args.size), device, args.frames))
         for name, configuration in configurations.items()
     }
-    if args.work == "deblur" and device.type == "cpu" and find_spec("openvino"):
+    peer = args.work == "deblur" and device.type == "cpu" and find_spec("openvino")
+    if peer and any(side % OPENVINO_MULTIPLE for side in args.size):
+        print(f"OpenVINO is left out: it takes sizes that are multiples of {OPENVINO_MULTIPLE}", file=sys.stderr)
+    elif peer:
         run, difference = openvino_deblur(args.precision, args.batch, tuple(args.size))
         runs[f"OpenVINO, differs by {difference:.1e}"] = baseline_configuration(), run
     measurements, flop = measure(runs, device, args.repeats), operations(args.work, args.batch, tuple(args.size))

@@ -27,6 +27,8 @@ from utils.training.stage import Stage
 Size = tuple[int, int]
 Run = Callable[[], object]
 
+OPENVINO_MULTIPLE = 4  # px; it converts the network without its padding
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -99,7 +101,10 @@ def deblur(configuration: Configuration, batch: int, size: Size, device: torch.d
 
 
 def openvino_deblur(precision: str, batch: int, size: Size) -> tuple[Run, float]:
-    """Return what restores a batch on the CPU by OpenVINO, and its largest difference from the baseline in fp32."""
+    """Return what restores a batch on the CPU by OpenVINO, and its largest difference from the baseline in fp32.
+
+    Both sizes are multiples of `OPENVINO_MULTIPLE`.
+    """
     import openvino  # pyright: ignore[reportMissingImports] (optional)
 
     device = torch.device("cpu")

@@ -6,9 +6,9 @@ The networks run on tensors without values (device meta), inference and a traini
 the types, alignments and constants of each kernel. Prints a line for each: what it needs of the GPU.
 """
 
+import argparse
 import re
 import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +25,7 @@ from triton.backends.compiler import GPUTarget
 from models import ASPDC, DeblurringNet, ReblurringNet
 from models.blocks import Conv, ConvLReLU, ResBlock, Sequential
 from models.ops.common import launch
+from utils.runtime.precision import PRECISIONS
 
 # What is launched, and the shapes of its inputs: those of a training step of the paper's width.
 WORKS = {
@@ -36,6 +37,7 @@ WORKS = {
         (lambda: Conv(32, 3, output_fp32=True), [(6, 32, 256, 256)]),
     ],
 }
+CAPABILITIES = (80, 86, 89, 90, 100, 120)
 SHORT = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -102,11 +104,16 @@ def usage(kernel: triton.compiler.CompiledKernel) -> tuple[int, int]:
     return int(registers), int(stack)
 
 
-def main(work: str, capability: str, precision: str) -> None:
+def main() -> None:
     """Compile and print."""
-    triton.runtime.driver.set_active(AbsentGPU(int(capability)))
+    parser = argparse.ArgumentParser(prog="python -m tests.support.compile_kernels")
+    parser.add_argument("work", choices=WORKS)
+    parser.add_argument("capability", type=int, choices=CAPABILITIES)
+    parser.add_argument("precision", choices=PRECISIONS)
+    work, capability, precision = vars(parser.parse_args()).values()
+    triton.runtime.driver.set_active(AbsentGPU(capability))
     with ThreadPoolExecutor(2) as pool, triton.AsyncCompileMode(pool) as mode:
-        launch_all(work, int(capability), precision)
+        launch_all(work, capability, precision)
     for kernel in (future.result() for future in mode.future_kernels.values()):
         registers, stack = usage(kernel)
         needs = f"{kernel.metadata.shared} bytes shared, {registers} registers, {stack} bytes spilled"
@@ -114,4 +121,4 @@ def main(work: str, capability: str, precision: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

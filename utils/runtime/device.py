@@ -35,7 +35,7 @@ def pick_device(name: str) -> torch.device:
 def pick_deform_op(name: str, device: torch.device, width: int, precision: str, training: bool) -> str:
     """Return the back end for `name`, for both networks on `device`: "fused", "mmcv" or "torchvision".
 
-    If "auto" is not fused, print the reason. "fused" by name is tested first on a GPU that nobody has measured;
+    If "auto" is not fused, print the reason. Fused, by either name, is tested first on a GPU that nobody has measured;
     torchvision's operator takes its place, with a line, if the test fails. On Apple's GPUs gradients are computed on
     the CPU, with a line.
 
@@ -56,7 +56,7 @@ def pick_deform_op(name: str, device: torch.device, width: int, precision: str, 
         raise UserError(f"--{error}; or use --deform_op torchvision") from error
     if name == "auto" and chosen != "fused":
         _print_once(f"deformable convolutions by {chosen}, not fused: {fused_problem(name, device, channels)}")
-    if name == "fused" and is_unmeasured_gpu(device) and (reason := _failure_of(device, width, precision, training)):
+    if chosen == "fused" and is_unmeasured_gpu(device) and (reason := _failure_of(device, width, precision, training)):
         chosen = "torchvision"
         _print_once(f"deformable convolutions by {chosen}, not fused: the kernels failed their self-test ({reason})")
     if training and device.type == "mps":

@@ -1,8 +1,8 @@
 """A 3x3 convolution of 128 channels into 128 for GPUs of compute capability 9 in 16-bit types, written in Gluon.
 
 It does what `triton_kernels.conv_kernel` does with half of its traffic between L2 and shared memory, which bounds that
-one: a feature is loaded three times instead of nine. On an H200 it takes 30 us at 1x128x180x320, of which 25 remain
-when nothing is loaded: the products, the start, and what is done with the sums.
+one: a feature is loaded three times instead of nine. On an H200 it takes 26 to 29 us at 1x128x180x320, of which 25
+remain when nothing is loaded: the products, the start, and what is done with the sums.
 
 **Units and tiles.** A unit is 8x8 px, 64 rows of the matrix product. A strip is a column of units, 8 px wide; all
 strips of all images stand one after another. A program takes `share` units of this row, in tiles of up to four units

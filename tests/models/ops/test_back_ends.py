@@ -37,6 +37,7 @@ def test_widths_that_the_kernels_cannot_take_use_another_back_end_on_cuda(monkey
 
     monkeypatch.setattr("models.ops.back_ends._device_problem", lambda device: None)
     monkeypatch.setattr("models.ops.back_ends.mmcv_problem", lambda device: "not here")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
     assert pick("auto", "cuda", width=6) == "torchvision"
     assert (
         "by torchvision, not fused: the fused kernels take multiples of 16 channels, not 24" in capsys.readouterr().out
