@@ -375,7 +375,8 @@ def train_stage(
                     files.save_network(progress.epoch)
                 log.epoch(progress, images["blurry"], restored, images["sharp"], steps.images_left_out)
                 if keep and args.save_every.due(progress):
-                    files.save_state(progress, log)
+                    validated_next = validation_sets and progress.validation_due(args.val_every, last_step)
+                    files.save_state(progress, log, sound=stopping or not validated_next)
         files.finish(progress, first_step, last_step, stopping, steps, log)
     if distributed.any(stopping or bool(stop.requested)):  # a signal may have come since the last step
         stop.end()

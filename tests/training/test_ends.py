@@ -162,8 +162,10 @@ def test_steps_that_are_not_finite_save_nothing(tmp_path):
 
 
 def test_a_network_that_diverged_before_a_validation(tmp_path):
-    result = run(tmp_path, "--n_epochs", "50", "--lr", "1e30", "--valset_dir", str(SAMPLES), "--val_every", "1")
+    more = ("--valset_dir", str(SAMPLES), "--val_every", "1", "--save_every", "1epochs", "--keep", "1")
+    result = run(tmp_path, "--n_epochs", "50", "--lr", "1e30", *more)
     check(result, 2, "^error: validation: .* is not finite, it has diverged. Go back to a state before", tmp_path, 1)
+    assert states(tmp_path)[0].with_name("step-000000000.pth").exists()  # one more than are kept
 
 
 @pytest.mark.parametrize(("batch", "step"), [("1", 4), ("2", 3)])  # within an epoch, at the end of one

@@ -59,7 +59,9 @@ class CheckpointManager:
         self.keep = keep
         self._saved: Path | None = None
 
-    def save(self, progress: Progress, content: dict[str, Any], again: bool = False) -> Path:
+    def save(
+        self, progress: Progress, content: dict[str, Any], again: bool = False, remove_oldest: bool = True
+    ) -> Path:
         """Write a state, then remove the oldest ones; one that was written already is replaced only with `again`.
 
         Raises:
@@ -76,7 +78,7 @@ class CheckpointManager:
             checksum_file(path).unlink(missing_ok=True)  # a run killed here leaves a complete state without one
         with atomic_write(checksum_file(path)) as checksum:
             checksum.write_text(f"{digest}  {path.name}\n")
-        for old in self.files()[self.keep :]:
+        for old in self.files()[self.keep :] if remove_oldest else []:
             remove_state(old)
         self._saved = path
         return path

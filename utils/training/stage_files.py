@@ -103,14 +103,17 @@ class StageFiles:
         except CheckpointError:
             return False
 
-    def save_state(self, progress: Progress, log: Log, again: bool = False) -> None:
-        """Write the state; if it was written for this step already, only with `again`."""
+    def save_state(self, progress: Progress, log: Log, again: bool = False, sound: bool = True) -> None:
+        """Write the state; if it was written for this step already, only with `again`.
+
+        sound: nothing is left to find that the network has diverged. Else the states before it stay, until the next.
+        """
         if self._distributed.is_main:
             assert log.folder is not None  # the main rank logs
             written = {STATES: str(self._states.folder.resolve()), BEST: self._best_digest()}
             about = {"fixed": self._compared.must_match, "settings": self._compared.may_change | written}
             about |= {"validated_on": self._validated_on, "log": str(log.folder.absolute()), "sums": log.sums}
-            self._states.save(progress, {**about, **self._training.to_file()}, again)
+            self._states.save(progress, {**about, **self._training.to_file()}, again, remove_oldest=sound)
 
     def finish(
         self, progress: Progress, first_step: int, last_step: int, stopping: bool, steps: StepReader, log: Log
@@ -183,7 +186,7 @@ class StageFiles:
             end = end_of(error)
             with suppress(Exception):  # report the original error, even if saving fails
                 if (end is None or end.saved) and steps.read_ahead(log):
-                    self.save_state(progress, log)
+                    self.save_state(progress, log, sound=False)
                     log.line(f"state saved after step {progress.step:,}; continue with --resume auto")
             raise
 
