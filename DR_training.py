@@ -116,9 +116,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="auto, cpu, cuda, cuda:1, ..., mps; with torchrun, auto assigns one GPU to each process (default: auto, "
              "which is CUDA if available, else the CPU)")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
-        help="implementation of the deformable convolutions; fused by name runs on GPUs from Ampere on, after a "
-             "self-test (default: auto, which is fused on the CPU and on Hopper and newer GPUs, else mmcv if "
-             "installed, else torchvision)")
+        help="implementation of the deformable convolutions; fused by name runs on GPUs from Ampere on, and is "
+             "tested first on all but Hopper (default: auto, which is fused on the CPU and on Hopper and newer GPUs, "
+             "else mmcv if installed, else torchvision)")
     add("--precision", choices=PRECISIONS, default="fp32",
         help="number format of convolutions and matrix products; weights, losses and optimizer states stay fp32")
     add("--eager", action="store_true",

@@ -81,9 +81,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="auto, cpu, cuda, cuda:1, ..., mps; with torchrun, auto assigns one GPU to each process (default: auto, "
              "which is CUDA if available, else the CPU)")
     add("--deform_op", choices=DEFORM_OPS, default="auto",
-        help="implementation of the deformable convolutions; fused by name runs on GPUs from Ampere on, after a "
-             "self-test (default: auto, which is fused on the CPU and on Hopper and newer GPUs, else mmcv if "
-             "installed, else torchvision)")
+        help="implementation of the deformable convolutions; fused by name runs on GPUs from Ampere on, and is "
+             "tested first on all but Hopper (default: auto, which is fused on the CPU and on Hopper and newer GPUs, "
+             "else mmcv if installed, else torchvision)")
     add("--metrics", type=parse_metrics, default="default", metavar="NAMES",
         help="metrics, separated by commas: default (the five of docs/metrics.md, of RealBlur psnr_aligned and "
              "ssim_aligned), any of these, psnr_y, ssim_y, and, through pyiqa, lpips and niqe; niqe also scores images "

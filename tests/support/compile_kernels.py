@@ -106,18 +106,18 @@ def usage(kernel: triton.compiler.CompiledKernel) -> tuple[int, int]:
 
 def main() -> None:
     """Compile and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.support.compile_kernels")
-    parser.add_argument("work", choices=WORKS)
-    parser.add_argument("capability", type=int, choices=CAPABILITIES)
-    parser.add_argument("precision", choices=PRECISIONS)
-    work, capability, precision = vars(parser.parse_args()).values()
-    triton.runtime.driver.set_active(AbsentGPU(capability))
+    parser = argparse.ArgumentParser(prog="python -m tests.support.compile_kernels", description=__doc__)
+    parser.add_argument("work", choices=WORKS, help="whose kernels")
+    parser.add_argument("capability", type=int, choices=CAPABILITIES, help="of the GPU, 86 for 8.6")
+    parser.add_argument("precision", choices=PRECISIONS, help="number format of the work")
+    args = parser.parse_args()
+    triton.runtime.driver.set_active(AbsentGPU(args.capability))
     with ThreadPoolExecutor(2) as pool, triton.AsyncCompileMode(pool) as mode:
-        launch_all(work, capability, precision)
+        launch_all(args.work, args.capability, args.precision)
     for kernel in (future.result() for future in mode.future_kernels.values()):
         registers, stack = usage(kernel)
         needs = f"{kernel.metadata.shared} bytes shared, {registers} registers, {stack} bytes spilled"
-        print(f"Triton {triton.__version__}, {capability}, {precision}: {kernel.name}, {needs}")
+        print(f"Triton {triton.__version__}, {args.capability}, {args.precision}: {kernel.name}, {needs}")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,16 @@ def test_openvino_is_a_peer_where_it_is_installed(precision, capsys):
     assert 0 < float(peer.split()[-1]) < (1e-4 if precision == "fp32" else 0.1)
 
 
+@pytest.mark.slow
+def test_sizes_that_openvino_does_not_take_are_measured_without_it(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: name)
+    more = ["--device", "cpu", "--size", "9", "16", "--repeats", "1", "--json"]
+    benchmark.main(benchmark.parse_args(["--work", "deblur", *more]))
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)["results"]) == 2
+    assert printed.err == "OpenVINO is left out: it takes sizes that are multiples of 4\n"
+
+
 def test_the_table_has_the_ratio_of_the_medians(capsys):
     rows = [
         benchmark.Measurement("baseline", 3.0, 2.0, 4.0, 5, 1.5),
